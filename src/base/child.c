@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Child processes. */
+#include "base/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/mem.h"
+
+#define FIRST_FD   3
+#define MAX_TABLE  32
+#define SCRATCH_FD 200 /* descriptors are moved up here first so that no dup2 overwrites another */
+
+static int scratch(int fd)
+{
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD, SCRATCH_FD);
+}
+
+static int place(int fd, int at)
+{
+	if (fd == CHILD_INHERIT)
+		return 0;
+	if (fd == CHILD_NULL) {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			return -1;
+	}
+	if (fd == at)
+		return fd_set_cloexec(fd, false);
+	return dup2(fd, at) < 0 ? -1 : 0;
+}
+
+/* In the child: lay out the table, then exec. Only async-signal-safe calls. */
+static void start(const struct child_spec *spec, pid_t parent, int report)
+{
+	int std[3] = {spec->in, spec->out, spec->errout}, moved[MAX_TABLE];
+	extern char **environ;
+	sigset_t none;
+
+	if (!spec->outlive_parent) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
+	}
+	if (!spec->keep_group)
+		setpgid(0, 0);
+	report = scratch(report);
+	for (int i = 0; i < 3; i++)
+		if (std[i] >= 0)
+			std[i] = scratch(std[i]);
+	for (size_t i = 0; i < spec->nfds; i++)
+		moved[i] = scratch(spec->fds[i]);
+	if (spec->cwd > 0 && fchdir(spec->cwd) < 0)
+		goto fail;
+	for (int i = 0; i < 3; i++)
+		if (place(std[i], i) < 0)
+			goto fail;
+	for (size_t i = 0; i < spec->nfds; i++) {
+		if (moved[i] < 0)
+			close(FIRST_FD + (int)i);
+		else if (place(moved[i], FIRST_FD + (int)i) < 0)
+			goto fail;
+	}
+	/* The report pipe sits right behind the table, close-on-exec; all else goes. */
+	if (dup3(report, FIRST_FD + (int)spec->nfds, O_CLOEXEC) < 0)
+		goto fail;
+	report = FIRST_FD + (int)spec->nfds;
+	syscall(SYS_close_range, (unsigned)report + 1, ~0u, 0);
+	for (int sig = 1; sig < 32; sig++)
+		signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	environ = spec->envp ? (char **)(uintptr_t)spec->envp : environ;
+	execvp(spec->path, spec->argv);
+fail:;
+	int errnum = errno;
+
+	if (write(report, &errnum, sizeof(errnum)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+int child_spawn(const struct child_spec *spec, struct child *ret_child, struct err *err)
+{
+	_close_ int rd = -1, wr = -1;
+	int pipefd[2], errnum;
+	struct child c;
+	pid_t parent = getpid();
+
+	if (spec->nfds > MAX_TABLE)
+		return err_set(err, ERR_BUG, "%s: descriptor table too large", spec->path);
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
+	rd = pipefd[0];
+	wr = pipefd[1];
+	c.pid = fork();
+	if (c.pid < 0)
+		return err_errno(err, "fork");
+	if (c.pid == 0)
+		start(spec, parent, wr);
+	close_and_reset(&wr);
+	if (fd_read_all(rd, &errnum, sizeof(errnum)) == 0) {
+		waitpid(c.pid, NULL, 0);
+		errno = errnum;
+		return err_errno(err, "%s", spec->path);
+	}
+	c.pidfd = (int)syscall(SYS_pidfd_open, c.pid, 0);
+	if (c.pidfd < 0) {
+		err_errno(err, "pidfd_open");
+		kill(c.pid, SIGKILL);
+		waitpid(c.pid, NULL, 0);
+		return -1;
+	}
+	fd_set_cloexec(c.pidfd, true);
+	*ret_child = c;
+	return 0;
+}
+
+int child_wait(struct child *c)
+{
+	int status = 0;
+
+	while (waitpid(c->pid, &status, 0) < 0)
+		if (errno != EINTR)
+			break;
+	close_and_reset(&c->pidfd);
+	c->pid = 0;
+	return status;
+}
+
+void child_kill(const struct child *c, int sig)
+{
+	if (c->pid > 0)
+		kill(c->pid, sig);
+}
+
+int child_run(const struct child_spec *spec, char **ret_out, size_t max_out, struct err *err)
+{
+	struct child_spec s = *spec;
+	_close_ int rd = -1;
+	_buf_ struct buf out;
+	struct child c;
+	char sink[4096];
+	int pipefd[2];
+
+	buf_init(&out, max_out);
+	if (ret_out) {
+		if (pipe2(pipefd, O_CLOEXEC) < 0)
+			return err_errno(err, "pipe");
+		rd = pipefd[0];
+		s.out = s.errout = pipefd[1];
+	}
+	if (child_spawn(&s, &c, err) < 0) {
+		if (ret_out)
+			close(pipefd[1]);
+		return -1;
+	}
+	if (ret_out)
+		close(pipefd[1]);
+	while (rd >= 0) {
+		ssize_t n = read(rd, sink, sizeof(sink));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		buf_put(&out, sink, MIN((size_t)n, buf_room(&out)));
+	}
+	if (ret_out)
+		*ret_out = xstrdup(buf_cstr(&out));
+	return child_wait(&c);
+}
+
+const char *child_status_text(int status, char *to, size_t size)
+{
+	if (WIFSIGNALED(status))
+		snprintf(to, size, "signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(to, size, "exit %d", WEXITSTATUS(status));
+	return to;
+}

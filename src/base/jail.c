@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Giving up authority. */
+#include "base/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+
+static int write_proc(const char *path, const char *text)
+{
+	_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	return fd_write_all(fd, text, strlen(text));
+}
+
+/* Map the caller's own ids to themselves, so that ownership on shared folders reads as before. */
+static int map_self(uid_t uid, gid_t gid)
+{
+	char line[64];
+
+	if (write_proc("/proc/self/setgroups", "deny") < 0 && errno != ENOENT)
+		return -1;
+	snprintf(line, sizeof(line), "%u %u 1", uid, uid);
+	if (write_proc("/proc/self/uid_map", line) < 0)
+		return -1;
+	snprintf(line, sizeof(line), "%u %u 1", gid, gid);
+	return write_proc("/proc/self/gid_map", line);
+}
+
+/* An empty, read-only root. The old root is detached; open descriptors keep working. */
+static int empty_root(void)
+{
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return -1;
+	if (mount("none", "/proc", "tmpfs", MS_NODEV | MS_NOEXEC | MS_NOSUID, "size=4k,mode=555") <
+		0)
+		return -1;
+	if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -1;
+	return mount(NULL, "/", NULL,
+		MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NODEV | MS_NOEXEC | MS_NOSUID, NULL);
+}
+
+static int drop_caps(void)
+{
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {0};
+
+	for (int cap = 0; cap < 64; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno == EINVAL)
+			break;
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return (int)syscall(SYS_capset, &hdr, none);
+}
+
+int jail_enter(unsigned want, unsigned *ret_missing, struct err *err)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	unsigned missing = 0;
+
+	if (want & JAIL_USERNS) {
+		if (unshare(CLONE_NEWUSER) < 0)
+			missing |= JAIL_USERNS;
+		else if (map_self(uid, gid) < 0)
+			return err_errno(err, "user namespace map");
+	}
+	if ((want & JAIL_NET) && unshare(CLONE_NEWNET) < 0)
+		missing |= JAIL_NET;
+	if ((want & JAIL_IPC) && unshare(CLONE_NEWIPC) < 0)
+		missing |= JAIL_IPC;
+	if (want & JAIL_ROOT) {
+		if (unshare(CLONE_NEWNS) < 0)
+			missing |= JAIL_ROOT;
+		else if (empty_root() < 0)
+			missing |= JAIL_ROOT;
+	}
+	if ((want & JAIL_NEWPRIVS) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(err, "no_new_privs");
+	if ((want & JAIL_CAPS) && drop_caps() < 0)
+		return err_errno(err, "drop capabilities");
+	*ret_missing = missing;
+	return 0;
+}
+
+const char *jail_layers_text(unsigned mask, char *to, unsigned size)
+{
+	static const char *const names[] = {
+		"user-namespace", "network", "ipc", "root", "capabilities", "no-new-privs"};
+	size_t n = 0;
+
+	to[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (mask & (1u << i))
+			n += (size_t)snprintf(to + MIN(n, (size_t)size - 1),
+				size - MIN(n, (size_t)size - 1), "%s%s", n ? " " : "", names[i]);
+	return to;
+}

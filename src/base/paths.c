@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where Hutch keeps things on the host. */
+#include "base/paths.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+static char *xdg(const char *var, const char *fallback, const char *sub, struct err *err)
+{
+	const char *base = getenv(var), *home = getenv("HOME");
+	_free_ char *path = NULL;
+
+	if (base && base[0] == '/') {
+		path = xasprintf("%s/hutch%s%s", base, *sub ? "/" : "", sub);
+	} else {
+		if (!home || home[0] != '/') {
+			struct passwd *pw = getpwuid(geteuid());
+
+			home = pw ? pw->pw_dir : "/";
+		}
+		path = xasprintf("%s/%s/hutch%s%s", home, fallback, *sub ? "/" : "", sub);
+	}
+	if (fs_mkdirs(path, 0700, err) < 0)
+		return NULL;
+	return steal_ptr(&path);
+}
+
+char *path_data(const char *sub, struct err *err)
+{
+	return xdg("XDG_DATA_HOME", ".local/share", sub, err);
+}
+
+char *path_state(const char *sub, struct err *err)
+{
+	return xdg("XDG_STATE_HOME", ".local/state", sub, err);
+}
+
+char *path_config(const char *sub, struct err *err)
+{
+	return xdg("XDG_CONFIG_HOME", ".config", sub, err);
+}
+
+char *path_runtime(struct err *err)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	_free_ char *path = NULL;
+	struct stat st;
+
+	if (base && base[0] == '/') {
+		path = xasprintf("%s/hutch", base);
+		if (fs_mkdirs(path, 0700, err) < 0)
+			return NULL;
+	} else {
+		path = xasprintf("/tmp/hutch-%u", (unsigned)geteuid());
+		if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+			err_errno(err, "%s", path);
+			return NULL;
+		}
+	}
+	/* Below /tmp somebody else may have been first. */
+	if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+		(st.st_mode & 077)) {
+		err_set(err, ERR_ENV, "%s: not a private directory of this user", path);
+		err_hint(err, "remove it, or set XDG_RUNTIME_DIR");
+		return NULL;
+	}
+	return steal_ptr(&path);
+}
+
+static char *binary_dir(void)
+{
+	char exe[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	char *slash;
+
+	if (n <= 0)
+		return xstrdup(".");
+	exe[n] = '\0';
+	slash = strrchr(exe, '/');
+	if (slash)
+		*slash = '\0';
+	return xstrdup(exe);
+}
+
+char *path_program(const char *name)
+{
+	_free_ char *dir = binary_dir();
+	char *path = fs_join(dir, name);
+
+	if (!fs_exists(path)) {
+		free(path);
+		path = xasprintf("%s/../libexec/hutch/%s", dir, name);
+	}
+	return path;
+}
+
+char *path_share(const char *sub)
+{
+	const char *env = getenv("HUTCH_SHARE");
+	_free_ char *dir = binary_dir();
+	char *path;
+
+	if (env && *env)
+		return fs_join(env, sub);
+	path = xasprintf("%s/../share/hutch/%s", dir, sub); /* installed: prefix/bin/hutch */
+	if (!fs_exists(path)) {
+		free(path);
+		path = xasprintf("%s/../%s", dir, sub); /* build tree inside the checkout */
+	}
+	return path;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where Hutch keeps things on the host (XDG base directories). */
+#pragma once
+
+#include "base/err.h"
+
+/* Each returns an owned absolute path, made with mode 0700 where absent, or NULL with @err. */
+char *path_data(const char *sub, struct err *err);   /* $XDG_DATA_HOME/hutch/@sub */
+char *path_state(const char *sub, struct err *err);  /* $XDG_STATE_HOME/hutch/@sub */
+char *path_config(const char *sub, struct err *err); /* $XDG_CONFIG_HOME/hutch/@sub */
+/* $XDG_RUNTIME_DIR/hutch, else a 0700 directory of the user's own below /tmp, checked for owner. */
+char *path_runtime(struct err *err);
+/* The program @name beside the running binary, else in the installed libexec directory. Owned. */
+char *path_program(const char *name);
+/* Read-only data of the project (kits/, share/): beside the build, else installed. Owned. */
+char *path_share(const char *sub);

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* struct box_spec: everything that a sandbox is, after all decisions. The planner (kit/plan.c) makes
+ * it, `run --dry-run` prints it, boxes/NAME/spec.json holds it, hutch-box and hutch-gate execute it.
+ * No decision is left in it. All pointers are owned. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#define SPEC_VERSION 1
+
+enum spec_engine { SPEC_ENGINE_AUTO, SPEC_ENGINE_KVM, SPEC_ENGINE_QEMU };
+
+struct spec_mount {
+	char *host_path, *guest_path; /* absolute; normally equal */
+	bool read_only;
+};
+
+/* One setup.install or setup.startup entry; argv is ["sh","-c",…] for install steps. */
+struct spec_step {
+	struct strv argv;
+	char *user;	   /* name or number inside the guest */
+	char *description; /* may be "" */
+	char *kit;	   /* which kit it came from */
+	bool background;   /* start-up steps only */
+};
+
+/* One setup.files entry or generated file. ${WORKDIR} is already replaced. */
+struct spec_file {
+	char *path, *content, *kit;
+	unsigned mode;
+	bool only_if_missing;
+	bool as_root; /* owner root instead of agent */
+};
+
+/* A kit's files/home or files/workspace tree, copied to boxes/NAME/files/<dir> at creation. */
+struct spec_tree {
+	char *dir;  /* "0-home", name below boxes/NAME/files */
+	char *dest; /* absolute directory in the guest */
+	char *source; /* host directory it is copied from (creation only) */
+	char *kit;
+};
+
+struct spec_rule {
+	bool allow;
+	char *target; /* DESIGN 5 grammar: host[:port], *.host, **.host, CIDR, ** */
+	char *source; /* "kit hello", "user", "preset balanced": shown in refusals and the audit log */
+};
+
+struct spec_inject {
+	char *domain;	/* rule target grammar */
+	char *header;	/* canonical spelling as the kit wrote it */
+	char *format;	/* exactly one %s; "Bearer %s" */
+	char *username; /* non-NULL: HTTP Basic with this user name; header and format are set too */
+};
+
+struct spec_credential {
+	char *service; /* name in the secret store */
+	char *env;     /* guest variable holding the placeholder, or "" */
+	char *kit;
+	bool required;
+	struct spec_inject *injects;
+	size_t n_injects;
+};
+
+struct spec_resolve {
+	char *name;    /* host name, lower case */
+	char *address; /* "127.0.0.1:8443" or "[::1]:8443" */
+};
+
+/* What hutch-gate enforces. Sent to it as JSON; also inside spec.json as "network". */
+struct spec_net {
+	struct spec_rule *rules;
+	size_t n_rules;
+	struct spec_credential *credentials;
+	size_t n_credentials;
+	struct spec_resolve *resolves;
+	size_t n_resolves;
+};
+
+struct box_spec {
+	char *name;
+	char *agent; /* base kit name, shown by ls */
+	struct strv kits;
+	enum spec_engine engine;
+	unsigned cpus;
+	uint64_t memory_bytes, disk_bytes;
+	char *image;   /* root image reference, "base" for Hutch's own */
+	char *user;    /* who runs the entrypoint: "agent" */
+	char *workdir; /* guest path */
+	struct spec_mount *mounts;
+	size_t n_mounts;
+	struct strv env; /* K=V, placeholders included */
+	struct strv entrypoint, command_default, command_interactive, args;
+	struct spec_step *install, *startup;
+	size_t n_install, n_startup;
+	struct spec_file *files;
+	size_t n_files;
+	struct spec_tree *home_trees, *workspace_trees;
+	size_t n_home_trees, n_workspace_trees;
+	struct spec_net net;
+	bool remove_on_exit; /* --rm */
+};
+
+/* New JSON object (a new reference, owned by the caller). */
+json_t *spec_to_json(const struct box_spec *s);
+json_t *spec_net_to_json(const struct spec_net *n);
+/* Strict: unknown keys, wrong types and another version are errors. The result must be released
+ * with the _done function in both cases. */
+int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err);
+int spec_net_from_json(const json_t *j, struct spec_net *ret, struct err *err);
+void spec_done(struct box_spec *s);
+void spec_net_done(struct spec_net *n);
+const char *spec_engine_name(enum spec_engine e);
+/* A sandbox name: ^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$ */
+bool spec_name_valid(const char *name);
