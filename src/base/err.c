@@ -49,8 +49,8 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	memcpy(old, err->msg, sizeof(old));
-	snprintf(err->msg, sizeof(err->msg), "%s: %.*s", what, (int)(sizeof(err->msg) - sizeof(what)),
-		old);
+	snprintf(err->msg, sizeof(err->msg), "%s: %.*s", what,
+		(int)(sizeof(err->msg) - sizeof(what) - 3), old);
 	return -1;
 }
 

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory: the only place that turns a guest address into a pointer.
+ *
+ * Guest physical addresses come from hostile descriptors. Every access names its length and must lie
+ * inside one region; nothing outside gmem.c casts an address. The bytes behind a pointer may change
+ * at any moment (the guest runs on): copy what is to be checked, then check the copy. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define GMEM_REGIONS_MAX 8
+
+struct gmem_region {
+	uint64_t gpa, len;
+	uint64_t uva;	  /* address in the front end's process; vhost-user rings are given in it */
+	uint8_t *host;	  /* our mapping of gpa */
+	void *map;	  /* what to munmap; NULL: not ours */
+	size_t map_len;
+};
+
+struct gmem {
+	struct gmem_region regions[GMEM_REGIONS_MAX];
+	unsigned n;
+};
+
+/* Map @len bytes at @offset of @fd (borrowed) as guest memory at @gpa. */
+int gmem_add_fd(struct gmem *m, uint64_t gpa, uint64_t len, uint64_t uva, int fd, uint64_t offset,
+	struct err *err);
+/* Use memory that the caller owns (KVM engine, tests). */
+int gmem_add_host(struct gmem *m, uint64_t gpa, uint64_t len, void *host, struct err *err);
+/* Unmap everything; afterwards no address resolves. */
+void gmem_clear(struct gmem *m);
+
+/* @len bytes at @gpa, or NULL when they are not wholly inside one region (len 0 is NULL too). */
+void *gmem_ptr(const struct gmem *m, uint64_t gpa, uint64_t len);
+/* The same for a front-end virtual address (vhost-user SET_VRING_ADDR). */
+void *gmem_ptr_uva(const struct gmem *m, uint64_t uva, uint64_t len);
