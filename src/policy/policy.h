@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Network rules: parse, match, explain. Pure: no I/O, no clock.
+ *
+ * A rule target is  host[:ports]  where host is
+ *	api.example.com   that name
+ *	*.example.com     exactly one more label; not example.com itself
+ *	**.example.com    one or more labels; not example.com itself
+ *	**                every name
+ *	10.0.0.0/8        addresses; 10.1.2.3 is /32; IPv6 in brackets when ports follow
+ * and ports is  443,  80-443  or  *.  Without ports, a rule means port 443 and nothing else, for every
+ * kind of host: "**" is every name on 443, "**:*" is every name on every port.
+ *
+ * Names and addresses are different things. A connection to a bare address needs an address rule:
+ * allow "**" does not cover it ("0.0.0.0/0" does). Deny errs the other way: deny "**" covers
+ * addresses too, and a denied network is denied however the guest named it, so the gate asks again
+ * with name and address once it has resolved a name.
+ *
+ * Deny wins. Among the rules that decide, the most specific one is reported. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "policy/name.h"
+
+#define POLICY_RULES_MAX 8192
+#define POLICY_TARGET_MAX 300 /* characters of a rule's text */
+
+enum policy_proto { POLICY_TCP = 1, POLICY_UDP = 2 };
+
+/* In order of specificity. */
+enum policy_kind { POLICY_ALL, POLICY_CIDR, POLICY_DEEP, POLICY_STAR, POLICY_EXACT };
+
+struct policy_rule {
+	char *text;   /* owned: the target as written */
+	char *source; /* owned: "kit hello", "preset balanced"; "" when not given */
+	bool allow;
+	enum policy_kind kind;
+	char name[POLICY_NAME_MAX + 1]; /* DEEP, STAR, EXACT: without the wildcard */
+	struct policy_addr net;		/* CIDR */
+	unsigned prefix;		/* CIDR: bits */
+	uint16_t port_lo, port_hi;
+	uint8_t protos; /* mask of enum policy_proto; POLICY_TCP today */
+};
+
+/* {0} is a valid empty policy: everything is denied. */
+struct policy {
+	struct policy_rule *rules; /* owned */
+	size_t n, cap;
+};
+
+struct policy_query {
+	const char *name;		/* canonical (policy_name_canon), or NULL: a bare address */
+	const struct policy_addr *addr; /* destination or resolved address, or NULL: not known yet */
+	uint16_t port;
+	enum policy_proto proto; /* 0 means POLICY_TCP */
+};
+
+struct policy_verdict {
+	bool allowed;
+	const struct policy_rule *rule; /* what decided; NULL: no rule matches. Borrowed from the policy */
+	const struct policy_rule *near; /* without a rule: one that allows this host on other ports */
+};
+
+/* Parse a target on its own, e.g. a credential's domain. @ret is untouched on failure, else to be
+ * released with policy_rule_done. text is set, source is "", allow is true. */
+int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *err);
+void policy_rule_done(struct policy_rule *r);
+/* Whether @r's target matches host and port of @q; @r->allow is not looked at. */
+bool policy_rule_matches(const struct policy_rule *r, const struct policy_query *q);
+/* Whether everything that @inner matches is matched by @outer. */
+bool policy_rule_covers(const struct policy_rule *outer, const struct policy_rule *inner);
+
+/* Copies its arguments. On failure the policy is unchanged and the error names target and source. */
+int policy_add(struct policy *p, const char *target, bool allow, const char *source,
+	struct err *err);
+void policy_done(struct policy *p);
+
+struct policy_verdict policy_decide(const struct policy *p, const struct policy_query *q);
+/* Whether a connection to @name (canonical) could be allowed on at least one port: some allow rule
+ * matches it and no single deny rule covers all of that rule's ports. A name for which this is false
+ * must never be looked up outside. */
+bool policy_name_reachable(const struct policy *p, const char *name);
+/* Whether an allow rule covers all of @target and no deny rule covers all of it: what a credential's
+ * domain must pass. */
+bool policy_target_allowed(const struct policy *p, const struct policy_rule *target);
+/* Whether an allow rule names the special-purpose address @a (policy_addr_special) for @port: a CIDR
+ * that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
+bool policy_names_special(const struct policy *p, const struct policy_addr *a, uint16_t port);
+
+#define POLICY_EXPLAIN_MAX 1024
+/* One line without a full stop: what was asked, the verdict, the deciding rule and its source.
+ * Always terminated. Returns @buf. */
+const char *policy_explain(const struct policy_verdict *v, const struct policy_query *q,
+	char buf[static POLICY_EXPLAIN_MAX]);
+/* How to allow a refused query, one line; "" when a deny rule has to go first or nothing can help.
+ * Returns @buf. */
+const char *policy_remedy(const struct policy_verdict *v, const struct policy_query *q,
+	char buf[static POLICY_EXPLAIN_MAX]);
+/* "name:port" or "address:port", IPv6 bracketed: valid as a rule target. Returns @buf. */
+const char *policy_query_text(const struct policy_query *q, char buf[static POLICY_TARGET_MAX]);
