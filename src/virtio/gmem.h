@@ -6,8 +6,10 @@
  * at any moment (the guest runs on): copy what is to be checked, then check the copy. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -19,6 +21,9 @@ struct gmem_region {
 	uint8_t *host;	  /* our mapping of gpa */
 	void *map;	  /* what to munmap; NULL: not ours */
 	size_t map_len;
+	uint64_t offset;  /* of gpa in the file; with dev and ino the identity of a mapping */
+	dev_t dev;
+	ino_t ino;
 };
 
 struct gmem {
@@ -29,6 +34,10 @@ struct gmem {
 /* Map @len bytes at @offset of @fd (borrowed) as guest memory at @gpa. */
 int gmem_add_fd(struct gmem *m, uint64_t gpa, uint64_t len, uint64_t uva, int fd, uint64_t offset,
 	struct err *err);
+/* Move the mapping of exactly this region from @from to @m, so that pointers into it stay valid when
+ * a new memory table repeats an old region. False: @from has no such mapping. */
+bool gmem_adopt(struct gmem *m, struct gmem *from, uint64_t gpa, uint64_t len, uint64_t uva, int fd,
+	uint64_t offset);
 /* Use memory that the caller owns (KVM engine, tests). */
 int gmem_add_host(struct gmem *m, uint64_t gpa, uint64_t len, void *host, struct err *err);
 /* Unmap everything; afterwards no address resolves. */

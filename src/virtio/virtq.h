@@ -31,6 +31,7 @@ struct virtq {
 	uint16_t last_avail, used_idx; /* our own counters; never read back from the guest */
 	uint16_t signalled_used;       /* for EVENT_IDX */
 	bool signalled_valid;
+	bool kicks_wanted; /* virtq_pop re-arms the guest's kick when it runs dry */
 	int kick_fd, call_fd; /* transport's; -1: none */
 };
 
@@ -55,12 +56,13 @@ static inline size_t virtq_used_bytes(uint16_t size)
 	return 6u + 8u * size;
 }
 
-/* The next request. VIRTQ_BAD: the guest broke the ring (loop, address outside memory, too many
+/* The next request. A queue that is drained until VIRTQ_EMPTY gets a kick for what comes later, unless
+ * virtq_kicks_off is in force. VIRTQ_BAD: the guest broke the ring (loop, address outside memory, too many
  * segments or bytes, writable before readable, index jump); the queue is dead until reset. */
 enum virtq_next virtq_pop(struct virtq *q, struct virtq_chain *ret);
 /* Take back the last pop (nothing was done with it yet). */
 void virtq_unpop(struct virtq *q);
-/* Give a request back with @written bytes of its writable part filled. */
+/* Give a request back (no effect on a stopped or bad queue) with @written bytes of its writable part filled. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
 /* Whether the guest wants an interrupt for what was pushed since the last call. */
 bool virtq_should_interrupt(struct virtq *q);
