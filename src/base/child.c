@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/jail.h"
 #include "base/mem.h"
 
 #define FIRST_FD   3
@@ -80,6 +81,12 @@ static void start(const struct child_spec *spec, pid_t parent, int report)
 		signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (spec->jail) {
+		unsigned missing;
+
+		if (jail_enter(spec->jail, &missing, NULL) < 0)
+			goto fail;
+	}
 	environ = spec->envp ? (char **)(uintptr_t)spec->envp : environ;
 	execvp(spec->path, spec->argv);
 fail:;

@@ -21,6 +21,7 @@ struct child_spec {
 	bool keep_group;	 /* default: own process group, so that Ctrl-C is ours alone */
 	bool outlive_parent;	 /* default: SIGKILL when the parent dies */
 	int cwd;		 /* directory descriptor to start in, or 0 for the parent's own */
+	unsigned jail;		 /* enum jail_layer given up before exec; refused layers are skipped */
 };
 
 struct child {

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch-box: the supervisor of one running sandbox. Shared state of the process; each part of it is
+ * written by the file named in its comment only. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/child.h"
+#include "base/err.h"
+#include "base/loop.h"
+#include "box/stream.h"
+#include "wire/spec.h"
+
+/* The life of a sandbox, in order; no state is entered twice. */
+enum box_state {
+	BOX_STARTING, /* workers run; waiting for the gate, the VMM and the guest's HELLO */
+	BOX_SETUP,    /* the guest is configured; files, install and start-up steps run */
+	BOX_READY,    /* streams may be opened */
+	BOX_STOPPING, /* the guest was asked to power off, or workers are being killed */
+	BOX_ENDED,    /* every worker is reaped; clients are told and the process exits */
+};
+const char *box_state_name(enum box_state s);
+
+enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKERS };
+
+struct worker {
+	struct child child; /* pid 0: not running */
+	struct loop_watch w;
+	struct box *box;
+};
+
+struct box {
+	struct loop *loop;
+	struct box_spec spec;
+	const char *name;
+	char *dir;  /* boxes/NAME, absolute */
+	int dir_fd; /* owned */
+	int lock_fd;
+
+	struct loop_watch signal_w; /* main.c */
+
+	/* box.c */
+	enum box_state state;
+	bool failed, remove;
+	struct err failure; /* what waiters are told when failed */
+	struct loop_timer boot_timer, stop_timer;
+
+	/* workers.c */
+	struct worker workers[WORKERS];
+	int vmm_link, gate_control; /* owned */
+	struct loop_watch vmm_w, gate_w;
+	struct buf gate_in;
+	bool vmm_ready, gate_ready;
+	unsigned jail_missing;
+	char *ca_pem; /* the sandbox CA, from the gate */
+	const char *engine;
+
+	/* console.c */
+	struct loop_watch console_w;
+	int console_fd, console_log; /* pipe from qemu; console.log */
+	size_t console_written;
+
+	/* guest.c */
+	struct stream control;
+	bool guest_hello;
+	char *guest_kernel;
+
+	/* setup.c */
+	struct setup *setup;
+
+	/* control.c */
+	struct control *control_server;
+};
+
+/* box.c */
+/* Something happened that may let the sandbox advance to its next state. */
+void box_advance(struct box *b);
+/* The sandbox cannot go on: remember why (first reason wins) and stop. @err may be NULL. */
+void box_fail(struct box *b, const struct err *err);
+/* Ask the guest to power off; @kill: do not ask. @remove: delete the sandbox afterwards. */
+void box_stop(struct box *b, bool kill, bool remove);
+/* A worker ended. */
+void box_worker_ended(struct box *b, enum worker_id id, int status);
+/* Setup finished (NULL) or failed. */
+void box_setup_done(struct box *b, const struct err *err);
+
+/* workers.c */
+int workers_start(struct box *b, struct err *err);
+void workers_kill(struct box *b);
+bool workers_running(const struct box *b);
+/* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
+int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
+
+/* engine_qemu.c: fills argv for qemu. @kernel and @initrd are paths. */
+struct engine_files {
+	char *program, *kernel, *initrd, *extra_cmdline; /* owned */
+};
+int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *ret_argv);
+
+/* console.c */
+void console_start(struct box *b, int fd /* taken */);
+void console_stop(struct box *b);
+
+/* guest.c */
+void guest_accept_control(struct box *b, int fd /* taken */);
+int guest_send_setup(struct box *b, struct err *err);
+void guest_shutdown(struct box *b);
+void guest_close(struct box *b);
+
+/* setup.c */
+/* Begin files, install (first start only) and start-up steps; ends in box_setup_done. */
+void setup_start(struct box *b);
+void setup_free(struct box *b);
+/* Run the kit's own command detached, output to agent.log. */
+int setup_detach(struct box *b, const struct strv *argv, struct err *err);
+
+/* control.c */
+int control_start(struct box *b, int listen_fd /* taken */, struct err *err);
+/* A line of progress for everybody who waits. */
+void control_progress(struct box *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Tell waiters about the new state. */
+void control_state(struct box *b);
+void control_stop(struct box *b);

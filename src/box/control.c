@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control socket: clients of the same user ask for state, streams and the end.
+ *
+ * One JSON object per line in, one per line out; the answer to "open" carries a descriptor. A client
+ * that does not read its answers is dropped. Clients come from a directory only this user can enter,
+ * and are checked for it once more. */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "box/box.h"
+
+#define LINE_MAX_BYTES (256u << 10)
+#define CLIENTS_MAX    64u
+
+struct client {
+	struct control *server;
+	struct loop_watch w;
+	int fd; /* owned */
+	struct buf in;
+	bool waiting; /* wants progress and the final word */
+	bool holds;   /* --rm: the sandbox goes when this client does */
+	bool stopping; /* asked for the end: told when it is over */
+	bool dead;
+	struct client *next;
+};
+
+struct control {
+	struct box *box;
+	struct loop_watch w;
+	int fd; /* owned */
+	struct client *clients;
+	unsigned n_clients;
+};
+
+static void client_free(struct client *c)
+{
+	struct control *s = c->server;
+
+	for (struct client **at = &s->clients; *at; at = &(*at)->next) {
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	}
+	s->n_clients--;
+	loop_del(s->box->loop, &c->w);
+	close(c->fd);
+	buf_done(&c->in);
+	free(c);
+}
+
+/* Send one line, with a descriptor or -1. */
+static void reply(struct client *c, json_t *j /* taken */, int fd)
+{
+	char *text = json_dumps(j, JSON_COMPACT);
+	_free_ char *line = NULL;
+
+	json_decref(j);
+	if (!text || c->dead) {
+		free(text);
+		return;
+	}
+	line = xasprintf("%s\n", text);
+	free(text);
+	if (fd_send(c->fd, line, strlen(line), &fd, fd >= 0 ? 1 : 0) != (ssize_t)strlen(line))
+		c->dead = true; /* noticed and freed at its next event */
+}
+
+static json_t *error_json(const struct err *err)
+{
+	return json_pack("{s:b, s:s, s:s, s:i}", "ok", 0, "error", err->msg, "hint", err->hint,
+		"class", err->class);
+}
+
+static void reply_state(struct client *c)
+{
+	struct box *b = c->server->box;
+
+	if (b->failed)
+		reply(c, error_json(&b->failure), -1);
+	else
+		reply(c,
+			json_pack("{s:b, s:s, s:s, s:s, s:i}", "ok", 1, "state",
+				box_state_name(b->state), "engine", b->engine, "kernel",
+				b->guest_kernel ? b->guest_kernel : "", "jail_missing",
+				(int)b->jail_missing),
+			-1);
+}
+
+static void op_open(struct client *c)
+{
+	struct box *b = c->server->box;
+	_close_ int fd = -1;
+	struct err err;
+
+	if (b->state != BOX_READY)
+		err_set(&err, ERR_ENV, "sandbox %s is %s", b->name, box_state_name(b->state));
+	else if (workers_open_stream(b, &fd, &err) == 0) {
+		reply(c, json_pack("{s:b}", "ok", 1), fd);
+		return;
+	}
+	reply(c, error_json(&err), -1);
+}
+
+static void op_detach(struct client *c, const json_t *j)
+{
+	struct box *b = c->server->box;
+	const json_t *list = json_object_get(j, "argv"), *v;
+	struct strv argv = {0};
+	struct err err;
+	size_t i;
+
+	json_array_foreach(list, i, v)
+		if (json_is_string(v))
+			strv_add(&argv, json_string_value(v));
+	if (b->state != BOX_READY || argv.n == 0 || argv.n != json_array_size(list))
+		err_set(&err, ERR_USER, "detach: not possible now");
+	else if (setup_detach(b, &argv, &err) == 0) {
+		strv_done(&argv);
+		reply(c, json_pack("{s:b}", "ok", 1), -1);
+		return;
+	}
+	strv_done(&argv);
+	reply(c, error_json(&err), -1);
+}
+
+static void serve_line(struct client *c, const char *line)
+{
+	struct box *b = c->server->box;
+	json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+	const char *op = json_string_value(json_object_get(j, "op"));
+	struct err err;
+
+	if (!op)
+		op = "";
+	if (strcmp(op, "status") == 0) {
+		reply_state(c);
+	} else if (strcmp(op, "wait") == 0) {
+		if (b->state == BOX_READY || b->failed)
+			reply_state(c);
+		else
+			c->waiting = true;
+	} else if (strcmp(op, "open") == 0) {
+		op_open(c);
+	} else if (strcmp(op, "hold") == 0) {
+		c->holds = true;
+		reply(c, json_pack("{s:b}", "ok", 1), -1);
+	} else if (strcmp(op, "detach") == 0) {
+		op_detach(c, j);
+	} else if (strcmp(op, "stop") == 0) {
+		c->stopping = true;
+		box_stop(b, json_is_true(json_object_get(j, "kill")),
+			json_is_true(json_object_get(j, "remove")));
+	} else {
+		err_set(&err, ERR_USER, "unknown request");
+		reply(c, error_json(&err), -1);
+	}
+	json_decref(j);
+}
+
+static void client_gone(struct client *c)
+{
+	struct box *b = c->server->box;
+	bool holds = c->holds;
+
+	client_free(c);
+	if (holds && b->spec.remove_on_exit)
+		box_stop(b, true, true);
+}
+
+static void on_client(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct client *c = container_of(w, struct client, w);
+	ssize_t n = buf_read(&c->in, c->fd, 65536);
+	char *nl;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	while (n > 0 && !c->dead && buf_len(&c->in) &&
+		(nl = memchr(buf_head(&c->in), '\n', buf_len(&c->in)))) {
+		size_t len = (size_t)(nl + 1 - (char *)buf_head(&c->in));
+
+		*nl = '\0';
+		serve_line(c, (const char *)buf_head(&c->in));
+		if (c->server->box->state == BOX_ENDED)
+			return; /* the loop ends; control_stop frees everybody */
+		buf_consume(&c->in, len);
+	}
+	if (n <= 0 || c->dead)
+		client_gone(c);
+}
+
+static void on_listen(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct control *s = container_of(w, struct control, w);
+	_close_ int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	struct client *c;
+
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
+		(cred.uid != geteuid() && cred.uid != 0)) {
+		log_limited(LOG_WARN, "control: refused a client of another user");
+		return;
+	}
+	if (s->n_clients >= CLIENTS_MAX) {
+		log_limited(LOG_WARN, "control: too many clients");
+		return;
+	}
+	c = xcalloc(1, sizeof(*c));
+	c->server = s;
+	c->fd = fd;
+	buf_init(&c->in, LINE_MAX_BYTES);
+	if (loop_add(l, &c->w, fd, EPOLLIN, on_client) < 0) {
+		free(c);
+		return;
+	}
+	steal_fd(&fd);
+	c->next = s->clients;
+	s->clients = c;
+	s->n_clients++;
+}
+
+int control_start(struct box *b, int listen_fd, struct err *err)
+{
+	struct control *s = xcalloc(1, sizeof(*s));
+
+	s->box = b;
+	s->fd = listen_fd;
+	b->control_server = s;
+	if (loop_add(b->loop, &s->w, listen_fd, EPOLLIN, on_listen) < 0)
+		return err_errno(err, "watch control socket");
+	return 0;
+}
+
+void control_progress(struct box *b, const char *fmt, ...)
+{
+	_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	text = xvasprintf(fmt, ap);
+	va_end(ap);
+	log_info("progress: %s", text);
+	if (!b->control_server)
+		return;
+	for (struct client *c = b->control_server->clients; c; c = c->next)
+		if (c->waiting)
+			reply(c, json_pack("{s:s, s:s}", "event", "progress", "text", text), -1);
+}
+
+void control_state(struct box *b)
+{
+	if (!b->control_server)
+		return;
+	for (struct client *c = b->control_server->clients; c; c = c->next) {
+		if (c->stopping && b->state == BOX_ENDED) {
+			reply(c, json_pack("{s:b}", "ok", 1), -1);
+			c->stopping = false;
+		}
+		if (c->waiting && (b->state == BOX_READY || b->state >= BOX_STOPPING)) {
+			/* A failure is told when the leftovers are gone. */
+			if (b->state == BOX_STOPPING)
+				continue;
+			reply_state(c);
+			c->waiting = false;
+		}
+	}
+}
+
+void control_stop(struct box *b)
+{
+	struct control *s = b->control_server;
+
+	if (!s)
+		return;
+	while (s->clients)
+		client_free(s->clients);
+	loop_del(b->loop, &s->w);
+	close(s->fd);
+	free(s);
+	b->control_server = NULL;
+}

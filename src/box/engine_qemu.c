@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The qemu engine: qemu-system-x86_64 runs the vCPUs and the two disks, nothing else. Devices are
+ * hutch-vmm's, reached over vhost-user sockets that qemu inherits (see ARCHITECTURE.md for the
+ * descriptor table). */
+#include "box/box.h"
+
+enum { FD_FS = 3, FD_NET, FD_VSOCK, FD_ROOT, FD_DISK };
+
+int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *argv)
+{
+	unsigned long long mib = s->memory_bytes >> 20;
+
+	strv_add(argv, f->program);
+	strv_add(argv, "-name");
+	strv_addf(argv, "hutch-%s", s->name);
+	for (const char *const *a = (const char *const[]){"-nodefaults", "-no-user-config",
+		     "-nographic", "-no-reboot", "-sandbox",
+		     "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		     "-accel", "tcg,thread=multi", "-cpu", "max", "-serial", "stdio", "-monitor",
+		     "none", "-global", "virtio-mmio.force-legacy=false", NULL};
+		*a; a++)
+		strv_add(argv, *a);
+	strv_add(argv, "-M");
+	strv_add(argv, "microvm,pcie=off,usb=off,rtc=on,x-option-roms=off,memory-backend=ram");
+	strv_add(argv, "-m");
+	strv_addf(argv, "%lluM", mib);
+	strv_add(argv, "-smp");
+	strv_addf(argv, "%u", s->cpus);
+	strv_add(argv, "-object");
+	strv_addf(argv, "memory-backend-memfd,id=ram,size=%lluM,share=on", mib);
+	strv_add(argv, "-kernel");
+	strv_add(argv, f->kernel);
+	strv_add(argv, "-initrd");
+	strv_add(argv, f->initrd);
+	strv_add(argv, "-append");
+	strv_add(argv, "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t audit=0 mitigations=off");
+
+	strv_add(argv, "-add-fd");
+	strv_addf(argv, "fd=%d,set=%d", FD_ROOT, FD_ROOT);
+	strv_add(argv, "-drive");
+	strv_addf(argv,
+		"id=root,if=none,format=raw,readonly=on,file.driver=file,file.locking=off,"
+		"file.filename=/dev/fdset/%d",
+		FD_ROOT);
+	strv_add(argv, "-device");
+	strv_add(argv, "virtio-blk-device,drive=root");
+	strv_add(argv, "-add-fd");
+	strv_addf(argv, "fd=%d,set=%d", FD_DISK, FD_DISK);
+	strv_add(argv, "-drive");
+	strv_addf(argv,
+		"id=disk,if=none,format=raw,discard=unmap,file.driver=file,file.locking=off,"
+		"file.filename=/dev/fdset/%d",
+		FD_DISK);
+	strv_add(argv, "-device");
+	strv_add(argv, "virtio-blk-device,drive=disk");
+
+	strv_add(argv, "-chardev");
+	strv_addf(argv, "socket,id=fs,fd=%d", FD_FS);
+	strv_add(argv, "-device");
+	strv_add(argv, "vhost-user-fs-device,chardev=fs,tag=hutch");
+	strv_add(argv, "-chardev");
+	strv_addf(argv, "socket,id=net,fd=%d", FD_NET);
+	strv_add(argv, "-netdev");
+	strv_add(argv, "vhost-user,id=n0,chardev=net");
+	strv_add(argv, "-device");
+	strv_add(argv, "virtio-net-device,netdev=n0");
+	strv_add(argv, "-chardev");
+	strv_addf(argv, "socket,id=vsock,fd=%d", FD_VSOCK);
+	strv_add(argv, "-device");
+	strv_add(argv, "vhost-user-vsock-device,chardev=vsock");
+	return 0;
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The children of the supervisor: socket pairs between them, their descriptor tables, their ends.
+ *
+ * The order does not matter: every process waits for its peers on sockets that exist before any of
+ * them starts, so all three start at once. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/jail.h"
+#include "base/log.h"
+#include "base/paths.h"
+#include "box/box.h"
+#include "image/image.h"
+#include "wire/link.h"
+
+static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu"};
+_Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
+
+enum { DEV_FS, DEV_NET, DEV_VSOCK, DEVS };
+
+/* One socketpair: [0] and [1] are owned until stolen. */
+struct pair {
+	int fd[2];
+};
+
+static void pair_cleanup(struct pair *p)
+{
+	close_and_reset(&p->fd[0]);
+	close_and_reset(&p->fd[1]);
+}
+#define _pair_ __attribute__((cleanup(pair_cleanup)))
+
+static int pair_make(struct pair *p, int type, struct err *err)
+{
+	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, p->fd) < 0) {
+		*p = (struct pair){{-1, -1}};
+		return err_errno(err, "socketpair");
+	}
+	return 0;
+}
+
+static void on_exit_event(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct worker *k = container_of(w, struct worker, w);
+	struct box *b = k->box;
+	enum worker_id id = (enum worker_id)(k - b->workers);
+	char text[64];
+	int status;
+
+	loop_del(l, w);
+	status = child_wait(&k->child);
+	log_info("worker=%s ended: %s", worker_names[id],
+		child_status_text(status, text, sizeof(text)));
+	box_worker_ended(b, id, status);
+}
+
+static int spawn(struct box *b, enum worker_id id, const struct child_spec *spec, struct err *err)
+{
+	struct worker *k = &b->workers[id];
+
+	k->box = b;
+	if (child_spawn(spec, &k->child, err) < 0)
+		return -1;
+	if (loop_add(b->loop, &k->w, k->child.pidfd, EPOLLIN, on_exit_event) < 0)
+		return err_errno(err, "watch %s", worker_names[id]);
+	log_info("worker=%s pid=%d started", worker_names[id], (int)k->child.pid);
+	return 0;
+}
+
+static void vmm_message(struct box *b, const struct link_packet *p, int fds[], size_t nfds)
+{
+	if (p->m.type == LINK_READY && !b->vmm_ready) {
+		char text[128];
+
+		b->vmm_ready = true;
+		b->jail_missing = p->m.arg;
+		if (p->m.arg)
+			log_warn("vmm: this host refuses isolation layers: %s",
+				jail_layers_text(p->m.arg, text, sizeof(text)));
+	} else if (p->m.type == LINK_CONTROL && b->control.fd < 0 && !b->guest_hello) {
+		guest_accept_control(b, steal_fd(&fds[0]));
+	} else {
+		log_limited(LOG_WARN, "vmm: unexpected %s", link_type_name(p->m.type));
+	}
+	for (size_t i = 0; i < nfds; i++)
+		close_and_reset(&fds[i]);
+}
+
+static void on_vmm(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct box *b = container_of(w, struct box, vmm_w);
+	static struct link_packet p; /* 4 KiB, off the stack */
+	int fds[FD_PASS_MAX];
+	size_t nfds;
+	ssize_t n = fd_recv(b->vmm_link, &p, sizeof(p), fds, &nfds);
+
+	if (n < 0 && (errno == EAGAIN || errno == EMSGSIZE))
+		return;
+	if (n <= 0) {
+		loop_del(l, w); /* its end is reported by the pidfd */
+		return;
+	}
+	if (!link_check(&p, (size_t)n, nfds)) {
+		log_limited(LOG_WARN, "vmm: malformed message");
+		for (size_t i = 0; i < nfds; i++)
+			close(fds[i]);
+		return;
+	}
+	vmm_message(b, &p, fds, nfds);
+	box_advance(b);
+}
+
+static void gate_line(struct box *b, const char *line)
+{
+	json_error_t jerr;
+	json_t *j = json_loads(line, JSON_REJECT_DUPLICATES, &jerr);
+	const char *event = json_string_value(json_object_get(j, "event"));
+	const char *text = json_string_value(json_object_get(j, "text"));
+	const char *ca = json_string_value(json_object_get(j, "ca"));
+	struct err err;
+
+	if (event && strcmp(event, "ready") == 0 && ca) {
+		free(b->ca_pem);
+		b->ca_pem = xstrdup(ca);
+		b->gate_ready = true;
+	} else if (event && strcmp(event, "notice") == 0 && text) {
+		control_progress(b, "%s", text);
+	} else if (event && strcmp(event, "error") == 0 && text) {
+		err_set(&err, ERR_ENV, "gate: %s", text);
+		box_fail(b, &err);
+	}
+	json_decref(j);
+	box_advance(b);
+}
+
+static void on_gate(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct box *b = container_of(w, struct box, gate_w);
+	ssize_t n = buf_read(&b->gate_in, b->gate_control, 65536);
+	char *nl;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		loop_del(l, w);
+		return;
+	}
+	while ((nl = memchr(buf_head(&b->gate_in), '\n', buf_len(&b->gate_in)))) {
+		size_t len = (size_t)(nl + 1 - (char *)buf_head(&b->gate_in));
+
+		*nl = '\0';
+		gate_line(b, (const char *)buf_head(&b->gate_in));
+		buf_consume(&b->gate_in, len);
+		if (buf_len(&b->gate_in) == 0)
+			break;
+	}
+}
+
+static int gate_configure(struct box *b, struct err *err)
+{
+	json_t *msg = json_pack("{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name,
+		"network", spec_net_to_json(&b->spec.net));
+	char *line = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
+	_free_ char *with_nl = NULL;
+	int result = 0;
+
+	json_decref(msg);
+	if (!line)
+		return err_set(err, ERR_BUG, "gate configuration cannot be encoded");
+	with_nl = xasprintf("%s\n", line);
+	free(line);
+	/* Blocking, but the gate reads its control socket before anything else. */
+	if (fd_write_all(b->gate_control, with_nl, strlen(with_nl)) < 0)
+		result = err_errno(err, "configure gate");
+	fd_set_nonblock(b->gate_control, true);
+	return result;
+}
+
+static int start_gate(struct box *b, struct pair *control, struct pair *link, struct err *err)
+{
+	_free_ char *secrets = path_data("secrets", err), *path = path_program("hutch-gate");
+	_close_ int secrets_fd = -1;
+	char *argv[] = {"hutch-gate", b->spec.name, NULL};
+	int fds[4];
+
+	if (!secrets)
+		return -1;
+	secrets_fd = open(secrets, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	fds[0] = control->fd[1];
+	fds[1] = link->fd[1];
+	fds[2] = b->dir_fd;
+	fds[3] = secrets_fd;
+	if (spawn(b, WORKER_GATE,
+		    &(struct child_spec){.path = path,
+			    .argv = argv,
+			    .in = CHILD_NULL,
+			    .out = CHILD_NULL,
+			    .errout = CHILD_INHERIT,
+			    .fds = fds,
+			    .nfds = 4},
+		    err) < 0)
+		return -1;
+	b->gate_control = steal_fd(&control->fd[0]);
+	if (gate_configure(b, err) < 0)
+		return -1;
+	if (loop_add(b->loop, &b->gate_w, b->gate_control, EPOLLIN, on_gate) < 0)
+		return err_errno(err, "watch gate");
+	return 0;
+}
+
+static int send_exports(struct box *b, struct err *err)
+{
+	struct link_packet p;
+
+	for (size_t i = 0; i < b->spec.n_mounts; i++) {
+		const struct spec_mount *m = &b->spec.mounts[i];
+		_close_ int dir = open(m->host_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int len;
+
+		if (dir < 0)
+			return err_errno(err, "%s", m->host_path);
+		len = snprintf((char *)p.data, sizeof(p.data), "%zu", i);
+		p.m = (struct link_msg){
+			.type = LINK_EXPORT, .arg = m->read_only, .len = (uint32_t)len};
+		if (fd_send(b->vmm_link, &p, sizeof(p.m) + p.m.len, &dir, 1) < 0)
+			return err_errno(err, "share %s", m->host_path);
+	}
+	return 0;
+}
+
+static int start_vmm(struct box *b, struct pair *link, struct pair *gate, struct pair dev[],
+	struct err *err)
+{
+	_free_ char *path = path_program("hutch-vmm");
+	char *argv[] = {"hutch-vmm", "--serve", b->spec.name, NULL};
+	int fds[] = {link->fd[1], gate->fd[0], dev[DEV_FS].fd[0], dev[DEV_NET].fd[0],
+		dev[DEV_VSOCK].fd[0]};
+
+	if (spawn(b, WORKER_VMM,
+		    &(struct child_spec){.path = path,
+			    .argv = argv,
+			    .in = CHILD_NULL,
+			    .out = CHILD_NULL,
+			    .errout = CHILD_INHERIT,
+			    .fds = fds,
+			    .nfds = ARRAY_SIZE(fds)},
+		    err) < 0)
+		return -1;
+	b->vmm_link = steal_fd(&link->fd[0]);
+	if (send_exports(b, err) < 0)
+		return -1;
+	fd_set_nonblock(b->vmm_link, true);
+	if (loop_add(b->loop, &b->vmm_w, b->vmm_link, EPOLLIN, on_vmm) < 0)
+		return err_errno(err, "watch vmm");
+	return 0;
+}
+
+static int open_disk(struct box *b, struct err *err)
+{
+	_free_ char *path = fs_join(b->dir, "disk.img");
+	int fd;
+
+	/* A first start that did not finish left a disk in an unknown state: begin anew. */
+	if (faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0)
+		unlinkat(b->dir_fd, "disk.img", 0);
+	if (faccessat(b->dir_fd, "disk.img", F_OK, 0) < 0 &&
+		image_disk_create(path, b->spec.disk_bytes, err) < 0)
+		return -1;
+	fd = openat(b->dir_fd, "disk.img", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return err_errno(err, "%s", path);
+	return fd;
+}
+
+static int start_qemu(struct box *b, struct pair dev[], struct err *err)
+{
+	_close_ int console_wr = -1, root_fd = -1, disk_fd = -1;
+	_free_ char *root = NULL, *pinned = NULL;
+	struct kernel_pack pack = {0};
+	struct engine_files files = {.program = "qemu-system-x86_64"};
+	struct strv argv = {0};
+	int pipefd[2], fds[5], result = -1;
+
+	if (image_kernel(&pack, err) < 0 || image_root(b->spec.image, &root, &pinned, err) < 0)
+		goto out;
+	root_fd = open(root, O_RDONLY | O_CLOEXEC);
+	if (root_fd < 0) {
+		err_errno(err, "%s", root);
+		goto out;
+	}
+	disk_fd = open_disk(b, err);
+	if (disk_fd < 0)
+		goto out;
+	if (pipe2(pipefd, O_CLOEXEC) < 0) {
+		err_errno(err, "pipe");
+		goto out;
+	}
+	console_start(b, pipefd[0]);
+	console_wr = pipefd[1];
+	files.kernel = pack.kernel;
+	files.initrd = pack.initrd;
+	engine_qemu_argv(&b->spec, &files, &argv);
+	fds[0] = dev[DEV_FS].fd[1];
+	fds[1] = dev[DEV_NET].fd[1];
+	fds[2] = dev[DEV_VSOCK].fd[1];
+	fds[3] = root_fd;
+	fds[4] = disk_fd;
+	result = spawn(b, WORKER_QEMU,
+		&(struct child_spec){.path = files.program,
+			.argv = argv.v,
+			.in = CHILD_NULL,
+			.out = console_wr,
+			.errout = CHILD_INHERIT,
+			.fds = fds,
+			.nfds = ARRAY_SIZE(fds),
+			.jail = JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_CAPS | JAIL_NEWPRIVS},
+		err);
+	if (result < 0 && err->errnum == ENOENT) {
+		err_set(err, ERR_ENV, "%s is not installed", files.program);
+		err_hint(err, "apt install qemu-system-x86");
+	}
+out:
+	kernel_pack_done(&pack);
+	strv_done(&argv);
+	return result;
+}
+
+int workers_start(struct box *b, struct err *err)
+{
+	_pair_ struct pair gate_ctl = {{-1, -1}}, gate_link = {{-1, -1}}, vmm_link = {{-1, -1}};
+	_pair_ struct pair fs = {{-1, -1}}, net = {{-1, -1}}, vsock = {{-1, -1}};
+	struct pair dev[DEVS];
+
+	buf_init(&b->gate_in, 256 << 10);
+	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
+		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
+		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
+		pair_make(&fs, SOCK_STREAM, err) < 0 || pair_make(&net, SOCK_STREAM, err) < 0 ||
+		pair_make(&vsock, SOCK_STREAM, err) < 0)
+		return -1;
+	dev[DEV_FS] = fs;
+	dev[DEV_NET] = net;
+	dev[DEV_VSOCK] = vsock;
+	b->engine = "qemu";
+	if (start_qemu(b, dev, err) < 0 || start_vmm(b, &vmm_link, &gate_link, dev, err) < 0 ||
+		start_gate(b, &gate_ctl, &gate_link, err) < 0)
+		return -1;
+	return 0;
+}
+
+void workers_kill(struct box *b)
+{
+	for (int i = 0; i < WORKERS; i++)
+		child_kill(&b->workers[i].child, SIGKILL);
+}
+
+bool workers_running(const struct box *b)
+{
+	for (int i = 0; i < WORKERS; i++)
+		if (b->workers[i].child.pid > 0)
+			return true;
+	return false;
+}
+
+int workers_open_stream(struct box *b, int *ret_fd, struct err *err)
+{
+	struct link_packet p = {.m = {.type = LINK_CONNECT, .arg = AGENT_PORT}};
+	_pair_ struct pair s = {{-1, -1}};
+
+	if (pair_make(&s, SOCK_STREAM, err) < 0)
+		return -1;
+	if (fd_send(b->vmm_link, &p, sizeof(p.m), &s.fd[1], 1) < 0)
+		return err_errno(err, "open stream");
+	*ret_fd = steal_fd(&s.fd[0]);
+	return 0;
+}

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sandboxes of this user. */
+#include "cli/boxes.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/paths.h"
+
+#define SPEC_MAX     (16u << 20)
+#define LINE_BYTES   (64u << 10)
+
+char *boxes_path(const char *name, const char *file)
+{
+	_free_ char *boxes = path_state("boxes", NULL);
+
+	return boxes ? xasprintf("%s/%s%s%s", boxes, name, *file ? "/" : "", file) : xstrdup("");
+}
+
+bool boxes_exists(const char *name)
+{
+	_free_ char *path = boxes_path(name, "spec.json");
+
+	return spec_name_valid(name) && fs_exists(path);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int boxes_names(struct strv *ret, struct err *err)
+{
+	_free_ char *boxes = path_state("boxes", err);
+	struct dirent *d;
+	DIR *dir;
+
+	if (!boxes)
+		return -1;
+	dir = opendir(boxes);
+	if (!dir)
+		return err_errno(err, "%s", boxes);
+	while ((d = readdir(dir)))
+		if (boxes_exists(d->d_name))
+			strv_add(ret, d->d_name);
+	closedir(dir);
+	if (ret->n)
+		qsort(ret->v, ret->n, sizeof(*ret->v), by_name);
+	return 0;
+}
+
+int boxes_spec(const char *name, struct box_spec *ret, struct err *err)
+{
+	_free_ char *path = boxes_path(name, "spec.json");
+	_buf_ struct buf text;
+	json_error_t jerr;
+	json_t *j;
+	int result;
+
+	*ret = (struct box_spec){0};
+	buf_init(&text, SPEC_MAX);
+	if (!boxes_exists(name)) {
+		err_set(err, ERR_USER, "no sandbox named %s", name);
+		return err_hint(err, "hutch ls");
+	}
+	if (fs_read_file(AT_FDCWD, path, &text, err) < 0)
+		return -1;
+	j = json_loads(buf_cstr(&text), JSON_REJECT_DUPLICATES, &jerr);
+	if (!j)
+		return err_set(err, ERR_ENV, "%s: line %d: %s", path, jerr.line, jerr.text);
+	result = spec_from_json(j, ret, err);
+	json_decref(j);
+	return result;
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name, mode_t mode, struct err *err)
+{
+	_close_ int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_close_ int to = -1;
+
+	if (from < 0)
+		return err_errno(err, "%s", name);
+	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777);
+	if (to < 0 || fchmod(to, mode & 0777) < 0)
+		return err_errno(err, "%s", name);
+	return fs_copy_sparse(from, to, err);
+}
+
+/* Copy a kit's files; the kit loader has checked what is in there, links included. */
+static int copy_tree(int from, int to, int depth, struct err *err)
+{
+	DIR *dir = fdopendir(dup(from));
+	struct dirent *d;
+	int result = 0;
+
+	if (!dir || depth > 64) {
+		if (dir)
+			closedir(dir);
+		return err_errno(err, "files");
+	}
+	while (result == 0 && (d = readdir(dir))) {
+		const char *n = d->d_name;
+		struct stat st;
+
+		if (strcmp(n, ".") == 0 || strcmp(n, "..") == 0)
+			continue;
+		if (fstatat(from, n, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+			result = err_errno(err, "%s", n);
+		} else if (S_ISDIR(st.st_mode)) {
+			_close_ int sub = openat(from, n, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			_close_ int new = -1;
+
+			if (mkdirat(to, n, 0700) == 0)
+				new = openat(to, n, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			if (sub < 0 || new < 0 || copy_tree(sub, new, depth + 1, err) < 0)
+				result = -1;
+			else
+				fchmod(new, st.st_mode & 0777);
+		} else if (S_ISLNK(st.st_mode)) {
+			char target[4096];
+			ssize_t len = readlinkat(from, n, target, sizeof(target) - 1);
+
+			target[MAX(len, 0)] = '\0';
+			if (len <= 0 || symlinkat(target, to, n) < 0)
+				result = err_errno(err, "%s", n);
+		} else if (S_ISREG(st.st_mode)) {
+			result = copy_file(from, to, n, st.st_mode, err);
+		}
+	}
+	closedir(dir);
+	return result;
+}
+
+static int copy_spec_trees(int files_fd, const struct spec_tree *t, size_t n, struct err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		_close_ int from = open(t[i].source, O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = -1;
+
+		if (mkdirat(files_fd, t[i].dir, 0700) == 0)
+			to = openat(files_fd, t[i].dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (from < 0 || to < 0)
+			return err_errno(err, "%s", t[i].source);
+		if (copy_tree(from, to, 0, err) < 0)
+			return err_wrap(err, "%s", t[i].source);
+	}
+	return 0;
+}
+
+static int fill_dir(const char *tmp, const struct box_spec *s, struct err *err)
+{
+	_close_ int dir = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC), files = -1;
+	json_t *j = spec_to_json(s);
+	_free_ char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
+
+	json_decref(j);
+	if (!text)
+		return err_set(err, ERR_BUG, "the specification cannot be encoded");
+	if (dir < 0 || mkdirat(dir, "files", 0700) < 0)
+		return err_errno(err, "%s", tmp);
+	files = openat(dir, "files", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (files < 0)
+		return err_errno(err, "%s/files", tmp);
+	if (copy_spec_trees(files, s->home_trees, s->n_home_trees, err) < 0 ||
+		copy_spec_trees(files, s->workspace_trees, s->n_workspace_trees, err) < 0)
+		return -1;
+	return fs_write_file(dir, "spec.json", text, strlen(text), 0600, err);
+}
+
+int boxes_create(const struct box_spec *s, struct err *err)
+{
+	_free_ char *boxes = path_state("boxes", err), *tmp = NULL, *path = NULL;
+	int result;
+
+	if (!boxes)
+		return -1;
+	/* A leading dot: never a sandbox name, so a crash leaves nothing that ls or run would see. */
+	tmp = xasprintf("%s/.%s.%d", boxes, s->name, (int)getpid());
+	path = xasprintf("%s/%s", boxes, s->name);
+	if (mkdir(tmp, 0700) < 0)
+		return err_errno(err, "%s", tmp);
+	result = fill_dir(tmp, s, err);
+	if (result == 0 && rename(tmp, path) < 0) {
+		result = errno == ENOTEMPTY || errno == EEXIST
+				 ? err_set(err, ERR_USER, "the name %s is taken", s->name)
+				 : err_errno(err, "%s", path);
+		if (errno == ENOTEMPTY || errno == EEXIST)
+			err_hint(err, "hutch rm %s, or choose another with --name", s->name);
+	}
+	if (result < 0)
+		fs_remove_tree(AT_FDCWD, tmp, NULL);
+	return result;
+}
+
+int boxes_delete(const char *name, struct err *err)
+{
+	_free_ char *path = boxes_path(name, ""), *runtime = path_runtime(err), *sock = NULL;
+
+	if (!runtime)
+		return -1;
+	sock = xasprintf("%s/%s.sock", runtime, name);
+	unlink(sock);
+	return fs_remove_tree(AT_FDCWD, path, err);
+}
+
+void box_conn_close(struct box_conn *c)
+{
+	close_and_reset(&c->fd);
+	buf_done(&c->in);
+}
+
+int box_connect(const char *name, struct box_conn *ret, struct err *err)
+{
+	_free_ char *runtime = path_runtime(err);
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	_close_ int fd = -1;
+	int n;
+
+	*ret = (struct box_conn){.fd = -1};
+	if (!runtime)
+		return -1;
+	n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s.sock", runtime, name);
+	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
+		return err_set(err, ERR_USER, "%s: too long for a socket name", name);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		err_set(err, ERR_USER, "sandbox %s is not running", name);
+		err->errnum = ENOENT;
+		return -1;
+	}
+	ret->fd = steal_fd(&fd);
+	buf_init(&ret->in, LINE_BYTES);
+	return 0;
+}
+
+/* Start hutch-box and wait for its word. */
+static int start_supervisor(const char *name, struct err *err)
+{
+	_free_ char *path = path_program("hutch-box");
+	_close_ int rd = -1;
+	_buf_ struct buf word;
+	struct child child;
+	char *argv[] = {"hutch-box", (char *)(uintptr_t)name, NULL}, *line, *nl;
+	int pipefd[2];
+
+	buf_init(&word, 4096);
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
+	rd = pipefd[0];
+	if (child_spawn(&(struct child_spec){.path = path,
+				.argv = argv,
+				.in = CHILD_NULL,
+				.out = CHILD_NULL,
+				.errout = CHILD_NULL,
+				.fds = &pipefd[1],
+				.nfds = 1,
+				.outlive_parent = true},
+		    &child, err) < 0) {
+		close(pipefd[1]);
+		return -1;
+	}
+	close(pipefd[1]);
+	close(child.pidfd);
+	while (buf_read(&word, rd, 4096) > 0)
+		;
+	line = buf_cstr(&word);
+	if (strncmp(line, "ok\n", 3) == 0)
+		return 0;
+	nl = strchr(line, '\n');
+	if (!nl)
+		return err_set(err, ERR_BUG, "the supervisor of %s died at its start", name);
+	*nl = '\0';
+	err_set(err, ERR_ENV, "%s", line);
+	line = nl + 1;
+	nl = strchr(line, '\n');
+	if (nl)
+		*nl = '\0';
+	return err_hint(err, "%s", line);
+}
+
+int box_connect_or_start(const char *name, struct box_conn *ret, struct err *err)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+
+	if (box_connect(name, ret, NULL) == 0)
+		return 0;
+	for (int i = 0; i < 100; i++) {
+		if (start_supervisor(name, err) == 0)
+			return box_connect(name, ret, err);
+		/* Somebody else is starting or ending it at this moment: look again. */
+		if (!strstr(err->msg, "is running already"))
+			return -1;
+		nanosleep(&pause, NULL);
+		if (box_connect(name, ret, NULL) == 0)
+			return 0;
+	}
+	return -1;
+}
+
+/* The next line as JSON, with a descriptor when one came along. */
+static json_t *next_line(struct box_conn *c, int *ret_fd, struct err *err)
+{
+	*ret_fd = -1;
+	for (;;) {
+		int fds[FD_PASS_MAX];
+		size_t nfds;
+		ssize_t n;
+		char *nl = buf_len(&c->in) ? memchr(buf_head(&c->in), '\n', buf_len(&c->in)) : NULL;
+
+		if (nl) {
+			size_t len = (size_t)(nl + 1 - (char *)buf_head(&c->in));
+			json_t *j;
+
+			*nl = '\0';
+			j = json_loads((char *)buf_head(&c->in), 0, NULL);
+			buf_consume(&c->in, len);
+			if (!j)
+				err_set(err, ERR_PEER, "the supervisor sent no JSON");
+			return j;
+		}
+		if (!buf_reserve(&c->in, 4096)) {
+			err_set(err, ERR_PEER, "the supervisor's answer is too long");
+			return NULL;
+		}
+		n = fd_recv(c->fd, c->in.data + c->in.len, 4096, fds, &nfds);
+		if (n <= 0) {
+			err_set(err, ERR_PEER, "the supervisor went away");
+			return NULL;
+		}
+		buf_commit(&c->in, (size_t)n);
+		for (size_t i = 0; i < nfds; i++) {
+			if (*ret_fd < 0)
+				*ret_fd = fds[i];
+			else
+				close(fds[i]);
+		}
+	}
+}
+
+/* 0 when the answer says ok, else its error. */
+static int check(const json_t *j, struct err *err)
+{
+	const char *text = json_string_value(json_object_get(j, "error"));
+	const char *hint = json_string_value(json_object_get(j, "hint"));
+
+	if (json_is_true(json_object_get(j, "ok")))
+		return 0;
+	err_set(err, ERR_ENV, "%s", text ? text : "the supervisor gave no reason");
+	return err_hint(err, "%s", hint ? hint : "");
+}
+
+static int send_line(struct box_conn *c, json_t *request, struct err *err)
+{
+	_free_ char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
+
+	json_decref(request);
+	if (!text)
+		return err_set(err, ERR_BUG, "a request cannot be encoded");
+	line = xasprintf("%s\n", text);
+	if (fd_send(c->fd, line, strlen(line), NULL, 0) != (ssize_t)strlen(line))
+		return err_set(err, ERR_PEER, "the supervisor went away");
+	return 0;
+}
+
+int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err)
+{
+	_close_ int fd = -1;
+	json_t *j;
+	int result;
+
+	if (send_line(c, request, err) < 0)
+		return -1;
+	j = next_line(c, &fd, err);
+	if (!j)
+		return -1;
+	result = check(j, err);
+	if (result == 0 && ret_fd)
+		*ret_fd = steal_fd(&fd);
+	if (result == 0 && ret_answer)
+		*ret_answer = json_incref(j);
+	json_decref(j);
+	return result;
+}
+
+int box_wait(struct box_conn *c, void (*progress)(const char *text), struct err *err)
+{
+	if (send_line(c, json_pack("{s:s}", "op", "wait"), err) < 0)
+		return -1;
+	for (;;) {
+		_close_ int fd = -1;
+		json_t *j = next_line(c, &fd, err);
+		const char *event = json_string_value(json_object_get(j, "event"));
+		int result;
+
+		if (!j)
+			return -1;
+		if (event) {
+			const char *text = json_string_value(json_object_get(j, "text"));
+
+			if (progress && text)
+				progress(text);
+			json_decref(j);
+			continue;
+		}
+		result = check(j, err);
+		json_decref(j);
+		return result;
+	}
+}

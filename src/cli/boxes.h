@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sandboxes of this user, as the command line sees them: directories, and supervisors that may
+ * be running. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "wire/spec.h"
+
+/* Whether a sandbox directory exists. */
+bool boxes_exists(const char *name);
+/* All names, sorted. */
+int boxes_names(struct strv *ret, struct err *err);
+/* Its specification; released with spec_done in both cases. */
+int boxes_spec(const char *name, struct box_spec *ret, struct err *err);
+/* boxes/NAME/@file, owned. */
+char *boxes_path(const char *name, const char *file);
+
+/* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken". */
+int boxes_create(const struct box_spec *s, struct err *err);
+/* Delete the directory of a sandbox that is not running. */
+int boxes_delete(const char *name, struct err *err);
+
+/* A connection to a running supervisor. */
+struct box_conn {
+	int fd; /* owned */
+	struct buf in;
+};
+void box_conn_close(struct box_conn *c);
+
+/* Connect: 0, or -1 with errnum ENOENT when it is not running. */
+int box_connect(const char *name, struct box_conn *ret, struct err *err);
+/* Connect, starting the supervisor when it is not running. */
+int box_connect_or_start(const char *name, struct box_conn *ret, struct err *err);
+/* Wait until the sandbox is ready, handing progress lines to @progress (may be NULL). */
+int box_wait(struct box_conn *c, void (*progress)(const char *text), struct err *err);
+/* One request ({"op":…}, taken); *ret_answer (owned reference) and *ret_fd may be NULL. An answer
+ * that is not ok becomes @err. */
+int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One command in a sandbox, joined to this terminal or these pipes.
+ *
+ * The stream carries frames of wire/agent.h. Input is sent within the guest's window, so that a
+ * signal or a window size never waits behind input that nobody reads. */
+#include "cli/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "wire/agent.h"
+
+static struct termios saved_termios;
+static bool termios_saved;
+
+static void restore_terminal(void)
+{
+	if (termios_saved)
+		tcsetattr(STDIN_FILENO, TCSADRAIN, &saved_termios);
+	termios_saved = false;
+}
+
+static void raw_terminal(void)
+{
+	struct termios t;
+
+	if (tcgetattr(STDIN_FILENO, &saved_termios) < 0)
+		return;
+	t = saved_termios;
+	cfmakeraw(&t);
+	termios_saved = true;
+	atexit(restore_terminal);
+	tcsetattr(STDIN_FILENO, TCSADRAIN, &t);
+}
+
+struct run {
+	const struct session *s;
+	int fd, sigfd;
+	struct buf in, out;
+	size_t unacked;
+	bool input_open, failed;
+	int status; /* -1: still running */
+	struct err *err;
+};
+
+static void window_size(uint16_t *rows, uint16_t *cols)
+{
+	struct winsize ws = {.ws_row = 24, .ws_col = 80};
+
+	ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws);
+	*rows = ws.ws_row;
+	*cols = ws.ws_col;
+}
+
+static void send_request(struct run *r)
+{
+	struct agent_exec e = {.flags = r->s->tty ? AGENT_EXEC_TTY : 0,
+		.user = (char *)(uintptr_t)r->s->user,
+		.cwd = (char *)(uintptr_t)r->s->cwd,
+		.argv = r->s->argv,
+		.env = r->s->env};
+
+	if (r->s->tty)
+		window_size(&e.rows, &e.cols);
+	agent_put_exec(&r->out, &e);
+	if (!r->s->input) {
+		agent_put(&r->out, AGENT_STDIN_EOF, NULL, 0);
+		r->input_open = false;
+	}
+}
+
+static void on_input(struct run *r)
+{
+	uint8_t chunk[AGENT_DATA_MAX];
+	ssize_t n = read(STDIN_FILENO, chunk, MIN(sizeof(chunk), AGENT_STDIN_WINDOW - r->unacked));
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0) {
+		agent_put(&r->out, AGENT_STDIN_EOF, NULL, 0);
+		r->input_open = false;
+		return;
+	}
+	agent_put(&r->out, AGENT_STDIN, chunk, (size_t)n);
+	r->unacked += (size_t)n;
+}
+
+static void on_signal(struct run *r)
+{
+	struct signalfd_siginfo si;
+	uint8_t payload[4] = {0};
+
+	if (read(r->sigfd, &si, sizeof(si)) != (ssize_t)sizeof(si))
+		return;
+	if (si.ssi_signo == SIGWINCH) {
+		uint16_t rows, cols;
+
+		if (!r->s->tty)
+			return;
+		window_size(&rows, &cols);
+		payload[0] = (uint8_t)rows;
+		payload[1] = (uint8_t)(rows >> 8);
+		payload[2] = (uint8_t)cols;
+		payload[3] = (uint8_t)(cols >> 8);
+		agent_put(&r->out, AGENT_RESIZE, payload, 4);
+		return;
+	}
+	payload[0] = (uint8_t)si.ssi_signo;
+	agent_put(&r->out, AGENT_SIGNAL, payload, 4);
+}
+
+static int broken(struct run *r)
+{
+	r->failed = true;
+	return err_set(r->err, ERR_PEER, "the sandbox sent a message that makes no sense");
+}
+
+static void write_output(int fd, struct rd *p)
+{
+	size_t n = rd_left(p);
+	const uint8_t *data = rd_bytes(p, n);
+
+	/* A closed reader is not our failure: the command sees its own output go on being read. */
+	(void)!fd_write_all(fd, data, n);
+}
+
+static int on_frame(struct run *r, uint8_t type, struct rd p)
+{
+	uint32_t code, sig;
+	_free_ char *text = NULL;
+
+	switch (type) {
+	case AGENT_STARTED:
+		return 0;
+	case AGENT_STDOUT:
+		write_output(STDOUT_FILENO, &p);
+		return 0;
+	case AGENT_STDERR:
+		write_output(STDERR_FILENO, &p);
+		return 0;
+	case AGENT_STDIN_ACK:
+		code = rd_le32(&p);
+		if (!rd_done(&p) || code > r->unacked)
+			return broken(r);
+		r->unacked -= code;
+		return 0;
+	case AGENT_EXIT:
+		if (agent_get_exit(p, &code, &sig) < 0)
+			return broken(r);
+		r->status = sig ? 128 + (int)(sig & 127) : (int)(code & 255);
+		return 0;
+	case AGENT_ERROR:
+		if (agent_get_error(p, &code, &text) < 0)
+			return broken(r);
+		err_set(r->err, ERR_USER, "%s", text);
+		r->status = code == ENOENT ? 127 : 126;
+		r->failed = code != ENOENT && code != EACCES && code != ENOEXEC;
+		return 0;
+	default:
+		return broken(r);
+	}
+}
+
+static int on_stream(struct run *r)
+{
+	ssize_t n = buf_read(&r->in, r->fd, AGENT_PAYLOAD_MAX);
+	struct rd payload;
+	uint8_t type;
+	int more;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		r->failed = true;
+		err_set(r->err, ERR_PEER, "the sandbox went away");
+		return err_hint(r->err, "hutch ls");
+	}
+	while (r->status < 0 && (more = agent_next(&r->in, &type, &payload)) > 0) {
+		if (on_frame(r, type, payload) < 0)
+			return -1;
+		agent_consume(&r->in);
+	}
+	return r->status < 0 && more < 0 ? broken(r) : 0;
+}
+
+static int turn(struct run *r)
+{
+	bool want_input = r->input_open && r->unacked < AGENT_STDIN_WINDOW && buf_room(&r->out) > AGENT_DATA_MAX * 2;
+	struct pollfd p[] = {{.fd = r->fd, .events = (short)(POLLIN | (buf_len(&r->out) ? POLLOUT : 0))},
+		{.fd = r->sigfd, .events = POLLIN},
+		{.fd = want_input ? STDIN_FILENO : -1, .events = POLLIN}};
+
+	if (poll(p, ARRAY_SIZE(p), -1) < 0)
+		return errno == EINTR ? 0 : err_errno(r->err, "poll");
+	if (p[1].revents)
+		on_signal(r);
+	if (p[2].revents)
+		on_input(r);
+	if ((p[0].revents & POLLOUT) && buf_write(&r->out, r->fd) < 0 && errno != EAGAIN &&
+		errno != EINTR && errno != EPIPE)
+		return err_errno(r->err, "sandbox");
+	if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
+		return on_stream(r);
+	return 0;
+}
+
+int session_run(int stream_fd, const struct session *s, struct err *err)
+{
+	struct run r = {.s = s, .fd = stream_fd, .input_open = true, .status = -1, .err = err};
+	int signals[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+	sigset_t set, old;
+	int result = 0;
+
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	r.sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	buf_init(&r.in, AGENT_PAYLOAD_MAX + AGENT_HEADER);
+	buf_init(&r.out, 1u << 20);
+	fd_set_nonblock(stream_fd, true);
+	send_request(&r);
+	if (s->tty)
+		raw_terminal();
+	while (result == 0 && r.status < 0)
+		result = turn(&r);
+	restore_terminal();
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	buf_done(&r.in);
+	buf_done(&r.out);
+	close_and_reset(&r.sigfd);
+	close(stream_fd);
+	if (result < 0 || r.failed)
+		return -1;
+	if (r.status >= 126 && r.status <= 127 && err->msg[0])
+		fprintf(stderr, "hutch: %s\n", err->msg);
+	return r.status;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One command in a sandbox, joined to this terminal or these pipes. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+struct session {
+	const char *user, *cwd; /* borrowed; "" for the guest's default */
+	struct strv argv, env;	/* borrowed by session_run */
+	bool tty;		/* a terminal inside, ours in raw mode */
+	bool input;		/* forward stdin; else the command reads end of file */
+};
+
+/* Run it on an agent stream (taken). Returns the exit status for our own process: the command's,
+ * 128 + signal, 126 or 127 as podman does; -1 with @err when Hutch failed. */
+int session_run(int stream_fd, const struct session *s, struct err *err);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a sandbox boots from: kernel packs, root images, disks.
+ *
+ * $XDG_DATA_HOME/hutch/
+ *     kernels/<id>/       kernel, config, modules, initrd; <id> is a content hash
+ *     kernels/default     symbolic link to the pack that is used
+ *     images/<sha256>.img root images, read-only, content-addressed
+ *     images/<ref>.ref    "base.ref": the hash that a reference means today
+ *     images/disk.ext4    an empty formatted disk, copied sparsely for each sandbox
+ * Everything appears by write-to-temporary, fsync, rename. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+struct kernel_pack {
+	char *id;      /* shown by `hutch image ls` and doctor */
+	char *kernel;  /* file for qemu's -kernel */
+	char *initrd;  /* generated initramfs with the installed hutch-init in it */
+	char *release; /* "6.1.0-…-cloud-amd64" */
+};
+void kernel_pack_done(struct kernel_pack *p);
+
+/* The pack to boot: the one that HUTCH_KERNEL names (a pack directory or a kernel file), else the
+ * default. The initramfs is made (or made anew when hutch-init changed). ERR_ENV with the remedy
+ * `hutch image build` when there is none, ERR_ENV "corrupt" when a file does not match its hash. */
+int image_kernel(struct kernel_pack *ret, struct err *err);
+
+/* "base" or "base@<sha256>" → owned path of the image and owned pinned reference. */
+int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *err);
+
+/* A new sparse ext4 disk of @bytes at @path (must not exist). */
+int image_disk_create(const char *path, uint64_t bytes, struct err *err);
+
+/* Progress of a long job: one line, rewritten on a terminal. @percent is -1 when unknown. */
+typedef void image_progress_fn(void *arg, const char *what, int percent);
+
+/* Make what is missing: kernel pack, base image, disk template. @force makes all of it anew. */
+int image_build(bool force, image_progress_fn *progress, void *arg, struct err *err);
+/* Table for `hutch image ls`. */
+int image_list(FILE *out, bool json, struct err *err);
