@@ -15,8 +15,9 @@ void vdev_break(struct vdev *d, const char *why)
 	if (d->broken)
 		return;
 	d->broken = true;
-	/* Whatever the device still holds can neither be answered nor continued. vhost-user has no way
-	 * to show NEEDS_RESET to the guest: the device falls silent until the driver resets it. */
+	/* Whatever the device still holds can neither be answered nor continued. vhost-user has no
+	 * way to show NEEDS_RESET to the guest: the device falls silent until the driver resets it.
+	 */
 	for (unsigned i = 0; i < d->ops->n_queues; i++)
 		d->vq[i].bad = true;
 	log_limited(LOG_WARN, "device=%s broken-by-guest reason=\"%s\"", d->ops->name, why);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Split virtqueues, device side (virtio 1.2, 2.7).
  *
- * Three arrays in guest memory: descriptors and the avail ring are written by the guest, the used ring
- * by us. The guest runs on while we look, so every ring field is loaded exactly once with an atomic
- * load and only that copy is checked and used.
+ * Three arrays in guest memory: descriptors and the avail ring are written by the guest, the used
+ * ring by us. The guest runs on while we look, so every ring field is loaded exactly once with an
+ * atomic load and only that copy is checked and used.
  *
- * Order. The guest fills descriptors, then publishes avail->idx: our load of it is an acquire. We fill
- * used elements (and the request's data), then publish used->idx: our store is a release.
+ * Order. The guest fills descriptors, then publishes avail->idx: our load of it is an acquire. We
+ * fill used elements (and the request's data), then publish used->idx: our store is a release.
  *
  * Notifications both ways are the Dekker pattern: "store mine, fence, load theirs". Kicks: we store
- * avail_event (or the flag), then look at avail->idx again. Interrupts: we store used->idx, then look
- * at used_event. Both need a sequentially consistent fence between store and load, or both sides may
- * decide to stay silent.
+ * avail_event (or the flag), then look at avail->idx again. Interrupts: we store used->idx, then
+ * look at used_event. Both need a sequentially consistent fence between store and load, or both
+ * sides may decide to stay silent.
  *
- * Anything that cannot come from a correct driver makes the queue bad: from then on nothing is popped
- * or pushed until the transport starts it anew. */
+ * Anything that cannot come from a correct driver makes the queue bad: from then on nothing is
+ * popped or pushed until the transport starts it anew. */
 #include "virtio/virtq.h"
 
 #include <endian.h>
@@ -22,9 +22,9 @@
 
 #include "base/mem.h"
 
-#define DESC_F_NEXT	1u
-#define DESC_F_WRITE	2u
-#define DESC_F_INDIRECT 4u
+#define DESC_F_NEXT          1u
+#define DESC_F_WRITE         2u
+#define DESC_F_INDIRECT      4u
 #define AVAIL_F_NO_INTERRUPT 1u
 #define USED_F_NO_NOTIFY     1u
 
@@ -178,7 +178,8 @@ static bool collect(const struct virtq *q, struct virtq_chain *c)
 	if (ind.len % sizeof(struct desc) || ind.len / sizeof(struct desc) > UINT16_MAX + 1u)
 		return false;
 	table = gmem_ptr(q->mem, ind.addr, ind.len);
-	/* Linux aligns tables; an odd address would be undefined behaviour here, not in the spec. */
+	/* Linux aligns tables; an odd address would be undefined behaviour here, not in the spec.
+	 */
 	if (misaligned(table, 8))
 		return false;
 	return walk(q, c, table, ind.len / sizeof(struct desc), 0, NULL);
