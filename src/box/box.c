@@ -3,6 +3,7 @@
  * it; nothing else changes b->state. */
 #include "box/box.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 

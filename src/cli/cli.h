@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the subcommands share: the table row, how they fail, how they report. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#define CLI_FAILED 125 /* exit status when Hutch failed, as opposed to the command that it ran */
+
+struct command {
+	const char *name;
+	const char *args; /* for the usage line */
+	const char *help; /* one line */
+	int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit status */
+};
+
+int cmd_run(int argc, char **argv);
+int cmd_create(int argc, char **argv);
+int cmd_exec(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_policy(int argc, char **argv);
+int cmd_secret(int argc, char **argv);
+int cmd_kit(int argc, char **argv);
+int cmd_image(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+
+/* Print "hutch: <message>" and the remedy on stderr; returns CLI_FAILED. */
+int cli_fail(const struct err *err);
+int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Print how @name is used, from the table; returns CLI_FAILED. */
+int cli_usage(const char *name);
+/* One line of progress on stderr: rewritten in place on a terminal, else a line of its own. NULL
+ * clears the line. */
+void cli_progress(const char *text);
+
+/* getopt_long for a subcommand: stops at the first word that is no option, prints errors in our form.
+ * Returns like getopt_long, '?' after having complained. */
+struct option;
+int cli_getopt(int argc, char **argv, const char *shorts, const struct option *longs);

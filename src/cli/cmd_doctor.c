@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch doctor: what this machine has, what it lacks, and what to do about it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/child.h"
+#include "base/fs.h"
+#include "base/paths.h"
+#include "cli/cli.h"
+#include "image/image.h"
+
+enum level { GOOD, NOTE, BAD };
+static const char *const level_names[] = {"ok", "note", "fail"};
+
+struct finding {
+	const char *id; /* stable, for scripts */
+	enum level level;
+	char text[400], remedy[200];
+};
+
+static void say(struct finding *f, enum level level, const char *text, const char *remedy)
+{
+	f->level = level;
+	snprintf(f->text, sizeof(f->text), "%s", text);
+	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy ? remedy : "");
+}
+
+static bool cpu_virtualizes(void)
+{
+	_buf_ struct buf info;
+	const char *flags;
+
+	buf_init(&info, 4u << 20);
+	if (fs_read_file(AT_FDCWD, "/proc/cpuinfo", &info, NULL) < 0)
+		return false;
+	flags = strstr(buf_cstr(&info), "\nflags");
+	return flags && (strstr(flags, " vmx ") || strstr(flags, " svm "));
+}
+
+static void check_virtualization(struct finding *f)
+{
+	if (!cpu_virtualizes())
+		say(f, NOTE,
+			"no hardware virtualization: the CPU flags show neither vmx nor svm, so "
+			"sandboxes run under software emulation (engine qemu), 10 to 30 times slower",
+			"on a cloud machine choose a type with nested virtualization");
+	else if (access("/dev/kvm", F_OK) < 0)
+		say(f, NOTE, "the CPU can virtualize but there is no /dev/kvm", "modprobe kvm_intel or kvm_amd");
+	else if (access("/dev/kvm", R_OK | W_OK) < 0)
+		say(f, NOTE, "/dev/kvm is not open to this user", "sudo usermod -aG kvm $USER, then log in again");
+	else
+		say(f, NOTE, "hardware virtualization is usable; this version runs the qemu engine only", NULL);
+}
+
+static void check_qemu(struct finding *f)
+{
+	char *argv[] = {"qemu-system-x86_64", "--version", NULL};
+	_free_ char *out = NULL;
+	struct err err;
+	char *nl;
+
+	if (child_run(&(struct child_spec){.path = argv[0], .argv = argv, .in = CHILD_NULL}, &out,
+		    4096, &err) != 0) {
+		say(f, BAD, "qemu-system-x86_64 is not installed", "apt install qemu-system-x86");
+		return;
+	}
+	nl = strchr(out, '\n');
+	if (nl)
+		*nl = '\0';
+	say(f, GOOD, out, NULL);
+}
+
+static void check_kernel(struct finding *f)
+{
+	struct kernel_pack p = {0};
+	struct err err;
+
+	if (image_kernel(&p, &err) < 0)
+		say(f, BAD, err.msg, err.hint);
+	else
+		say(f, GOOD, p.release, NULL);
+	kernel_pack_done(&p);
+}
+
+static void check_root(struct finding *f)
+{
+	_free_ char *path = NULL, *ref = NULL;
+	struct err err;
+
+	if (image_root("base", &path, &ref, &err) < 0)
+		say(f, BAD, err.msg, err.hint);
+	else
+		say(f, GOOD, ref, NULL);
+}
+
+static void check_space(struct finding *f)
+{
+	_free_ char *data = path_data("", NULL);
+	struct statvfs st;
+	char text[400];
+	double gib;
+
+	if (!data || statvfs(data, &st) < 0) {
+		say(f, BAD, "the data directory cannot be made", "set XDG_DATA_HOME to a writable place");
+		return;
+	}
+	gib = (double)st.f_bavail * (double)st.f_frsize / (1u << 30);
+	snprintf(text, sizeof(text), "%.1f GiB free in %s", gib, data);
+	say(f, gib < 3 ? BAD : gib < 10 ? NOTE : GOOD, text,
+		gib < 10 ? "images need about 2 GiB, each sandbox what it writes" : NULL);
+}
+
+static void check_namespaces(struct finding *f)
+{
+	pid_t pid = fork();
+	int status = 1;
+
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) == 0 ? 0 : 1);
+	if (pid > 0)
+		waitpid(pid, &status, 0);
+	if (status == 0)
+		say(f, GOOD, "user, network and mount namespaces are available", NULL);
+	else
+		say(f, NOTE,
+			"this host refuses user namespaces: the device process runs with fewer "
+			"isolation layers",
+			"sysctl kernel.unprivileged_userns_clone=1, or allow them for containers");
+}
+
+int cmd_doctor(int argc, char **argv)
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
+	struct finding f[] = {{.id = "virtualization"}, {.id = "qemu"}, {.id = "kernel-pack"},
+		{.id = "base-image"}, {.id = "disk-space"}, {.id = "namespaces"}};
+	void (*const checks[])(struct finding *) = {check_virtualization, check_qemu, check_kernel,
+		check_root, check_space, check_namespaces};
+	bool json = false, bad = false;
+	json_t *list = json_array();
+	int c;
+
+	while ((c = cli_getopt(argc, argv, "", longs)) != -1) {
+		if (c != 'j')
+			return CLI_FAILED;
+		json = true;
+	}
+	if (optind != argc)
+		return cli_usage("doctor");
+	for (size_t i = 0; i < ARRAY_SIZE(f); i++) {
+		checks[i](&f[i]);
+		bad |= f[i].level == BAD;
+		json_array_append_new(list,
+			json_pack("{s:s, s:s, s:s, s:s}", "id", f[i].id, "status",
+				level_names[f[i].level], "text", f[i].text, "remedy", f[i].remedy));
+		if (json)
+			continue;
+		printf("%-4s  %-14s  %s\n", level_names[f[i].level], f[i].id, f[i].text);
+		if (f[i].remedy[0])
+			printf("%22s%s\n", "", f[i].remedy);
+	}
+	if (json) {
+		json_dumpf(list, stdout, JSON_INDENT(2));
+		printf("\n");
+	}
+	json_decref(list);
+	return bad ? 1 : 0;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch exec: a command in a sandbox. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/boxes.h"
+#include "cli/cli.h"
+#include "cli/session.h"
+
+int cmd_exec(int argc, char **argv)
+{
+	static const struct option longs[] = {{"interactive", no_argument, NULL, 'i'},
+		{"tty", no_argument, NULL, 't'}, {"user", required_argument, NULL, 'u'},
+		{"workdir", required_argument, NULL, 'w'}, {"env", required_argument, NULL, 'e'}, {0}};
+	struct session s = {.user = "", .cwd = ""};
+	struct box_spec spec;
+	struct box_conn conn;
+	struct err err = {0};
+	const char *name;
+	int c, fd, status;
+
+	while ((c = cli_getopt(argc, argv, "itu:w:e:", longs)) != -1) {
+		switch (c) {
+		case 'i':
+			s.input = true;
+			break;
+		case 't':
+			s.tty = true;
+			break;
+		case 'u':
+			s.user = optarg;
+			break;
+		case 'w':
+			s.cwd = optarg;
+			break;
+		case 'e':
+			if (!strchr(optarg, '=') && !getenv(optarg))
+				return cli_failf("exec: -e %s: not set here; use -e %s=VALUE", optarg, optarg);
+			if (strchr(optarg, '='))
+				strv_add(&s.env, optarg);
+			else
+				strv_addf(&s.env, "%s=%s", optarg, getenv(optarg));
+			break;
+		default:
+			return CLI_FAILED;
+		}
+	}
+	if (optind >= argc)
+		return cli_usage("exec");
+	name = argv[optind++];
+	if (optind < argc && strcmp(argv[optind], "--") == 0)
+		optind++;
+	if (optind >= argc)
+		return cli_failf("exec: say which command to run in %s", name);
+	for (int i = optind; i < argc; i++)
+		strv_add(&s.argv, argv[i]);
+	if (s.tty && !isatty(STDIN_FILENO))
+		return cli_failf("exec: -t needs a terminal on standard input");
+	if (s.tty)
+		strv_addf(&s.env, "TERM=%s", getenv("TERM") ? getenv("TERM") : "xterm");
+	if (boxes_spec(name, &spec, &err) < 0)
+		return cli_fail(&err);
+	if (!s.cwd[0])
+		s.cwd = spec.workdir;
+	if (!s.user[0])
+		s.user = spec.user;
+	if (box_connect_or_start(name, &conn, &err) < 0 || box_wait(&conn, cli_progress, &err) < 0)
+		return cli_fail(&err);
+	cli_progress(NULL);
+	if (box_request(&conn, json_pack("{s:s}", "op", "open"), NULL, &fd, &err) < 0)
+		return cli_fail(&err);
+	status = session_run(fd, &s, &err);
+	box_conn_close(&conn);
+	spec_done(&spec);
+	strv_done(&s.argv);
+	strv_done(&s.env);
+	return status < 0 ? cli_fail(&err) : status;
+}

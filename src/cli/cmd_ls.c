@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch ls: the sandboxes of this user and whether they run. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "cli/boxes.h"
+#include "cli/cli.h"
+
+struct row {
+	struct box_spec spec;
+	const char *state, *engine; /* borrowed from status or constants */
+	json_t *status;		    /* owned, or NULL */
+};
+
+static void look(const char *name, struct row *r)
+{
+	struct box_conn c;
+	struct err err;
+
+	r->state = "stopped";
+	r->engine = "";
+	if (box_connect(name, &c, NULL) < 0)
+		return;
+	if (box_request(&c, json_pack("{s:s}", "op", "status"), &r->status, NULL, &err) == 0) {
+		r->state = json_string_value(json_object_get(r->status, "state"));
+		r->engine = json_string_value(json_object_get(r->status, "engine"));
+	}
+	if (!r->state)
+		r->state = "unknown";
+	if (!r->engine)
+		r->engine = "";
+	box_conn_close(&c);
+}
+
+static json_t *row_json(const struct row *r)
+{
+	json_t *mounts = json_array();
+
+	for (size_t i = 0; i < r->spec.n_mounts; i++)
+		json_array_append_new(mounts,
+			json_pack("{s:s, s:b}", "path", r->spec.mounts[i].guest_path, "readOnly",
+				r->spec.mounts[i].read_only));
+	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o}", "name", r->spec.name, "agent",
+		r->spec.agent, "state", r->state, "engine", r->engine, "cpus", (int)r->spec.cpus,
+		"memoryBytes", (json_int_t)r->spec.memory_bytes, "workspaces", mounts);
+}
+
+static void row_print(const struct row *r)
+{
+	printf("%-24s %-12s %-9s %-16s %s%s\n", r->spec.name, r->spec.agent, r->state,
+		r->engine[0] == 'q' ? "qemu (emulated)" : r->engine,
+		r->spec.n_mounts ? r->spec.mounts[0].guest_path : "",
+		r->spec.n_mounts && r->spec.mounts[0].read_only ? " (read-only)" : "");
+}
+
+int cmd_ls(int argc, char **argv)
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
+	struct strv names = {0};
+	json_t *list = json_array();
+	bool json = false;
+	struct err err;
+	int c;
+
+	while ((c = cli_getopt(argc, argv, "", longs)) != -1) {
+		if (c != 'j')
+			return CLI_FAILED;
+		json = true;
+	}
+	if (optind != argc)
+		return cli_usage("ls");
+	if (boxes_names(&names, &err) < 0)
+		return cli_fail(&err);
+	if (!json && names.n)
+		printf("%-24s %-12s %-9s %-16s %s\n", "NAME", "AGENT", "STATE", "ENGINE", "WORKSPACE");
+	for (size_t i = 0; i < names.n; i++) {
+		struct row r = {0};
+
+		if (boxes_spec(names.v[i], &r.spec, &err) == 0) {
+			look(names.v[i], &r);
+			if (json)
+				json_array_append_new(list, row_json(&r));
+			else
+				row_print(&r);
+		} else if (!json) {
+			printf("%-24s %-12s damaged: %s\n", names.v[i], "?", err.msg);
+		} else {
+			json_array_append_new(list,
+				json_pack("{s:s, s:s, s:s}", "name", names.v[i], "state", "damaged",
+					"error", err.msg));
+		}
+		json_decref(r.status);
+		spec_done(&r.spec);
+	}
+	if (json) {
+		json_dumpf(list, stdout, JSON_INDENT(2));
+		printf("\n");
+	}
+	json_decref(list);
+	strv_done(&names);
+	return 0;
+}

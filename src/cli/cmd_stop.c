@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch stop, hutch rm: the end of sandboxes. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/boxes.h"
+#include "cli/cli.h"
+
+/* Ask a running supervisor to end and wait until it has. */
+static int end(const char *name, bool kill, bool remove, struct err *err)
+{
+	struct box_conn c;
+	int result;
+
+	if (box_connect(name, &c, err) < 0)
+		return err->errnum == ENOENT ? 0 : -1;
+	result = box_request(&c,
+		json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", kill, "remove", remove), NULL,
+		NULL, err);
+	/* A supervisor that was killed meanwhile has ended too. */
+	if (result < 0 && err->class == ERR_PEER)
+		result = 0;
+	box_conn_close(&c);
+	return result;
+}
+
+int cmd_stop(int argc, char **argv)
+{
+	static const struct option longs[] = {{0}};
+	int status = 0;
+	struct err err;
+
+	if (cli_getopt(argc, argv, "", longs) != -1)
+		return CLI_FAILED;
+	if (optind == argc)
+		return cli_usage("stop");
+	for (int i = optind; i < argc; i++) {
+		if (!boxes_exists(argv[i]))
+			status = cli_failf("no sandbox named %s", argv[i]);
+		else if (end(argv[i], false, false, &err) < 0)
+			status = cli_fail(&err);
+		else
+			printf("%s\n", argv[i]);
+	}
+	return status;
+}
+
+static int remove_one(const char *name, bool force, struct err *err)
+{
+	struct box_conn c;
+
+	if (!boxes_exists(name)) {
+		if (force)
+			return 0;
+		err_set(err, ERR_USER, "no sandbox named %s", name);
+		return err_hint(err, "hutch ls");
+	}
+	if (!force && box_connect(name, &c, NULL) == 0) {
+		box_conn_close(&c);
+		err_set(err, ERR_USER, "sandbox %s is running", name);
+		return err_hint(err, "hutch stop %s, or hutch rm -f %s", name, name);
+	}
+	if (end(name, true, true, err) < 0)
+		return -1;
+	return boxes_delete(name, err);
+}
+
+int cmd_rm(int argc, char **argv)
+{
+	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
+	bool force = false;
+	int status = 0, c;
+	struct err err;
+
+	while ((c = cli_getopt(argc, argv, "f", longs)) != -1) {
+		if (c != 'f')
+			return CLI_FAILED;
+		force = true;
+	}
+	if (optind == argc)
+		return cli_usage("rm");
+	for (int i = optind; i < argc; i++) {
+		if (!spec_name_valid(argv[i]))
+			status = cli_failf("%s: not a sandbox name", argv[i]);
+		else if (remove_one(argv[i], force, &err) < 0)
+			status = cli_fail(&err);
+		else
+			printf("%s\n", argv[i]);
+	}
+	return status;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch version */
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+int cmd_version(int argc, char **argv)
+{
+	printf("hutch %s\n", HUTCH_VERSION);
+	return 0;
+}

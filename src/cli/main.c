@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch: the command line. One file per subcommand; usage is printed from the table. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+static const struct command commands[] = {
+	{"run", "[options] AGENT|KITDIR [PATH[:ro]]... [-- ARG...]",
+		"run an agent in its sandbox, creating it when missing", cmd_run},
+	{"create", "[options] AGENT|KITDIR [PATH[:ro]]...", "create a sandbox without attaching",
+		cmd_create},
+	{"exec", "[-it] [-u USER] [-w DIR] [-e K=V] NAME [--] CMD...",
+		"run a command in a sandbox, starting it when stopped", cmd_exec},
+	{"ls", "[--json]", "list sandboxes", cmd_ls},
+	{"stop", "NAME...", "power sandboxes off, keeping their disks", cmd_stop},
+	{"rm", "[-f] NAME...", "delete sandboxes", cmd_rm},
+	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", cmd_logs},
+	{"policy", "log [NAME] [--json]", "what was allowed and refused on the network", cmd_policy},
+	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
+		cmd_secret},
+	{"kit", "validate DIR", "check a kit", cmd_kit},
+	{"image", "ls [--json] | build [--force]", "kernel pack and root image", cmd_image},
+	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},
+	{"version", "", "print the version", cmd_version},
+};
+
+static void print_help(FILE *out)
+{
+	fprintf(out, "Hutch %s: microVM sandboxes for coding agents\n\nusage: hutch COMMAND ...\n\n",
+		HUTCH_VERSION);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
+	fprintf(out, "\n  hutch COMMAND --help says how each is used. Start with: hutch run shell .\n");
+}
+
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	return NULL;
+}
+
+int cli_usage(const char *name)
+{
+	const struct command *c = find(name);
+
+	fprintf(stderr, "usage: hutch %s %s\n", name, c ? c->args : "");
+	return CLI_FAILED;
+}
+
+int cli_fail(const struct err *err)
+{
+	cli_progress(NULL);
+	fprintf(stderr, "hutch: %s\n", err->msg);
+	if (err->hint[0])
+		fprintf(stderr, "       %s\n", err->hint);
+	return CLI_FAILED;
+}
+
+int cli_failf(const char *fmt, ...)
+{
+	va_list ap;
+
+	cli_progress(NULL);
+	fprintf(stderr, "hutch: ");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n");
+	return CLI_FAILED;
+}
+
+void cli_progress(const char *text)
+{
+	static bool shown;
+	struct winsize ws = {.ws_col = 80};
+
+	if (!isatty(STDERR_FILENO)) {
+		if (text)
+			fprintf(stderr, "hutch: %s\n", text);
+		return;
+	}
+	if (!text && !shown)
+		return;
+	ioctl(STDERR_FILENO, TIOCGWINSZ, &ws);
+	fprintf(stderr, "\r\033[K%.*s", text ? MAX((int)ws.ws_col - 1, 20) : 0, text ? text : "");
+	fflush(stderr);
+	shown = text != NULL;
+}
+
+int cli_getopt(int argc, char **argv, const char *shorts, const struct option *longs)
+{
+	_free_ char *spec = xasprintf("+:%s", shorts);
+	int c, at;
+
+	opterr = 0;
+	at = optind ? optind : 1;
+	c = getopt_long(argc, argv, spec, longs, NULL);
+	if (c == ':')
+		cli_failf("%s: %s needs a value", argv[0], argv[optind - 1]);
+	else if (c == '?' && optopt && optopt < 128)
+		cli_failf("%s: unknown option -%c", argv[0], optopt);
+	else if (c == '?')
+		cli_failf("%s: unknown option %s", argv[0], argv[at < argc ? at : argc - 1]);
+	return c == ':' ? '?' : c;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *c;
+
+	setvbuf(stdout, NULL, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, 1 << 16);
+	if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+		strcmp(argv[1], "-h") == 0) {
+		print_help(argc < 2 ? stderr : stdout);
+		return argc < 2 ? CLI_FAILED : 0;
+	}
+	if (strcmp(argv[1], "--version") == 0)
+		argv[1] = "version";
+	c = find(argv[1]);
+	if (!c) {
+		cli_failf("%s: no such command", argv[1]);
+		fprintf(stderr, "       hutch --help\n");
+		return CLI_FAILED;
+	}
+	if (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+		printf("hutch %s: %s\nusage: hutch %s %s\n", c->name, c->help, c->name, c->args);
+		return 0;
+	}
+	return c->run(argc - 1, argv + 1);
+}
