@@ -5,6 +5,7 @@
  *	api.example.com   that name
  *	*.example.com     exactly one more label; not example.com itself
  *	**.example.com    one or more labels; not example.com itself
+ *	api.*.example.com "*" may stand for any whole label but the last
  *	**                every name
  *	10.0.0.0/8        addresses; 10.1.2.3 is /32; IPv6 in brackets when ports follow
  * and ports is  443,  80-443  or  *.  Without ports, a rule means port 443 and nothing else, for every
@@ -38,7 +39,7 @@ struct policy_rule {
 	char *source; /* owned: "kit hello", "preset balanced"; "" when not given */
 	bool allow;
 	enum policy_kind kind;
-	char name[POLICY_NAME_MAX + 1]; /* DEEP, STAR, EXACT: without the wildcard */
+	char name[POLICY_NAME_MAX + 1]; /* EXACT: the name; STAR: the pattern; DEEP: what follows "**." */
 	struct policy_addr net;		/* CIDR */
 	unsigned prefix;		/* CIDR: bits */
 	uint16_t port_lo, port_hi;
@@ -95,8 +96,7 @@ bool policy_names_special(const struct policy *p, const struct policy_addr *a, u
  * Always terminated. Returns @buf. */
 const char *policy_explain(const struct policy_verdict *v, const struct policy_query *q,
 	char buf[static POLICY_EXPLAIN_MAX]);
-/* How to allow a refused query, one line; "" when a deny rule has to go first or nothing can help.
- * Returns @buf. */
+/* How to allow a refused query, one line; "" for an allowed one. Returns @buf. */
 const char *policy_remedy(const struct policy_verdict *v, const struct policy_query *q,
 	char buf[static POLICY_EXPLAIN_MAX]);
 /* "name:port" or "address:port", IPv6 bracketed: valid as a rule target. Returns @buf. */

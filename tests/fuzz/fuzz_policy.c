@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines of text as rules and as questions. Properties: what parses is printable and prints as a target
+ * that means the same; deny wins; coverage agrees with matching; remedies work. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "policy/policy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void check_verdict(const struct policy *p, const struct policy_query *q)
+{
+	struct policy_verdict v = policy_decide(p, q);
+	char buf[POLICY_EXPLAIN_MAX];
+	bool allow = false, deny = false;
+
+	for (size_t i = 0; i < p->n; i++) {
+		if (policy_rule_matches(&p->rules[i], q))
+			*(p->rules[i].allow ? &allow : &deny) = true;
+	}
+	require(v.allowed == (v.rule && v.rule->allow));
+	require(!(v.allowed && deny));
+	require(!v.allowed || allow);
+	if (v.allowed && q->name)
+		require(policy_name_reachable(p, q->name));
+	for (const char *s = policy_explain(&v, q, buf); *s; s++)
+		require((unsigned char)*s >= ' ');
+	policy_remedy(&v, q, buf);
+}
+
+static void ask(const struct policy *p, const char *text, uint16_t port)
+{
+	struct policy_host h, again;
+	struct policy_query q = {.port = port};
+	char target[POLICY_TARGET_MAX];
+	struct policy_rule r;
+	uint16_t parsed;
+
+	if (policy_authority_parse(text, strlen(text), &h, &parsed, NULL) < 0)
+		return;
+	if (!h.is_addr) {
+		require(policy_host_parse(h.name, strlen(h.name), &again, NULL) == 0);
+		require(strcmp(again.name, h.name) == 0);
+	}
+	if (parsed)
+		q.port = parsed;
+	if (h.is_addr)
+		q.addr = &h.addr;
+	else
+		q.name = h.name;
+	check_verdict(p, &q);
+	require(policy_rule_parse(policy_query_text(&q, target), &r, NULL) == 0);
+	require(policy_rule_matches(&r, &q));
+	for (size_t i = 0; i < p->n; i++) {
+		bool match = policy_rule_matches(&p->rules[i], &q);
+
+		require(policy_rule_covers(&p->rules[i], &r) == match);
+	}
+	policy_rule_done(&r);
+	if (q.name) {
+		struct policy_addr a = policy_addr_v4(0x7f000001u + q.port);
+
+		q.addr = &a;
+		policy_names_special(p, &a, q.port);
+		check_verdict(p, &q);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	_free_ char *text = malloc(size + 1);
+	struct policy p = {0};
+	struct err err;
+	char *line, *next;
+
+	if (size > 4096)
+		return 0;
+	if (size)
+		memcpy(text, data, size);
+	text[size] = '\0';
+	for (line = text; line; line = next) {
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = '\0';
+		if ((*line == '+' || *line == '-') && p.n < 64)
+			policy_add(&p, line + 1, *line == '+', "kit", &err);
+		else
+			ask(&p, line, (uint16_t)(size * 7 + 80));
+	}
+	for (size_t i = 0; i < p.n; i++) {
+		require(policy_rule_covers(&p.rules[i], &p.rules[i]));
+		policy_target_allowed(&p, &p.rules[i]);
+		for (size_t j = 0; j < p.n; j++) {
+			if (policy_rule_covers(&p.rules[i], &p.rules[j]) &&
+				policy_rule_covers(&p.rules[j], &p.rules[i]))
+				require(p.rules[i].kind == p.rules[j].kind);
+		}
+	}
+	policy_done(&p);
+	return 0;
+}
