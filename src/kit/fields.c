@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Loading a YAML map into a struct by a table. */
+#include "kit/fields.h"
+
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+static void add(struct load *l, const struct ynode *at, bool key, bool warning, const char *fmt,
+	va_list ap)
+{
+	_free_ char *path = ynode_path(at), *msg = xvasprintf(fmt, ap);
+
+	key = key && at->key;
+	kit_errors_add(l->errs, warning, l->file, key ? at->key_line : at->line,
+		key ? at->key_column : at->column, path, "%s", msg);
+}
+
+void load_error(struct load *l, const struct ynode *at, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(l, at, false, false, fmt, ap);
+	va_end(ap);
+}
+
+void load_error_key(struct load *l, const struct ynode *at, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(l, at, true, false, fmt, ap);
+	va_end(ap);
+}
+
+void load_warn(struct load *l, const struct ynode *at, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(l, at, true, true, fmt, ap);
+	va_end(ap);
+}
+
+/* ---- keys ---- */
+
+/* Edits (insert, delete, replace, swap neighbours) between two keys; more than 24 characters are
+ * too far apart to matter. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned d[26][26];
+	size_t na = strlen(a), nb = strlen(b);
+
+	if (na > 24 || nb > 24)
+		return 99;
+	for (unsigned i = 0; i <= na; i++)
+		d[i][0] = i;
+	for (unsigned k = 0; k <= nb; k++)
+		d[0][k] = k;
+	for (size_t i = 1; i <= na; i++) {
+		for (size_t k = 1; k <= nb; k++) {
+			unsigned best = d[i - 1][k - 1] + (a[i - 1] != b[k - 1]);
+
+			best = MIN(best, d[i - 1][k] + 1);
+			best = MIN(best, d[i][k - 1] + 1);
+			if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1])
+				best = MIN(best, d[i - 2][k - 2] + 1);
+			d[i][k] = best;
+		}
+	}
+	return d[na][nb];
+}
+
+static const struct field *nearest(const struct shape *s, const char *key)
+{
+	const struct field *best = NULL;
+	unsigned best_d = strlen(key) < 4 ? 2 : 3; /* accept less than this */
+
+	for (size_t i = 0; i < s->n; i++) {
+		unsigned d = strcasecmp(s->fields[i].key, key) == 0
+				     ? 0
+				     : distance(s->fields[i].key, key);
+
+		if (d < best_d) {
+			best_d = d;
+			best = &s->fields[i];
+		}
+	}
+	return best;
+}
+
+static void unknown_key(struct load *l, const struct ynode *n, const struct shape *s)
+{
+	const struct moved *m = s->moved;
+	const struct field *near = nearest(s, n->key);
+	_buf_ struct buf known = {.max = 1024};
+
+	for (; m && m->key; m++) {
+		if (strcmp(m->key, n->key) == 0) {
+			load_error_key(l, n, "not a key of schemaVersion \"2\", today it is %s",
+				m->today);
+			return;
+		}
+	}
+	if (near) {
+		load_error_key(l, n, "unknown key, did you mean %s?", near->key);
+		return;
+	}
+	for (size_t i = 0; i < s->n; i++)
+		buf_printf(&known, "%s%s", i ? ", " : "", s->fields[i].key);
+	load_error_key(l, n, "unknown key, expected one of %s", buf_cstr(&known));
+}
+
+static void load_member(struct load *l, const struct ynode *n, void *base, const struct shape *s)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		const struct field *f = &s->fields[i];
+
+		if (strcmp(f->key, n->key) != 0)
+			continue;
+		if (f->flags & FIELD_FUTURE)
+			load_error_key(l, n, "not supported yet");
+		else if (f->flags & FIELD_IGNORED)
+			load_warn(l, n, "has no effect");
+		else
+			f->load(l, n, base, f);
+		return;
+	}
+	unknown_key(l, n, s);
+}
+
+void load_map(struct load *l, const struct ynode *n, void *base, const struct shape *s)
+{
+	if (!load_is_map(l, n))
+		return;
+	for (size_t i = 0; i < n->n; i++)
+		if (n->items[i]->kind != YNODE_BAD)
+			load_member(l, n->items[i], base, s);
+	for (size_t i = 0; i < s->n; i++)
+		if ((s->fields[i].flags & FIELD_REQUIRED) && !ynode_get(n, s->fields[i].key))
+			load_error(l, n, "%s is missing", s->fields[i].key);
+	if (s->finish)
+		s->finish(l, n, base);
+}
+
+/* ---- values ---- */
+
+static const char *kind_text(const struct ynode *n)
+{
+	const char *type = ynode_type(n);
+
+	if (n->kind == YNODE_LIST)
+		return "a list";
+	if (n->kind == YNODE_MAP)
+		return "a map";
+	return type ? type : "a string";
+}
+
+static void wrong_kind(struct load *l, const struct ynode *n, const char *expected)
+{
+	if (n->kind == YNODE_BAD)
+		return;
+	if (n->kind == YNODE_SCALAR && n->plain && !n->value[0])
+		load_error(l, n, "empty, expected %s", expected);
+	else
+		load_error(l, n, "%s, expected %s", kind_text(n), expected);
+}
+
+bool load_is_list(struct load *l, const struct ynode *n, const char *expected)
+{
+	if (n->kind != YNODE_LIST)
+		wrong_kind(l, n, expected);
+	return n->kind == YNODE_LIST;
+}
+
+bool load_is_map(struct load *l, const struct ynode *n)
+{
+	if (n->kind != YNODE_MAP)
+		wrong_kind(l, n, "a map");
+	return n->kind == YNODE_MAP;
+}
+
+const char *load_scalar(struct load *l, const struct ynode *n, const char *expected)
+{
+	const char *type = ynode_type(n);
+	char safe[48];
+
+	if (n->kind != YNODE_SCALAR || (n->plain && !n->value[0])) {
+		wrong_kind(l, n, expected);
+		return NULL;
+	}
+	if (type) {
+		log_safe(safe, sizeof(safe), n->value, strlen(n->value));
+		load_error(l, n, "YAML takes %s for %s, expected %s: quote it, \"%s\"", safe, type,
+			expected, safe);
+		return NULL;
+	}
+	return n->value;
+}
+
+/* The checked string of @n, or NULL. */
+static const char *checked_scalar(struct load *l, const struct ynode *n, field_check_fn *check)
+{
+	const char *s = load_scalar(l, n, "a string"), *expected;
+	char safe[64];
+
+	expected = s && check ? check(s) : NULL;
+	if (!expected)
+		return s;
+	load_error(l, n, "\"%s\", expected %s", log_safe(safe, sizeof(safe), s, strlen(s)),
+		expected);
+	return NULL;
+}
+
+void load_string(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	const char *s = checked_scalar(l, n, f->check);
+
+	if (s) {
+		free(*FIELD_AT(base, f, char *));
+		*FIELD_AT(base, f, char *) = xstrdup(s);
+	}
+}
+
+void load_bool(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	const char *type = ynode_type(n);
+
+	if (type && strcmp(type, "a boolean") == 0)
+		*FIELD_AT(base, f, bool) = strchr("tT", n->value[0]) != NULL;
+	else
+		wrong_kind(l, n, "true or false, without quotes");
+}
+
+void load_strv(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	if (!load_is_list(l, n, "a list of strings"))
+		return;
+	for (size_t i = 0; i < n->n; i++) {
+		const char *s = checked_scalar(l, n->items[i], f->check);
+
+		if (s)
+			strv_add(FIELD_AT(base, f, struct strv), s);
+	}
+}
+
+void load_struct(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	load_map(l, n, (char *)base + f->offset, f->shape);
+}
+
+void load_list(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	char *items;
+
+	if (!load_is_list(l, n, "a list of maps") || !n->n)
+		return;
+	items = xcalloc(n->n, f->shape->size);
+	*FIELD_AT(base, f, char *) = items;
+	*FIELD_N(base, f) = n->n;
+	for (size_t i = 0; i < n->n; i++)
+		load_map(l, n->items[i], items + i * f->shape->size, f->shape);
+}
