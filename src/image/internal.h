@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of this folder share. */
+#pragma once
+
+#include "base/child.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "image/image.h"
+
+/* The kinds of root image a kernel pack must be able to mount. */
+#define ROOT_FS_MODULE "squashfs"
+
+/* store.c */
+char *image_dir(const char *sub, struct err *err); /* $XDG_DATA_HOME/hutch/@sub, owned */
+/* Lower-case hex SHA-256 of a file, by sha256sum. */
+int file_digest(const char *path, char ret[static 65], struct err *err);
+/* Move a finished file or directory into place (fsync, rename). */
+int file_publish(const char *tmp, const char *path, struct err *err);
+/* An exclusive lock on the data directory for the length of a build; a descriptor. */
+int store_lock(struct err *err);
+/* Run a program, its output lines handed to @line (may be NULL); failure carries the last lines. */
+struct job {
+	const char *what; /* for errors: "kernel package" */
+	char *const *argv;
+	int in, out;	  /* stdin and stdout descriptors, or CHILD_NULL; stderr is always read */
+	int cwd;	  /* directory descriptor, or 0 */
+	void (*line)(void *arg, const char *line);
+	void *arg;
+};
+int job_run(const struct job *j, struct err *err);
+
+/* kernel_build.c */
+int kernel_build(const char *packs_dir, image_progress_fn *progress, void *arg, struct err *err);
+/* modules.c: the modules of @tree (a lib/modules/RELEASE directory) that a guest needs, with their
+ * dependencies in load order, as lines "early PATH" or "late PATH". */
+int modules_select(const char *tree, struct strv *ret_lines, struct err *err);
+/* initramfs.c: write a newc archive with @init and the modules of a pack. */
+int initramfs_write(const char *pack_dir, const char *init, const char *to, struct err *err);
+/* root_build.c */
+int root_build(const char *images_dir, image_progress_fn *progress, void *arg, struct err *err);
+/* disk.c */
+int disk_template(const char *images_dir, uint64_t bytes, char **ret_path, struct err *err);

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making the base root image: mmdebstrap writes a tar, sqfstar turns it into squashfs on the fly.
+ *
+ * Nothing is unpacked on the host by us and no privilege is needed: mmdebstrap works in a user
+ * namespace, sqfstar keeps the tar's owners. Package sources and proxies are those of the host's own
+ * apt. LZ4, because an emulated CPU decompresses too. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "image/internal.h"
+
+#define PACKAGES                                                                                   \
+	"bash,sudo,git,curl,ca-certificates,openssh-client,procps,iproute2,python3,nodejs,npm,"    \
+	"less,nano-tiny"
+
+/* Run inside the image's directory ($1) when all packages are there. */
+static const char *const hooks[] = {
+	"chroot \"$1\" useradd --create-home --uid 1000 --shell /bin/bash agent",
+	"printf 'agent ALL=(ALL:ALL) NOPASSWD: ALL\\n' > \"$1\"/etc/sudoers.d/agent",
+	"chmod 440 \"$1\"/etc/sudoers.d/agent",
+	"printf 'APT::Sandbox::User \"root\";\\nAcquire::Languages \"none\";\\n"
+	"Dpkg::Use-Pty \"0\";\\n' > \"$1\"/etc/apt/apt.conf.d/90hutch",
+	"rm -f \"$1\"/etc/resolv.conf \"$1\"/etc/hostname \"$1\"/etc/machine-id; "
+	": > \"$1\"/etc/machine-id",
+};
+
+struct stage {
+	const char *line;
+	int percent;
+	const char *text;
+};
+static const struct stage stages[] = {
+	{"I: running apt-get update", 5, "base image: reading package lists"},
+	{"I: downloading packages", 12, "base image: downloading packages"},
+	{"I: extracting archives", 35, "base image: unpacking"},
+	{"I: installing essential", 45, "base image: installing essential packages"},
+	{"I: installing remaining", 55, "base image: installing packages"},
+	{"I: running --customize-hook", 90, "base image: adding the agent user"},
+	{"I: cleaning", 92, "base image: cleaning up"},
+	{"I: creating tarball", 94, "base image: writing the image"},
+};
+
+struct report {
+	image_progress_fn *progress;
+	void *arg;
+	bool no_ids; /* the user has no subordinate ids */
+};
+
+static void on_line(void *arg, const char *line)
+{
+	struct report *r = arg;
+
+	for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
+		if (strncmp(line, stages[i].line, strlen(stages[i].line)) == 0)
+			r->progress(r->arg, stages[i].text, stages[i].percent);
+	if (strstr(line, "/etc/subuid") || strstr(line, "newuidmap"))
+		r->no_ids = true;
+}
+
+/* The suite and the sources of the host's Debian; on another system mmdebstrap's own defaults. */
+static void host_sources(struct strv *argv, const char *out)
+{
+	static const char *const files[] = {
+		"/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"};
+	const char *named = getenv("HUTCH_APT_SOURCES");
+	char codename[64] = "bookworm", line[256];
+	FILE *f = fopen("/etc/os-release", "re");
+	bool debian = false;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		debian |= strncmp(line, "ID=debian", 9) == 0;
+		sscanf(line, "VERSION_CODENAME=%63[a-z]", codename);
+	}
+	if (f)
+		fclose(f);
+	strv_add(argv, debian ? codename : "bookworm");
+	strv_add(argv, out);
+	if (named && *named) {
+		strv_add(argv, named);
+		return;
+	}
+	for (size_t i = 0; debian && i < ARRAY_SIZE(files); i++) {
+		struct stat st;
+
+		if (stat(files[i], &st) == 0 && st.st_size > 0) {
+			strv_add(argv, files[i]);
+			return;
+		}
+	}
+}
+
+static void mmdebstrap_argv(struct strv *argv)
+{
+	strv_add(argv, "mmdebstrap");
+	strv_add(argv, "--variant=minbase");
+	strv_add(argv, "--include=" PACKAGES);
+	strv_add(argv, "--dpkgopt=path-exclude=/usr/share/man/*");
+	strv_add(argv, "--dpkgopt=path-exclude=/usr/share/locale/*");
+	strv_add(argv, "--dpkgopt=path-exclude=/usr/share/doc/*");
+	strv_add(argv, "--dpkgopt=path-include=/usr/share/doc/*/copyright");
+	strv_add(argv, "--aptopt=Acquire::Languages \"none\"");
+	/* Keep the package lists: an emulated CPU takes minutes to read them anew. */
+	strv_add(argv, "--skip=cleanup/apt/lists");
+	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++)
+		strv_addf(argv, "--customize-hook=%s", hooks[i]);
+	host_sources(argv, "-");
+}
+
+static int start_sqfstar(const char *out, int tar, struct child *ret, int *ret_errors, struct err *err)
+{
+	char *argv[] = {"sqfstar", "-quiet", "-no-progress", "-comp", "lz4", "-root-mode", "755",
+		"-root-uid", "0", "-root-gid", "0", "-exit-on-error", (char *)(uintptr_t)out, NULL};
+	int pipefd[2], result;
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
+	result = child_spawn(&(struct child_spec){.path = argv[0],
+				     .argv = argv,
+				     .in = tar,
+				     .out = pipefd[1],
+				     .errout = pipefd[1],
+				     .keep_group = true},
+		ret, err);
+	close(pipefd[1]);
+	if (result < 0) {
+		close(pipefd[0]);
+		if (err->errnum == ENOENT) {
+			err_set(err, ERR_ENV, "sqfstar is not installed");
+			err_hint(err, "apt install squashfs-tools");
+		}
+		return -1;
+	}
+	*ret_errors = pipefd[0];
+	return 0;
+}
+
+static int end_sqfstar(struct child *c, int errors, struct err *err)
+{
+	_close_ int fd = errors;
+	char text[512] = "", last[600];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	int status = child_wait(c);
+
+	if (status == 0)
+		return 0;
+	text[MAX(n, 0)] = '\0';
+	if (strstr(text, "No space") || strstr(text, "Write failed")) {
+		errno = ENOSPC;
+		return err_errno(err, "base image");
+	}
+	snprintf(last, sizeof(last), "%s", text);
+	last[strcspn(last, "\n")] = '\0';
+	return err_set(err, ERR_ENV, "base image: sqfstar failed: %s", last);
+}
+
+static int bootstrap(const char *tmp, struct report *r, struct err *err)
+{
+	struct strv argv = {0};
+	struct err sq_err;
+	struct child sq;
+	int tar[2], errors, result, sq_result;
+
+	if (pipe2(tar, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
+	result = start_sqfstar(tmp, tar[0], &sq, &errors, err);
+	close(tar[0]);
+	if (result < 0) {
+		close(tar[1]);
+		return -1;
+	}
+	mmdebstrap_argv(&argv);
+	result = job_run(&(struct job){.what = "base image",
+				 .argv = argv.v,
+				 .in = CHILD_NULL,
+				 .out = tar[1],
+				 .line = on_line,
+				 .arg = r},
+		err);
+	strv_done(&argv);
+	close(tar[1]);
+	sq_result = end_sqfstar(&sq, errors, &sq_err);
+	/* A full disk ends sqfstar first; mmdebstrap's broken pipe is only its echo. */
+	if (sq_result < 0 && (result == 0 || sq_err.errnum == ENOSPC))
+		*err = sq_err;
+	return result < 0 ? result : sq_result;
+}
+
+static void explain(const struct report *r, struct err *err)
+{
+	if (r->no_ids)
+		err_hint(err, "apt install uidmap, then: sudo usermod --add-subuids 100000-165535 "
+			      "--add-subgids 100000-165535 $USER");
+	else if (strstr(err->msg, "mmdebstrap: No such file"))
+		err_hint(err, "apt install mmdebstrap");
+	else if (err->errnum == ENOSPC)
+		err_hint(err, "free about 2 GiB, or set XDG_DATA_HOME to a larger disk");
+}
+
+int root_build(const char *images, image_progress_fn *progress, void *arg, struct err *err)
+{
+	_free_ char *tmp = fs_join(images, ".base.tmp"), *path = NULL, *ref = NULL;
+	struct report r = {.progress = progress, .arg = arg};
+	char digest[65];
+	int result = -1;
+
+	unlink(tmp);
+	progress(arg, "base image: starting", 0);
+	if (bootstrap(tmp, &r, err) < 0) {
+		explain(&r, err);
+		goto out;
+	}
+	if (file_digest(tmp, digest, err) < 0)
+		goto out;
+	path = xasprintf("%s/%s.img", images, digest);
+	ref = fs_join(images, "base.ref");
+	if (chmod(tmp, 0444) < 0 || file_publish(tmp, path, err) < 0)
+		goto out;
+	result = fs_write_file(AT_FDCWD, ref, digest, strlen(digest), 0600, err);
+	if (result == 0)
+		progress(arg, "base image ready", 100);
+out:
+	unlink(tmp);
+	return result;
+}

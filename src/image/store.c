@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The image store: where things lie, how they get there whole, and the children that make them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/paths.h"
+#include "image/internal.h"
+
+char *image_dir(const char *sub, struct err *err)
+{
+	return path_data(sub, err);
+}
+
+int file_digest(const char *path, char ret[static 65], struct err *err)
+{
+	char *argv[] = {"sha256sum", "--", (char *)(uintptr_t)path, NULL};
+	_free_ char *out = NULL;
+	int status = child_run(
+		&(struct child_spec){.path = argv[0], .argv = argv, .in = CHILD_NULL}, &out, 8192, err);
+
+	if (status < 0)
+		return -1;
+	if (status != 0 || strlen(out) < 64 || strspn(out, "0123456789abcdef") != 64)
+		return err_set(err, ERR_ENV, "%s: cannot be read", path);
+	memcpy(ret, out, 64);
+	ret[64] = '\0';
+	return 0;
+}
+
+int file_publish(const char *tmp, const char *path, struct err *err)
+{
+	_close_ int fd = open(tmp, O_RDONLY | O_CLOEXEC);
+
+	/* Also writes back what a child wrote, and reports a full disk that nobody noticed. */
+	if (fd < 0 || syncfs(fd) < 0 || rename(tmp, path) < 0)
+		return err_errno(err, "%s", path);
+	return 0;
+}
+
+int store_lock(struct err *err)
+{
+	_free_ char *dir = image_dir("", err), *path = NULL;
+	_close_ int fd = -1;
+
+	if (!dir)
+		return -1;
+	path = fs_join(dir, "build.lock");
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(err, "%s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		err_set(err, ERR_USER, "another hutch image build is running");
+		return err_hint(err, "wait for it to finish");
+	}
+	return steal_fd(&fd);
+}
+
+#define TAIL 300
+
+/* The last line that says something, for the error message. */
+static void remember(char tail[static TAIL], const char *line)
+{
+	if (strspn(line, " \t") == strlen(line) || strncmp(line, "I: ", 3) == 0)
+		return;
+	snprintf(tail, TAIL, "%s", line);
+}
+
+int job_run(const struct job *j, struct err *err)
+{
+	_close_ int rd = -1, wr = -1;
+	char tail[TAIL] = "", text[64];
+	_buf_ struct buf b;
+	struct child c;
+	int pipefd[2], status;
+
+	buf_init(&b, 64 << 10);
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
+	rd = pipefd[0];
+	wr = pipefd[1];
+	if (child_spawn(&(struct child_spec){.path = j->argv[0],
+				.argv = j->argv,
+				.in = j->in,
+				.out = j->out >= 0 ? j->out : wr,
+				.errout = wr,
+				.cwd = j->cwd,
+				.keep_group = true},
+		    &c, err) < 0)
+		return err_wrap(err, "%s", j->what);
+	close_and_reset(&wr);
+	while (buf_read(&b, rd, 4096) > 0) {
+		char *nl;
+
+		while (buf_len(&b) && (nl = memchr(buf_head(&b), '\n', buf_len(&b)))) {
+			const char *line = (const char *)buf_head(&b);
+			size_t len = (size_t)(nl - line) + 1;
+
+			*nl = '\0';
+			remember(tail, line);
+			if (j->line)
+				j->line(j->arg, line);
+			buf_consume(&b, len);
+		}
+		if (buf_room(&b) == 0)
+			buf_reset(&b);
+	}
+	status = child_wait(&c);
+	if (status == 0)
+		return 0;
+	if (strstr(tail, "No space left on device")) {
+		errno = ENOSPC;
+		return err_errno(err, "%s", j->what);
+	}
+	return err_set(err, ERR_ENV, "%s: %s failed (%s)%s%s", j->what, j->argv[0],
+		child_status_text(status, text, sizeof(text)), tail[0] ? ": " : "", tail);
+}
