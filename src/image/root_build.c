@@ -165,7 +165,7 @@ static int bootstrap(const char *tmp, struct report *r, struct err *err)
 	struct strv argv = {0};
 	struct err sq_err;
 	struct child sq;
-	int tar[2], errors, result, sq_result;
+	int tar[2], errors = -1, result, sq_result;
 
 	if (pipe2(tar, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
