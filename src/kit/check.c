@@ -29,8 +29,7 @@ static bool has_control(const char *s)
 
 const char *check_name(const char *s)
 {
-	return spec_name_valid(s) ? NULL
-				  : "1 to 64 lower-case letters, digits and inner hyphens";
+	return spec_name_valid(s) ? NULL : "1 to 64 lower-case letters, digits and inner hyphens";
 }
 
 bool kit_env_name_valid(const char *s)
@@ -40,8 +39,7 @@ bool kit_env_name_valid(const char *s)
 
 const char *check_env_name(const char *s)
 {
-	return kit_env_name_valid(s) ? NULL
-				     : "letters, digits and _, not beginning with a digit";
+	return kit_env_name_valid(s) ? NULL : "letters, digits and _, not beginning with a digit";
 }
 
 const char *check_text(const char *s)
@@ -249,8 +247,9 @@ const char *load_target(struct load *l, const struct ynode *n, bool named)
 		return NULL;
 	}
 	if (named && (rule.kind == POLICY_ALL || rule.kind == POLICY_CIDR)) {
-		load_error(l, n, "a credential goes to hosts by name, expected a host such as "
-				 "api.example.com");
+		load_error(l, n,
+			"a credential goes to hosts by name, expected a host such as "
+			"api.example.com");
 		s = NULL;
 	}
 	policy_rule_done(&rule);

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What single values of kits and settings must look like. Each check returns NULL, or what was expected. */
+/* What single values of kits and settings must look like. Each check returns NULL, or what was
+ * expected. */
 #pragma once
 
 #include <stdbool.h>
 
 #include "kit/fields.h"
 
-field_check_fn check_name;	  /* kits, services */
+field_check_fn check_name; /* kits, services */
 field_check_fn check_env_name;
-field_check_fn check_text;	  /* not empty, no control characters: one line for a terminal */
+field_check_fn check_text; /* not empty, no control characters: one line for a terminal */
 field_check_fn check_not_empty;
 field_check_fn check_image;
 field_check_fn check_size;
-field_check_fn check_mode;	  /* 0644, 755 */
-field_check_fn check_user;	  /* of the guest, name or number */
+field_check_fn check_mode;       /* 0644, 755 */
+field_check_fn check_user;       /* of the guest, name or number */
 field_check_fn check_guest_path; /* absolute, normal, not "/" */
-field_check_fn check_filename;	  /* one path component */
-field_check_fn check_header;	  /* a header that a credential may set */
-field_check_fn check_format;	  /* exactly one %s */
+field_check_fn check_filename;   /* one path component */
+field_check_fn check_header;     /* a header that a credential may set */
+field_check_fn check_format;     /* exactly one %s */
 field_check_fn check_basic_user; /* of HTTP Basic */
 field_check_fn check_url;
 

@@ -9,7 +9,11 @@
 #include "base/mem.h"
 
 static void add(struct load *l, const struct ynode *at, bool key, bool warning, const char *fmt,
-	va_list ap)
+	va_list ap) __attribute__((format(printf, 5, 0)));
+
+/* @key: at the key of a map's member, else at the value. */
+static void add(
+	struct load *l, const struct ynode *at, bool key, bool warning, const char *fmt, va_list ap)
 {
 	_free_ char *path = ynode_path(at), *msg = xvasprintf(fmt, ap);
 
@@ -100,8 +104,8 @@ static void unknown_key(struct load *l, const struct ynode *n, const struct shap
 
 	for (; m && m->key; m++) {
 		if (strcmp(m->key, n->key) == 0) {
-			load_error_key(l, n, "not a key of schemaVersion \"2\", today it is %s",
-				m->today);
+			load_error_key(
+				l, n, "not a key of schemaVersion \"2\", today it is %s", m->today);
 			return;
 		}
 	}
@@ -210,8 +214,8 @@ static const char *checked_scalar(struct load *l, const struct ynode *n, field_c
 	expected = s && check ? check(s) : NULL;
 	if (!expected)
 		return s;
-	load_error(l, n, "\"%s\", expected %s", log_safe(safe, sizeof(safe), s, strlen(s)),
-		expected);
+	load_error(
+		l, n, "\"%s\", expected %s", log_safe(safe, sizeof(safe), s, strlen(s)), expected);
 	return NULL;
 }
 

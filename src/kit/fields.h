@@ -29,11 +29,11 @@ enum field_flag {
 struct field {
 	const char *key;
 	field_fn *load;
-	size_t offset;	 /* in the struct that the map fills */
+	size_t offset;   /* in the struct that the map fills */
 	size_t offset_n; /* lists: the count */
 	unsigned flags;
-	field_check_fn *check;	    /* strings */
-	const struct shape *shape;  /* maps and lists of maps */
+	field_check_fn *check;     /* strings */
+	const struct shape *shape; /* maps and lists of maps */
 };
 
 /* Keys that people may know from elsewhere, and what the key is today. */

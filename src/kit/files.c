@@ -157,7 +157,7 @@ void kit_check_files(struct kit *k, struct kit_errors *errs)
 	if (fd < 0) {
 		if (errno != ENOENT)
 			report(&w, errno == ELOOP || errno == ENOTDIR ? "not a directory"
-								       : strerror(errno));
+								      : strerror(errno));
 		return;
 	}
 	d = opendir(path);

@@ -9,16 +9,18 @@
 #include "kit/check.h"
 #include "policy/policy.h"
 
-#define ROW(s, key, fn, m, ...)	      {key, fn, offsetof(struct s, m), 0, __VA_ARGS__}
-#define LIST_ROW(s, key, m, flags, sh) \
-	{key, load_list, offsetof(struct s, m), offsetof(struct s, n_##m), flags, NULL, &(sh)}
-#define FUTURE(key)		      {key, NULL, 0, 0, FIELD_FUTURE}
-#define IGNORED(key)		      {key, NULL, 0, 0, FIELD_IGNORED}
-#define SHAPE(s, rows, ...)	      {sizeof(struct s), rows, ARRAY_SIZE(rows), __VA_ARGS__}
+/* clang-format off */
+#define ROW(s, key, fn, m, ...)  {key, fn, offsetof(struct s, m), 0, __VA_ARGS__}
+#define LIST_ROW(s, key, m, shape) \
+	{key, load_list, offsetof(struct s, m), offsetof(struct s, n_##m), 0, NULL, &(shape)}
+#define STRUCT_ROW(key, shape)   {key, load_struct, 0, 0, 0, NULL, &(shape)}
+#define FUTURE(key)              {key, NULL, 0, 0, FIELD_FUTURE}
+#define IGNORED(key)             {key, NULL, 0, 0, FIELD_IGNORED}
+#define SHAPE(s, rows, ...)      {sizeof(struct s), rows, ARRAY_SIZE(rows), __VA_ARGS__}
+/* clang-format on */
 
 /* Keys that another row or a finish function reads. */
-static void load_elsewhere(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
+static void load_elsewhere(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
 }
 
@@ -48,8 +50,7 @@ static void load_argv(struct load *l, const struct ynode *n, void *base, const s
 		return;
 	if (!n->n)
 		load_error(l, n, "an empty list, expected the program and its arguments");
-	else if (n->items[0]->kind == YNODE_SCALAR && !n->items[0]->plain &&
-		 !n->items[0]->value[0])
+	else if (n->items[0]->kind == YNODE_SCALAR && !n->items[0]->plain && !n->items[0]->value[0])
 		load_error(l, n->items[0], "empty, expected a program");
 	else
 		load_strv(l, n, base, f);
@@ -66,7 +67,7 @@ static const struct field sandbox_rows[] = {
 	FUTURE("build"),
 	ROW(kit_sandbox, "entrypoint", load_argv, entrypoint),
 	ROW(kit_sandbox, "command", load_command, command_default),
-	{"resources", load_struct, 0, 0, 0, NULL, &resources_shape},
+	STRUCT_ROW("resources", resources_shape),
 };
 static const struct moved sandbox_moved[] = {
 	{"template", "sandbox.image"},
@@ -140,7 +141,7 @@ static const struct moved network_moved[] = {
 };
 static const struct shape network_shape = SHAPE(kit, network_rows, network_moved);
 static const struct field permissions_rows[] = {
-	{"network", load_struct, 0, 0, 0, NULL, &network_shape},
+	STRUCT_ROW("network", network_shape),
 };
 static const struct shape permissions_shape = SHAPE(kit, permissions_rows);
 static const struct field environment_rows[] = {
@@ -232,7 +233,7 @@ static void load_proxy_managed(
 static const struct field api_key_rows[] = {
 	ROW(kit_credential, "name", load_key_name, env, FIELD_REQUIRED, check_env_name),
 	{"proxyManaged", load_proxy_managed},
-	LIST_ROW(kit_credential, "inject", injects, 0, inject_shape),
+	LIST_ROW(kit_credential, "inject", injects, inject_shape),
 };
 static const struct shape api_key_shape = SHAPE(kit_credential, api_key_rows);
 
@@ -247,7 +248,7 @@ static const struct field credential_rows[] = {
 	ROW(kit_credential, "description", load_string, description),
 	ROW(kit_credential, "required", load_bool, required),
 	IGNORED("provider"),
-	{"apiKey", load_struct, 0, 0, 0, NULL, &api_key_shape},
+	STRUCT_ROW("apiKey", api_key_shape),
 	FUTURE("oauth"),
 };
 static const struct moved credential_moved[] = {
@@ -338,9 +339,9 @@ static const struct field file_rows[] = {
 };
 static const struct shape file_shape = SHAPE(kit_file, file_rows, NULL, finish_file);
 static const struct field setup_rows[] = {
-	LIST_ROW(kit, "install", install, 0, install_shape),
-	LIST_ROW(kit, "startup", startup, 0, startup_shape),
-	LIST_ROW(kit, "files", files, 0, file_shape),
+	LIST_ROW(kit, "install", install, install_shape),
+	LIST_ROW(kit, "startup", startup, startup_shape),
+	LIST_ROW(kit, "files", files, file_shape),
 };
 static const struct moved setup_moved[] = {
 	{"initFiles", "setup.files"},
@@ -405,13 +406,13 @@ static const struct field kit_rows[] = {
 	ROW(kit, "sandbox", load_struct, sandbox, 0, NULL, &sandbox_shape),
 	FUTURE("extends"),
 	FUTURE("mixins"),
-	{"requires", load_struct, 0, 0, 0, NULL, &requires_shape},
-	{"agentInstructions", load_struct, 0, 0, 0, NULL, &instructions_shape},
-	{"permissions", load_struct, 0, 0, 0, NULL, &permissions_shape},
+	STRUCT_ROW("requires", requires_shape),
+	STRUCT_ROW("agentInstructions", instructions_shape),
+	STRUCT_ROW("permissions", permissions_shape),
 	FUTURE("ports"),
-	LIST_ROW(kit, "credentials", credentials, 0, credential_shape),
-	{"environment", load_struct, 0, 0, 0, NULL, &environment_shape},
-	{"setup", load_struct, 0, 0, 0, NULL, &setup_shape},
+	LIST_ROW(kit, "credentials", credentials, credential_shape),
+	STRUCT_ROW("environment", environment_shape),
+	STRUCT_ROW("setup", setup_shape),
 	FUTURE("volumes"),
 };
 /* The draft of "2" and schemaVersion "1". */

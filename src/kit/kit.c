@@ -19,8 +19,9 @@ static void check_references(struct load *l, struct ynode *n)
 {
 	for (const char *at = n->value; at && (at = strstr(at, "${{")) != NULL; at += 3)
 		if (strncmp(at + 3 + strspn(at + 3, " \t"), "kit.args.", 9) == 0) {
-			load_error(l, n, "refers to an argument of the kit, arguments are not "
-					 "supported yet");
+			load_error(l, n,
+				"refers to an argument of the kit, arguments are not "
+				"supported yet");
 			n->kind = YNODE_BAD; /* its value is unknown */
 			break;
 		}
@@ -55,8 +56,8 @@ static void load_tree(struct load *l, struct ynode *root, struct kit *k)
 	}
 }
 
-int kit_load_text(const char *text, size_t len, const char *file, struct kit *ret,
-	struct kit_errors *errs)
+int kit_load_text(
+	const char *text, size_t len, const char *file, struct kit *ret, struct kit_errors *errs)
 {
 	size_t before = errs->n_errors;
 	struct kit k = {.file = xstrdup(file)};

@@ -29,9 +29,9 @@ struct kit_var {
 };
 
 struct kit_inject {
-	char *domain;	/* covered by the kit's own allow rules */
+	char *domain; /* covered by the kit's own allow rules */
 	char *header;
-	char *format;	/* exactly one %s */
+	char *format;   /* exactly one %s */
 	char *username; /* not NULL: HTTP Basic */
 };
 
@@ -45,7 +45,7 @@ struct kit_credential {
 
 struct kit_step {
 	struct strv argv; /* never empty; ["sh", "-c", …] for install steps */
-	char *user;	  /* never NULL: "0" for install, "1000" for start-up unless said otherwise */
+	char *user; /* never NULL: "0" for install, "1000" for start-up unless said otherwise */
 	char *description;
 	bool background;
 };
@@ -59,10 +59,10 @@ struct kit_file {
 };
 
 struct kit_sandbox {
-	char *image;		 /* "base" is Hutch's own */
-	struct strv entrypoint;	 /* empty: a login shell */
+	char *image;                                      /* "base" is Hutch's own */
+	struct strv entrypoint;                           /* empty: a login shell */
 	struct strv command_default, command_interactive; /* the fallback is already applied */
-	double cpus;		 /* 0: not said, as the other resources */
+	double cpus;                                      /* 0: not said, as the other resources */
 	uint64_t memory_bytes;
 };
 
@@ -94,8 +94,8 @@ struct kit {
  * @errs, all in one go; on failure @err is the one-line summary. *ret is only set on success. */
 int kit_load(const char *path, struct kit *ret, struct kit_errors *errs, struct err *err);
 /* As kit_load, from memory, without looking at files/. For tests and fuzzing. */
-int kit_load_text(const char *text, size_t len, const char *file, struct kit *ret,
-	struct kit_errors *errs);
+int kit_load_text(
+	const char *text, size_t len, const char *file, struct kit *ret, struct kit_errors *errs);
 void kit_done(struct kit *k);
 
 /* Which directory "shell" or "./my-kit" means: text with a slash, "." and ".." are paths, anything

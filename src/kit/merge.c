@@ -15,8 +15,8 @@ static bool owns_service(const struct kit *k, const char *service)
 static int check_pair(const struct kit *a, const struct kit *b, struct err *err)
 {
 	if (strcmp(a->name, b->name) == 0)
-		return err_set(err, ERR_USER, "kit %s: given twice, or another kit has its name",
-			b->name);
+		return err_set(
+			err, ERR_USER, "kit %s: given twice, or another kit has its name", b->name);
 	for (size_t i = 0; i < b->n_credentials; i++)
 		if (owns_service(a, b->credentials[i].service))
 			return err_set(err, ERR_USER,

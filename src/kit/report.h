@@ -8,10 +8,10 @@
 
 struct kit_error {
 	bool warning;
-	char *file;	  /* owned, as all strings here */
+	char *file;       /* owned, as all strings here */
 	int line, column; /* from 1; 0: the file as a whole */
-	char *path;	  /* "permissions.network.allow[2]", or "" */
-	char *message;	  /* "what, what was expected": one line of printable ASCII */
+	char *path;       /* "permissions.network.allow[2]", or "" */
+	char *message;    /* "what, what was expected": one line of printable ASCII */
 };
 
 /* More than this is counted, not kept. */

@@ -32,8 +32,8 @@ static void report(struct reader *r, const yaml_mark_t *at, const struct ynode *
 {
 	_free_ char *path = n ? ynode_path(n) : xstrdup("");
 
-	kit_errors_add(r->errs, false, r->file, (int)at->line + 1, (int)at->column + 1, path, "%s",
-		msg);
+	kit_errors_add(
+		r->errs, false, r->file, (int)at->line + 1, (int)at->column + 1, path, "%s", msg);
 }
 
 /* The next event, or false at broken syntax. */
@@ -88,8 +88,9 @@ static void check_properties(struct reader *r, const yaml_event_t *ev, const str
 	if (anchor)
 		report(r, &ev->start_mark, n, "anchors (&) are not allowed, write the value out");
 	if (tag)
-		report(r, &ev->start_mark, n, "tags (!) are not allowed, quote a value to make it "
-					      "a string");
+		report(r, &ev->start_mark, n,
+			"tags (!) are not allowed, quote a value to make it "
+			"a string");
 }
 
 static void read_scalar(struct reader *r, const yaml_event_t *ev, struct ynode *n)
@@ -120,8 +121,8 @@ static bool enter(struct reader *r, const yaml_event_t *ev, const struct ynode *
 
 static void read_list(struct reader *r, const yaml_event_t *start, struct ynode *n)
 {
-	check_properties(r, start, n, start->data.sequence_start.anchor,
-		start->data.sequence_start.tag);
+	check_properties(
+		r, start, n, start->data.sequence_start.anchor, start->data.sequence_start.tag);
 	n->kind = YNODE_LIST;
 	if (!enter(r, start, n))
 		return;
@@ -164,16 +165,16 @@ static bool read_key(struct reader *r, const yaml_event_t *ev, struct ynode *n, 
 		entry->key = xstrdup("?");
 		return false;
 	}
-	entry->key = xstrndup(
-		(const char *)ev->data.scalar.value, strnlen((const char *)ev->data.scalar.value,
-							     ev->data.scalar.length));
+	entry->key = xstrndup((const char *)ev->data.scalar.value,
+		strnlen((const char *)ev->data.scalar.value, ev->data.scalar.length));
 	if (strlen(entry->key) != ev->data.scalar.length) {
 		report(r, &ev->start_mark, n, "a NUL character is not allowed");
 		return false;
 	}
 	check_properties(r, ev, entry, ev->data.scalar.anchor, ev->data.scalar.tag);
 	if (ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && strcmp(entry->key, "<<") == 0) {
-		report(r, &ev->start_mark, n, "merge keys (<<) are not allowed, write the keys out");
+		report(r, &ev->start_mark, n,
+			"merge keys (<<) are not allowed, write the keys out");
 		return false;
 	}
 	first = ynode_get(n, entry->key);
@@ -327,8 +328,8 @@ char *ynode_path(const struct ynode *n)
 		int wrote;
 
 		if (at->key)
-			wrote = snprintf(path + len, sizeof(path) - len, "%s%.60s",
-				len ? "." : "", at->key);
+			wrote = snprintf(
+				path + len, sizeof(path) - len, "%s%.60s", len ? "." : "", at->key);
 		else
 			wrote = snprintf(path + len, sizeof(path) - len, "[%zu]", at->index);
 		if (wrote < 0 || (size_t)wrote >= sizeof(path) - len)
@@ -350,8 +351,7 @@ static bool is_one_of(const char *s, const char *const *words)
  * 0x, 0o, 0b, .inf and .nan. */
 static bool is_number(const char *s)
 {
-	static const char *const special[] = {
-		".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
+	static const char *const special[] = {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN", NULL};
 	size_t digits, len;
 
 	if (is_one_of(s, special))

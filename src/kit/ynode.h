@@ -7,10 +7,10 @@
 
 #include "kit/report.h"
 
-#define YNODE_FILE_MAX	  (1024 * 1024) /* bytes */
-#define YNODE_DEPTH_MAX	  16
-#define YNODE_COUNT_MAX	  65536 /* values in a file */
-#define YNODE_ENTRIES_MAX 4096	/* entries of one map or list */
+#define YNODE_FILE_MAX    (1024 * 1024) /* bytes */
+#define YNODE_DEPTH_MAX   16
+#define YNODE_COUNT_MAX   65536 /* values in a file */
+#define YNODE_ENTRIES_MAX 4096  /* entries of one map or list */
 
 enum ynode_kind {
 	YNODE_SCALAR,
@@ -27,8 +27,8 @@ struct ynode {
 	char *key;
 	int key_line, key_column;
 	size_t index;
-	char *value; /* scalars: no NUL inside */
-	bool plain;  /* scalars: neither quoted nor a block */
+	char *value;          /* scalars: no NUL inside */
+	bool plain;           /* scalars: neither quoted nor a block */
 	struct ynode **items; /* lists and maps, in the order of the file */
 	size_t n;
 };
@@ -36,8 +36,7 @@ struct ynode {
 /* Read @len bytes of YAML. Everything that the subset forbids is in @errs, under the name @file.
  * NULL when there is no tree at all; a tree may come back even though errors were found, so that
  * the rest of the file can be checked. */
-struct ynode *ynode_read(
-	const void *data, size_t len, const char *file, struct kit_errors *errs);
+struct ynode *ynode_read(const void *data, size_t len, const char *file, struct kit_errors *errs);
 void ynode_free(struct ynode *n);
 
 /* The value under @key of a map, or NULL. */

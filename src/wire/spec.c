@@ -18,7 +18,7 @@ enum kind {
 	F_STRV,
 	F_ENGINE,
 	F_STRUCT, /* embedded struct: an object */
-	F_LIST,	  /* pointer and count: an array of objects */
+	F_LIST,   /* pointer and count: an array of objects */
 };
 
 struct type;
@@ -26,7 +26,7 @@ struct field {
 	const char *key;
 	enum kind kind;
 	size_t offset;
-	size_t offset_n;	 /* F_LIST: the count */
+	size_t offset_n;         /* F_LIST: the count */
 	const struct type *type; /* F_LIST, F_STRUCT */
 };
 
@@ -36,10 +36,12 @@ struct type {
 	size_t n;
 };
 
-#define FIELD(s, m, k)	  {#m, k, offsetof(struct s, m), 0, NULL}
-#define LIST(s, m, t)	  {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t)}
+/* clang-format off */
+#define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL}
+#define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t)}
 #define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t)}
-#define TYPE(s, f)	  {sizeof(struct s), f, ARRAY_SIZE(f)}
+#define TYPE(s, f)         {sizeof(struct s), f, ARRAY_SIZE(f)}
+/* clang-format on */
 
 static const struct field mount_fields[] = {
 	FIELD(spec_mount, host_path, F_STR),
@@ -421,7 +423,8 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 	}
 	if (json_object_size(j) == t->n)
 		return 0;
-	json_object_foreach((json_t *)(uintptr_t)j, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)j, key, v)
+	{
 		bool known = false;
 		char safe[64];
 

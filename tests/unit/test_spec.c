@@ -26,7 +26,8 @@ static const char full[] =
 	"\"only_if_missing\":true,\"as_root\":true}],"
 	"\"home_trees\":[{\"dir\":\"0-home\",\"dest\":\"/home/agent\",\"source\":\"/k/files/home\","
 	"\"kit\":\"hello\"}],\"workspace_trees\":[],"
-	"\"network\":{\"rules\":[{\"allow\":true,\"target\":\"a.test:443\",\"source\":\"kit hello\"}],"
+	"\"network\":{\"rules\":[{\"allow\":true,\"target\":\"a.test:443\",\"source\":\"kit "
+	"hello\"}],"
 	"\"credentials\":[{\"service\":\"hello\",\"env\":\"K\",\"kit\":\"hello\",\"required\":true,"
 	"\"injects\":[{\"domain\":\"a.test:443\",\"header\":\"Authorization\","
 	"\"format\":\"Bearer %s\",\"username\":null},{\"domain\":\"b.test\","
@@ -130,7 +131,8 @@ static void test_strict(void **state)
 		{{"env"}, "[\"a\",1]", "env: [1]: a string expected"},
 		{{"mounts"}, "{}", "mounts: a list expected"},
 		{{"mounts"}, "[[]]", "mounts: [0]: an object expected"},
-		{{"mounts", "1", "read_only"}, "0", "mounts: [1]: read_only: true or false expected"},
+		{{"mounts", "1", "read_only"}, "0",
+			"mounts: [1]: read_only: true or false expected"},
 		{{"mounts", "0", "x"}, "0", "mounts: [0]: x: unknown key"},
 		{{"network"}, "[]", "network: an object expected"},
 		{{"network", "credentials", "0", "env"}, NULL,

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which host directories a sandbox shares, and what may not be covered by them in the guest. */
+#include "kit/plan_parts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A shared directory appears at its own path in the guest, over whatever is there. These paths
+ * belong to the guest's system. @depth: how many components below the path are refused too. */
+static const struct {
+	const char *path;
+	unsigned depth;
+	const char *why;
+} guest_owned[] = {
+	{"/", 0, "the whole root of the sandbox"},
+	{"/bin", UINT_MAX, "programs of the sandbox"},
+	{"/boot", UINT_MAX, "part of the sandbox's own system"},
+	{"/dev", UINT_MAX, "devices of the sandbox"},
+	{"/etc", UINT_MAX, "configuration of the sandbox's own system"},
+	{"/home", 0, "the home directories of the sandbox"},
+	{PLAN_HOME, 0, "the agent's home directory in the sandbox"},
+	{"/lib", UINT_MAX, "libraries of the sandbox"},
+	{"/lib32", UINT_MAX, "libraries of the sandbox"},
+	{"/lib64", UINT_MAX, "libraries of the sandbox"},
+	{"/libx32", UINT_MAX, "libraries of the sandbox"},
+	{"/opt", 0, "part of the sandbox's own system"},
+	{"/proc", UINT_MAX, "processes of the sandbox"},
+	{"/run", UINT_MAX, "runtime files of the sandbox"},
+	{"/sbin", UINT_MAX, "programs of the sandbox"},
+	{"/sys", UINT_MAX, "the kernel of the sandbox"},
+	{"/tmp", 0, "temporary files of the sandbox"},
+	{"/usr", 1, "part of the sandbox's own system"},
+	{"/usr/bin", UINT_MAX, "programs of the sandbox"},
+	{"/usr/lib", UINT_MAX, "libraries of the sandbox"},
+	{"/usr/sbin", UINT_MAX, "programs of the sandbox"},
+	{"/var", 1, "part of the sandbox's own system"},
+};
+
+static const char *why_refused(const char *path)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(guest_owned); i++) {
+		const char *own = guest_owned[i].path;
+		size_t len = strcmp(own, "/") == 0 ? 0 : strlen(own);
+		unsigned below = 0;
+
+		if (strcmp(path, own) == 0)
+			return guest_owned[i].why;
+		if (len == 0 || strncmp(path, own, len) != 0 || path[len] != '/')
+			continue;
+		for (const char *p = path + len; *p; p++)
+			below += *p == '/';
+		if (below <= guest_owned[i].depth)
+			return guest_owned[i].why;
+	}
+	return NULL;
+}
+
+static int add_mount(struct box_spec *s, const char *arg, struct err *err)
+{
+	size_t len = strlen(arg);
+	bool ro = len > 3 && strcmp(arg + len - 3, ":ro") == 0;
+	_free_ char *path = xstrndup(arg, ro ? len - 3 : len), *real = realpath(path, NULL);
+	const char *why;
+	struct stat st;
+
+	if (!real || stat(real, &st) < 0)
+		return err_set(err, ERR_USER, "%s: %s", path,
+			errno == ENOENT ? "no such directory" : strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, ERR_USER, "%s: not a directory", path);
+	if (!plan_is_text(real))
+		return err_set(err, ERR_USER, "%s: the path is not UTF-8 text", path);
+	why = why_refused(real);
+	if (why) {
+		err_set(err, ERR_USER, "%s: cannot be shared, it would cover %s: %s", path, real,
+			why);
+		return err_hint(err, "name a directory further down");
+	}
+	for (size_t i = 0; i < s->n_mounts; i++)
+		if (strcmp(s->mounts[i].guest_path, real) == 0)
+			return err_set(err, ERR_USER, "%s: given twice", path);
+	s->mounts[s->n_mounts++] = (struct spec_mount){
+		.host_path = xstrdup(real), .guest_path = xstrdup(real), .read_only = ro};
+	return 0;
+}
+
+/* Whether @path is @dir or below it. */
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && (!path[len] || path[len] == '/');
+}
+
+/* Outer directories first, so that none covers one inside it. Stable. */
+static void sort_mounts(struct box_spec *s)
+{
+	for (size_t i = 1; i < s->n_mounts; i++) {
+		struct spec_mount m = s->mounts[i];
+		size_t to = i;
+
+		for (size_t k = i; k > 0; k--)
+			if (is_below(s->mounts[k - 1].guest_path, m.guest_path))
+				to = k - 1;
+		memmove(&s->mounts[to + 1], &s->mounts[to], (i - to) * sizeof(m));
+		s->mounts[to] = m;
+	}
+}
+
+int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err)
+{
+	s->mounts = xcalloc(args->n ? args->n : 1, sizeof(*s->mounts));
+	if (!args->n && add_mount(s, ".", err) < 0)
+		return -1;
+	for (size_t i = 0; i < args->n; i++)
+		if (add_mount(s, args->v[i], err) < 0)
+			return -1;
+	s->workdir = xstrdup(s->mounts[0].guest_path);
+	sort_mounts(s);
+	return 0;
+}
+
+bool plan_path_read_only(const struct box_spec *s, const char *path)
+{
+	bool ro = false;
+
+	/* The innermost comes last. */
+	for (size_t i = 0; i < s->n_mounts; i++)
+		if (is_below(path, s->mounts[i].guest_path))
+			ro = s->mounts[i].read_only;
+	return ro;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of plan_make: private to the folder. Each adds to a half-made spec; on failure the
+ * caller releases it. */
+#pragma once
+
+#include "kit/plan.h"
+
+/* mounts and workdir. */
+int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err);
+/* Whether @path lies in a mount that is read-only. After plan_add_mounts. */
+bool plan_path_read_only(const struct box_spec *s, const char *path);
+/* Everything that kits bring: entrypoint, rules, credentials, variables, steps, files, trees. After
+ * plan_add_mounts. @base first, then the others in order. */
+int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err);
+/* Set K in the list of K=V. */
+void plan_set_env(struct strv *env, const char *name, const char *value);
+void plan_add_rule(struct spec_net *n, bool allow, const char *target, const char *source);
+/* UTF-8, as JSON needs it. */
+bool plan_is_text(const char *s);

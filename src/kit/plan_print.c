@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan for people: one fact per line, a word in front that says what it is about. */
+#include "kit/plan.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+
+static void line(FILE *out, const char **label, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The label is printed on its first line only. */
+static void line(FILE *out, const char **label, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(out, "%-12s", *label);
+	*label = "";
+	va_start(ap, fmt);
+	vfprintf(out, fmt, ap);
+	va_end(ap);
+	fputc('\n', out);
+}
+
+/* Kits are strangers' text and this goes to a terminal: printable, first line, cut. */
+struct shown {
+	char text[100];
+};
+
+static struct shown show(const char *s)
+{
+	struct shown to;
+	size_t len = strcspn(s, "\n");
+	bool more = s[len] && s[len + 1];
+
+	log_safe(to.text, sizeof(to.text) - 4, s, len);
+	if (more || len > sizeof(to.text) - 5)
+		strcat(to.text, " ...");
+	return to;
+}
+
+static struct shown show_argv(const struct strv *argv)
+{
+	_free_ char *all = xstrdup("");
+	bool shell = argv->n == 3 && strcmp(argv->v[0], "sh") == 0 && strcmp(argv->v[1], "-c") == 0;
+
+	if (shell)
+		return show(argv->v[2]);
+	for (size_t i = 0; i < argv->n; i++) {
+		char *next = xasprintf("%s%s%s", all, i ? " " : "", argv->v[i]);
+
+		free(all);
+		all = next;
+	}
+	return show(all);
+}
+
+static struct shown show_bytes(uint64_t bytes)
+{
+	struct shown to;
+
+	if (bytes % (1024 * 1024 * 1024) == 0)
+		snprintf(to.text, sizeof(to.text), "%" PRIu64 " GiB", bytes >> 30);
+	else
+		snprintf(to.text, sizeof(to.text), "%" PRIu64 " MiB", bytes >> 20);
+	return to;
+}
+
+static void print_network(const struct spec_net *n, FILE *out)
+{
+	const char *label = "network";
+
+	if (!n->n_rules)
+		line(out, &label, "nothing is allowed");
+	for (size_t i = 0; i < n->n_rules; i++)
+		line(out, &label, "%-5s %-32s %s", n->rules[i].allow ? "allow" : "deny",
+			show(n->rules[i].target).text, show(n->rules[i].source).text);
+	label = "resolve";
+	for (size_t i = 0; i < n->n_resolves; i++)
+		line(out, &label, "%s -> %s", n->resolves[i].name, n->resolves[i].address);
+	label = "credentials";
+	for (size_t i = 0; i < n->n_credentials; i++) {
+		const struct spec_credential *c = &n->credentials[i];
+
+		line(out, &label, "%s as %s%s, kit %s", show(c->service).text, show(c->env).text,
+			c->required ? ", required" : "", c->kit);
+		for (size_t k = 0; k < c->n_injects; k++)
+			line(out, &label, "  to %s in %s", show(c->injects[k].domain).text,
+				show(c->injects[k].header).text);
+	}
+}
+
+static void print_steps(const char *label, const struct spec_step *v, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++)
+		line(out, &label, "kit %s, user %s%s: %s", v[i].kit, show(v[i].user).text,
+			v[i].background ? ", background" : "", show_argv(&v[i].argv).text);
+}
+
+static void print_trees(const char **label, const struct spec_tree *v, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++)
+		line(out, label, "%s/ from kit %s", show(v[i].dest).text, v[i].kit);
+}
+
+static void print_launch(const struct box_spec *s, FILE *out)
+{
+	const char *label = "command";
+	struct strv all = {0}, inter = {0};
+
+	strv_copy(&all, &s->entrypoint);
+	strv_copy(&inter, &s->entrypoint);
+	strv_copy(&all, &s->command_default);
+	strv_copy(&inter, &s->command_interactive);
+	strv_copy(&all, &s->args);
+	strv_copy(&inter, &s->args);
+	line(out, &label, "%s", show_argv(&all).text);
+	if (strcmp(show_argv(&all).text, show_argv(&inter).text) != 0)
+		line(out, &label, "%s (on a terminal)", show_argv(&inter).text);
+	strv_done(&all);
+	strv_done(&inter);
+}
+
+void plan_print(const struct box_spec *s, FILE *out)
+{
+	const char *label = "sandbox";
+
+	line(out, &label, "%s%s", s->name, s->remove_on_exit ? ", removed when it ends" : "");
+	label = "kits";
+	for (size_t i = 0; i < s->kits.n; i++)
+		line(out, &label, "%s", s->kits.v[i]);
+	label = "machine";
+	line(out, &label, "%u cpu%s, %s memory, %s disk, engine %s", s->cpus,
+		s->cpus == 1 ? "" : "s", show_bytes(s->memory_bytes).text,
+		show_bytes(s->disk_bytes).text, spec_engine_name(s->engine));
+	label = "image";
+	line(out, &label, "%s", s->image);
+	print_launch(s, out);
+	label = "directories";
+	for (size_t i = 0; i < s->n_mounts; i++)
+		line(out, &label, "%s%s%s", show(s->mounts[i].host_path).text,
+			s->mounts[i].read_only ? ", read-only" : "",
+			strcmp(s->mounts[i].guest_path, s->workdir) == 0 ? ", starts here" : "");
+	print_network(&s->net, out);
+	label = "environment";
+	for (size_t i = 0; i < s->env.n; i++)
+		line(out, &label, "%s", show(s->env.v[i]).text);
+	print_steps("install", s->install, s->n_install, out);
+	print_steps("start-up", s->startup, s->n_startup, out);
+	label = "files";
+	print_trees(&label, s->home_trees, s->n_home_trees, out);
+	for (size_t i = 0; i < s->n_files; i++)
+		line(out, &label, "%s, mode %04o, kit %s", show(s->files[i].path).text,
+			s->files[i].mode, s->files[i].kit);
+	print_trees(&label, s->workspace_trees, s->n_workspace_trees, out);
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The user's own defaults. */
+#include "kit/settings.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "base/paths.h"
+#include "kit/check.h"
+#include "policy/name.h"
+
+int settings_parse_resolve(
+	const char *name, const char *address, struct spec_resolve *ret, struct err *err)
+{
+	char canon[POLICY_NAME_MAX + 1], text[POLICY_ADDR_TEXT];
+	struct policy_host host;
+	uint16_t port;
+
+	if (policy_name_canon(name, strlen(name), canon, err) < 0)
+		return -1;
+	if (policy_authority_parse(address, strlen(address), &host, &port, err) < 0 ||
+		!host.is_addr || !port)
+		return err_set(
+			err, ERR_USER, "an address with port was expected, such as 127.0.0.1:8443");
+	policy_addr_text(&host.addr, text);
+	ret->name = xstrdup(canon);
+	ret->address = xasprintf(host.addr.v6 ? "[%s]:%u" : "%s:%u", text, port);
+	return 0;
+}
+
+static const char *check_engine(const char *s)
+{
+	for (int e = SPEC_ENGINE_AUTO; e <= SPEC_ENGINE_QEMU; e++)
+		if (strcmp(s, spec_engine_name((enum spec_engine)e)) == 0)
+			return NULL;
+	return "auto, kvm or qemu";
+}
+
+static void load_engine(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	_free_ char *s = NULL;
+	struct field text = {f->key, load_string, 0, 0, 0, check_engine};
+
+	load_string(l, n, &s, &text);
+	for (int e = SPEC_ENGINE_AUTO; s && e <= SPEC_ENGINE_QEMU; e++)
+		if (strcmp(s, spec_engine_name((enum spec_engine)e)) == 0)
+			*FIELD_AT(base, f, enum spec_engine) = (enum spec_engine)e;
+}
+
+static void load_whole_cpus(
+	struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	static const struct field cores = {"cpus", load_cpus};
+	size_t before = l->errs->n_errors;
+	double v = 1;
+
+	load_cpus(l, n, &v, &cores);
+	if (l->errs->n_errors == before && (v < 1 || v != (double)(unsigned)v))
+		load_error(l, n, "expected a whole number of cores, 1 or more");
+	else
+		*FIELD_AT(base, f, unsigned) = (unsigned)v;
+}
+
+static void load_resolve(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	struct settings *s = base;
+
+	if (!load_is_map(l, n))
+		return;
+	s->resolves = xcalloc(n->n, sizeof(*s->resolves));
+	for (size_t i = 0; i < n->n; i++) {
+		const char *address = load_scalar(l, n->items[i], "an address with port");
+		struct err err;
+
+		if (!address)
+			continue;
+		if (settings_parse_resolve(
+			    n->items[i]->key, address, &s->resolves[s->n_resolves], &err) < 0)
+			load_error(l, n->items[i], "%s", err.msg);
+		else
+			s->n_resolves++;
+	}
+}
+
+/* clang-format off */
+#define ROW(key, fn, m) {key, fn, offsetof(struct settings, m)}
+/* clang-format on */
+static const struct field settings_rows[] = {
+	ROW("engine", load_engine, engine),
+	ROW("cpus", load_whole_cpus, cpus),
+	ROW("memory", load_size, memory_bytes),
+	ROW("disk", load_size, disk_bytes),
+	ROW("allow", load_targets, allow),
+	ROW("deny", load_targets, deny),
+	{"resolve", load_resolve},
+};
+
+int settings_load_text(const char *text, size_t len, const char *file, struct settings *ret,
+	struct kit_errors *errs)
+{
+	static const struct shape shape = {
+		sizeof(struct settings), settings_rows, ARRAY_SIZE(settings_rows), NULL, NULL};
+	size_t before = errs->n_errors;
+	struct settings s = {0};
+	struct load l = {.file = file, .errs = errs, .root = &s};
+	struct ynode *root;
+
+	/* A file of comments is an empty file. */
+	root = ynode_read(text, len, file, errs);
+	if (root)
+		load_map(&l, root, &s, &shape);
+	ynode_free(root);
+	if (errs->n_errors != before) {
+		kit_errors_sort(errs);
+		settings_done(&s);
+		return -1;
+	}
+	*ret = s;
+	return 0;
+}
+
+int settings_load(const char *path, struct settings *ret, struct kit_errors *errs, struct err *err)
+{
+	_free_ char *dir = NULL, *file = NULL;
+	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
+	size_t before = errs->n_errors;
+
+	if (!path) {
+		dir = path_config("", err);
+		if (!dir)
+			return -1;
+		file = fs_join(dir, "settings.yaml");
+		if (!fs_exists(file)) {
+			*ret = (struct settings){0};
+			return 0;
+		}
+	}
+	path = path ? path : file;
+	if (fs_read_file(AT_FDCWD, path, &text, err) < 0)
+		return err_wrap(err, "settings");
+	if (settings_load_text((const char *)buf_head(&text), buf_len(&text), path, ret, errs) < 0)
+		return err_set(err, ERR_USER, "settings %s: %zu error%s", path,
+			errs->n_errors - before, errs->n_errors - before == 1 ? "" : "s");
+	return 0;
+}
+
+void settings_done(struct settings *s)
+{
+	strv_done(&s->allow);
+	strv_done(&s->deny);
+	for (size_t i = 0; i < s->n_resolves; i++) {
+		free(s->resolves[i].name);
+		free(s->resolves[i].address);
+	}
+	free(s->resolves);
+	*s = (struct settings){0};
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The user's own defaults: $XDG_CONFIG_HOME/hutch/settings.yaml. Every key may be left out.
+ *
+ *	engine: auto
+ *	cpus: 2
+ *	memory: 4g
+ *	disk: 16g
+ *	allow: ["**.example.com"]
+ *	deny: [tracker.example.com]
+ *	resolve:
+ *	  api.hello.test: 127.0.0.1:8443 */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "kit/report.h"
+#include "wire/spec.h"
+
+struct settings {
+	enum spec_engine engine;
+	unsigned cpus;                     /* 0: not said */
+	uint64_t memory_bytes, disk_bytes; /* 0: not said */
+	struct strv allow, deny;           /* checked rule targets */
+	struct spec_resolve *resolves;     /* checked, names canonical */
+	size_t n_resolves;
+};
+
+/* Load @path, or the user's own file when NULL; a user's file that is absent is no error. As
+ * kit_load, @errs has what is wrong with the text. *ret is only set on success. */
+int settings_load(const char *path, struct settings *ret, struct kit_errors *errs, struct err *err);
+int settings_load_text(const char *text, size_t len, const char *file, struct settings *ret,
+	struct kit_errors *errs);
+void settings_done(struct settings *s);
+
+/* "name", "127.0.0.1:8443" or "[::1]:8443" → *ret (owned strings) in canonical form. */
+int settings_parse_resolve(
+	const char *name, const char *address, struct spec_resolve *ret, struct err *err);
