@@ -72,19 +72,20 @@ struct http1_head {
 	enum http1_framing framing;
 	uint64_t content_length; /* HTTP1_LENGTH; also what a HEAD response announces */
 	bool keep_alive;	 /* as far as this message says */
-	bool upgrade;		 /* request: asks for Upgrade (with Connection: upgrade) */
+	bool upgrade; /* request: asks for Upgrade with Connection: upgrade (never for h2c) */
 	size_t size;		 /* bytes of the head, with the empty line */
 	/* private to http1.c */
 	size_t scanned_, line_start_;
-	bool to_head_, to_connect_;
+	bool to_head_, to_connect_, to_upgrade_;
 };
 
 void http1_request_init(struct http1_head *h);
-/* @request: the (parsed) request that is answered; only its method is looked at, now. */
+/* @request: the parsed request that is answered; its slices must still be valid in this call. After a
+ * 1xx (but 101) the final response follows: init again. A 101 that was not asked for is refused. */
 void http1_response_init(struct http1_head *h, const struct http1_head *request);
 /* @data: the message from its first byte; may grow (and move) between calls. Returns 1: head complete;
  * 0: more bytes needed; -1: refused, ERR_PEER in @err with the status code to answer a request with
- * (400, 414, 431, 501 or 505) in err->errnum. Do not call again after 1 or -1 without an init. */
+ * (400, 414, 417, 431, 501 or 505) in err->errnum. Do not call again after 1 or -1 without an init. */
 int http1_parse(struct http1_head *h, const void *data, size_t len, struct err *err);
 
 bool http1_slice_is(struct http1_slice s, const char *text);	  /* exact */
@@ -102,8 +103,11 @@ struct http1_edit {
 	const char *value; /* … and this one added at the end; NULL: only dropped */
 	size_t value_len;
 };
-/* Append the head to @out with edits: first line normalised (origin form: what an origin server gets),
- * fields as "Name: value". Fails, with nothing written, when @out has no room or an edit is not valid. */
+/* Append the head to @out as an intermediary sends it on: first line in origin form, fields as
+ * "Name: value" in their order, hop-by-hop fields (Connection and what it names, Keep-Alive,
+ * Proxy-Connection, an Upgrade that was not taken) replaced by our own Connection, which says close
+ * when !h->keep_alive; an edit of Connection replaces that. Then the edits. Fails, with nothing
+ * written, when @out has less room than the head and its edits could need or an edit is not valid. */
 int http1_write(const struct http1_head *h, const struct http1_edit *edits, size_t n,
 	struct buf *out);
 
@@ -122,13 +126,14 @@ struct http1_body {
 void http1_body_init(struct http1_body *b, const struct http1_head *h);
 void http1_body_done(struct http1_body *b); /* {0} is fine */
 /* Consume from @data what belongs to this body and what @out has room for (give at least 64 bytes of
- * room), append to @out. Returns 1: the message is complete, the rest of @data is the next one; 0: give
- * more input or more room; -1: malformed (ERR_PEER), close both sides. *ret_used is set always. */
+ * room), append to @out. Returns 1: the message is complete, the rest of @data is the next one; 0: call
+ * again with more input or, even without input, when @out has more room; -1: malformed (ERR_PEER), close both sides. *ret_used is set always. */
 int http1_body_feed(struct http1_body *b, const void *data, size_t len, size_t *ret_used,
 	struct buf *out, struct err *err);
 /* The sender closed. True when the body is complete (also HTTP1_UNTIL_CLOSE), false: truncated. */
 bool http1_body_eof(const struct http1_body *b);
 
-/* The target's path for the audit log: percent-decoded unreserved characters, dot segments removed,
- * control bytes escaped, no query; at most @size - 1 bytes, "…" marks a cut. Returns @buf. */
+/* The target's path for the audit log and for path rules: unreserved characters percent-decoded, other
+ * escapes in upper case, dot segments removed, no query. Printable ASCII; at most @size - 1 bytes
+ * (@size at least 4), a cut is marked with "...". "*" and "" for the other forms. Returns @buf. */
 const char *http1_log_path(const struct http1_head *h, char *buf, size_t size);
