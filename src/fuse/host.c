@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* System calls that cannot leave the tree beneath their directory descriptor. */
+#include "fuse/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+
+int host_err(int errnum)
+{
+	/* ENOSYS would make the guest's kernel give up the operation for the whole mount, though only
+	 * one export's file system lacks it. Values outside Linux' table do not exist for a guest. */
+	if (errnum == ENOSYS)
+		return -EOPNOTSUPP;
+	if (errnum <= 0 || errnum > EHWPOISON)
+		return -EIO;
+	return -errnum;
+}
+
+int host_open(int dirfd, const char *path, int flags, mode_t mode)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(unsigned)(flags | O_CLOEXEC | O_NOFOLLOW),
+		.mode = mode,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd;
+	int tries = 4;
+
+	if (!(flags & O_PATH))
+		how.flags |= O_NONBLOCK | O_NOCTTY;
+	/* EAGAIN: the kernel saw a rename while it walked. */
+	do
+		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && --tries > 0)));
+	if (fd >= 0)
+		return (int)fd;
+	if (errno == ELOOP || errno == EXDEV || errno == EAGAIN)
+		return -ESTALE;
+	return host_err(errno);
+}
+
+int host_stat(int dirfd, const char *name, struct statx *ret)
+{
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
+
+	if (statx(dirfd, name, flags, STATX_BASIC_STATS | STATX_BTIME, ret) < 0)
+		return host_err(errno);
+	return 0;
+}
+
+dev_t host_dev(const struct statx *st)
+{
+	return makedev(st->stx_dev_major, st->stx_dev_minor);
+}
+
+int host_chmod_path(int fd, mode_t mode)
+{
+	if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+		return 0;
+	return errno == ENOSYS ? -ENOSYS : host_err(errno);
+}
+
+bool host_links_nameless(int dirfd)
+{
+	/* The right to name a file by descriptor is checked first; then the new name "." can only
+	 * exist already. Nothing is ever made. */
+	return linkat(dirfd, "", dirfd, ".", AT_EMPTY_PATH) < 0 && errno == EEXIST;
+}
