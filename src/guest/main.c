@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch-init: PID 1 of every sandbox.
+ *
+ * boot() is the list of steps, in order. What takes long is overlapped: modules that the root file
+ * system does not need are inserted by a child meanwhile, and HELLO is sent as soon as vsock works,
+ * so that the host's answer travels while the network is configured. The rest of the machine's life
+ * is one loop: the control stream, the agent server, and signals.
+ *
+ * The end comes from the host (SHUTDOWN, or the control stream's end) or from a signal inside. Every
+ * process gets SIGTERM, and SIGKILL after STOP_MS; when none is left the disk is detached and the
+ * machine reset. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "guest/control.h"
+#include "guest/init.h"
+#include "guest/server.h"
+
+#define STOP_MS	      3000
+#define KILL_MS	      1000 /* for processes to be reaped after SIGKILL */
+#define FAREWELL_MS   1000 /* for the host to react to a failed setup */
+#define FILES_HARD    524288
+#define WATCHES_LIMIT "524288"
+
+struct init {
+	struct loop *loop;
+	struct server *server;
+	struct control control;
+	struct loop_watch signal_w;
+	struct loop_timer timer;
+	struct strv env;   /* of every command */
+	int disk, oldroot; /* directories outside the root, see mounts.c */
+	bool stopping, tracing;
+};
+
+static void first_steps(void)
+{
+	struct rlimit files = {FILES_HARD, FILES_HARD};
+
+	mkdir("/dev", 0755);
+	if (mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0)
+		say("/dev: %s", strerror(errno));
+	say(HUTCH_VERSION " up %llu ms", (unsigned long long)(uptime_us() / 1000));
+	trace("start");
+	umask(022);
+	signal(SIGPIPE, SIG_IGN);
+	reboot(RB_DISABLE_CAD);
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/* -1 when there can be no child: then they are loaded here and now. */
+static pid_t start_late_modules(void)
+{
+	pid_t pid = fork();
+
+	if (pid > 0)
+		return pid;
+	modules_load(MODULES_LATE);
+	if (pid == 0)
+		_exit(0);
+	return -1;
+}
+
+static void wait_late_modules(pid_t pid)
+{
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* ── life ─────────────────────────────────────────────────────────────────────────────────── */
+
+static void reap(struct init *in)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		server_reaped(in->server, pid, status);
+	/* No child left means no process left: orphans become ours. */
+	if (in->stopping && pid < 0)
+		loop_stop(in->loop, 0);
+}
+
+static void on_too_late(struct loop *l, struct loop_timer *t)
+{
+	(void)t;
+	loop_stop(l, 0);
+}
+
+static void on_still_running(struct loop *l, struct loop_timer *t)
+{
+	kill(-1, SIGKILL);
+	loop_timer_start(l, t, KILL_MS, on_too_late);
+}
+
+static void begin_stop(void *ctx, const char *why)
+{
+	struct init *in = ctx;
+
+	if (in->stopping)
+		return;
+	in->stopping = true;
+	say("power off: %s", why);
+	/* Interactive shells ignore SIGTERM; stopped processes must run to die. */
+	kill(-1, SIGTERM);
+	kill(-1, SIGHUP);
+	kill(-1, SIGCONT);
+	loop_timer_start(in->loop, &in->timer, STOP_MS, on_still_running);
+	reap(in);
+}
+
+static void on_signal(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct init *in = container_of(w, struct init, signal_w);
+	struct signalfd_siginfo si;
+
+	(void)l;
+	(void)events;
+	while (read(w->fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+		if (si.ssi_signo != SIGCHLD)
+			begin_stop(in, "asked from inside");
+	reap(in);
+}
+
+static int watch_signals(struct init *in, struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGPWR);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0 || loop_add(in->loop, &in->signal_w, fd, EPOLLIN, on_signal) < 0)
+		return err_errno(err, "signals");
+	return 0;
+}
+
+static void set_clock(void *ctx, uint64_t ns)
+{
+	struct timespec ts = {
+		.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+
+	(void)ctx;
+	if (clock_settime(CLOCK_REALTIME, &ts) < 0)
+		say("clock: %s", strerror(errno));
+}
+
+static int add_export(void *ctx, const struct agent_export *e, struct err *err)
+{
+	(void)ctx;
+	return export_mount(e, err);
+}
+
+static void on_setup_failed(struct loop *l, struct loop_timer *t)
+{
+	(void)l;
+	begin_stop(container_of(t, struct init, timer), "setup failed");
+}
+
+/* Work that nobody waits for. */
+static void on_idle(struct loop *l, struct loop_timer *t)
+{
+	struct init *in = container_of(t, struct init, timer);
+
+	(void)l;
+	modules_forget(in->oldroot);
+	close_and_reset(&in->oldroot);
+	trace("tidy");
+	if (in->tracing)
+		trace_print();
+}
+
+static int apply_setup(struct init *in, const struct agent_setup *setup, const struct buf *ca,
+	struct err *err)
+{
+	set_clock(in, setup->clock_ns);
+	if (net_files("", setup->hostname, err) < 0)
+		return -1;
+	if (sethostname(setup->hostname, strlen(setup->hostname)) < 0)
+		return err_errno(err, "host name");
+	trace("host files");
+	if (trust_install("", ca, &in->env, err) < 0)
+		return -1;
+	trace("trust");
+	for (size_t i = 0; i < setup->env.n; i++)
+		env_set(&in->env, setup->env.v[i]);
+	if (login_files("", &in->env, err) < 0)
+		return -1;
+	trace("login files");
+	for (size_t i = 0; i < setup->n_exports; i++)
+		if (export_mount(&setup->exports[i], err) < 0)
+			return -1;
+	trace("shares");
+	return 0;
+}
+
+static int on_setup(void *ctx, const struct agent_setup *setup, const struct buf *ca,
+	struct err *err)
+{
+	struct init *in = ctx;
+
+	trace("setup received");
+	if (apply_setup(in, setup, ca, err) < 0) {
+		say("%s", err->msg);
+		loop_timer_start(in->loop, &in->timer, FAREWELL_MS, on_setup_failed);
+		return -1;
+	}
+	trace("ready");
+	loop_timer_start(in->loop, &in->timer, 1, on_idle);
+	return 0;
+}
+
+static const struct control_ops control_ops = {
+	.setup = on_setup, .export = add_export, .clock = set_clock, .shutdown = begin_stop};
+
+/* ── boot ─────────────────────────────────────────────────────────────────────────────────── */
+
+static bool want_trace(void)
+{
+	_close_ int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+	_buf_ struct buf line;
+
+	buf_init(&line, 8192);
+	return fd >= 0 && buf_read(&line, fd, 8192) > 0 &&
+		cmdline_has(buf_cstr(&line), "hutch.trace");
+}
+
+static int start_serving(struct init *in, struct err *err)
+{
+	struct server_config config = {.root = "", .env = &in->env};
+	int fd;
+
+	in->loop = loop_new(err);
+	if (!in->loop || watch_signals(in, err) < 0)
+		return -1;
+	in->server = server_new(in->loop, &config);
+	if (server_listen(in->server, AGENT_PORT, err) < 0)
+		return -1;
+	fd = control_connect(err);
+	if (fd < 0)
+		return -1;
+	return control_open(&in->control, in->loop, fd, &control_ops, in, err);
+}
+
+static int boot(struct init *in, struct err *err)
+{
+	pid_t late;
+	int result;
+
+	modules_load(MODULES_EARLY);
+	trace("early modules");
+	late = start_late_modules();
+	result = root_mount(&in->disk, &in->oldroot, err);
+	trace("root");
+	if (result == 0)
+		result = mounts_runtime(err);
+	trace("mounts");
+	wait_late_modules(late);
+	trace("late modules");
+	if (result < 0 || start_serving(in, err) < 0)
+		return -1;
+	trace("hello sent");
+	in->tracing = want_trace();
+	if (net_up(err) < 0)
+		return -1;
+	trace("network");
+	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
+	if (users_ensure_agent("", err) < 0)
+		return -1;
+	trace("users");
+	return 0;
+}
+
+/* The boot failed: tell the console and, if it can be reached, the supervisor. */
+static void boot_failed(struct init *in, const struct err *err)
+{
+	int fd;
+
+	say("%s", err->msg);
+	trace_print();
+	fd = control_connect(NULL);
+	if (fd >= 0)
+		control_fail(fd, err);
+	power_off(in->disk);
+}
+
+int main(void)
+{
+	struct init in = {.disk = -1, .oldroot = -1, .signal_w = {.fd = -1}};
+	struct err err = {0};
+
+	if (getpid() != 1) {
+		printf("hutch-init " HUTCH_VERSION ": the first process of a sandbox\n");
+		return 1;
+	}
+	first_steps();
+	if (boot(&in, &err) < 0)
+		boot_failed(&in, &err);
+	if (loop_run(in.loop, &err) < 0)
+		say("%s", err.msg);
+	control_close(&in.control);
+	power_off(in.disk);
+	return 0;
+}

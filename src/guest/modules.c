@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernel modules from the initramfs. */
+#include "guest/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define LIST_MAX (64u << 10)
+
+/* The next line of *@at, NUL-terminated in place, without its phase word; NULL at the end. */
+static char *next_module(char **at, enum module_phase *ret_phase)
+{
+	while (**at) {
+		char *line = *at, *end = line + strcspn(line, "\n");
+
+		*at = *end ? end + 1 : end;
+		*end = '\0';
+		*ret_phase = MODULES_EARLY;
+		if (strncmp(line, "late ", 5) == 0) {
+			*ret_phase = MODULES_LATE;
+			line += 5;
+		} else if (strncmp(line, "early ", 6) == 0) {
+			line += 6;
+		}
+		if (line[0] == '/')
+			return line;
+	}
+	return NULL;
+}
+
+static void load(const char *path)
+{
+	_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd >= 0 && (syscall(SYS_finit_module, fd, "", 0) == 0 || errno == EEXIST))
+		return;
+	say("module %s: %s", path, strerror(errno));
+}
+
+void modules_load(enum module_phase phase)
+{
+	_buf_ struct buf list;
+	char *at, *path;
+	enum module_phase is;
+
+	buf_init(&list, LIST_MAX);
+	if (file_read(MODULE_LIST, &list, NULL) < 0)
+		return; /* everything is built in */
+	at = buf_cstr(&list);
+	while ((path = next_module(&at, &is)))
+		if (is == phase)
+			load(path);
+}
+
+void modules_forget(int oldroot)
+{
+	_buf_ struct buf list;
+	_close_ int fd = openat(oldroot, &MODULE_LIST[1], O_RDONLY | O_CLOEXEC);
+	char *at, *path;
+	enum module_phase phase;
+
+	/* By name and never by walking the tree: the writable disk is mounted inside it. */
+	unlinkat(oldroot, "init", 0);
+	buf_init(&list, LIST_MAX);
+	if (fd < 0)
+		return;
+	while (buf_room(&list) && buf_read(&list, fd, LIST_MAX) > 0)
+		;
+	at = buf_cstr(&list);
+	while ((path = next_module(&at, &phase)))
+		unlinkat(oldroot, path + 1, 0);
+	unlinkat(oldroot, &MODULE_LIST[1], 0);
+}
