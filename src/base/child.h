@@ -4,9 +4,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
+
+/* An argument list from literals and strings; lives as long as the enclosing block. */
+#define ARGV(...) ((char **)(uintptr_t)(const char *[]){__VA_ARGS__, NULL})
 
 #define CHILD_NULL    (-1) /* /dev/null */
 #define CHILD_INHERIT (-2)

@@ -186,7 +186,7 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 {
 	_free_ char *secrets = path_data("secrets", err), *path = path_program("hutch-gate");
 	_close_ int secrets_fd = -1;
-	char *argv[] = {"hutch-gate", b->spec.name, NULL};
+	char **argv = ARGV("hutch-gate", b->spec.name);
 	int fds[4];
 
 	if (!secrets)
@@ -238,7 +238,7 @@ static int start_vmm(struct box *b, struct pair *link, struct pair *gate, struct
 	struct err *err)
 {
 	_free_ char *path = path_program("hutch-vmm");
-	char *argv[] = {"hutch-vmm", "--serve", b->spec.name, NULL};
+	char **argv = ARGV("hutch-vmm", "--serve", b->spec.name);
 	int fds[] = {link->fd[1], gate->fd[0], dev[DEV_FS].fd[0], dev[DEV_NET].fd[0],
 		dev[DEV_VSOCK].fd[0]};
 

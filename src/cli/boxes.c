@@ -251,7 +251,7 @@ static int start_supervisor(const char *name, struct err *err)
 	_close_ int rd = -1;
 	_buf_ struct buf word;
 	struct child child;
-	char *argv[] = {"hutch-box", (char *)(uintptr_t)name, NULL}, *line, *nl;
+	char **argv = ARGV("hutch-box", name), *line, *nl;
 	int pipefd[2];
 
 	buf_init(&word, 4096);

@@ -63,7 +63,7 @@ static void check_virtualization(struct finding *f)
 
 static void check_qemu(struct finding *f)
 {
-	char *argv[] = {"qemu-system-x86_64", "--version", NULL};
+	char **argv = ARGV("qemu-system-x86_64", "--version");
 	_free_ char *out = NULL;
 	struct err err;
 	char *nl;

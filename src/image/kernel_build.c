@@ -40,7 +40,7 @@ static void find_package(void *arg, const char *line)
 
 static int resolve_package(struct build *b, struct err *err)
 {
-	char *argv[] = {"apt-cache", "depends", "--important", META_PACKAGE, NULL};
+	char **argv = ARGV("apt-cache", "depends", "--important", META_PACKAGE);
 	struct job j = {.what = "kernel package",
 		.argv = argv,
 		.in = CHILD_NULL,
@@ -60,7 +60,7 @@ static int resolve_package(struct build *b, struct err *err)
 
 static int fetch(struct build *b, struct err *err)
 {
-	char *argv[] = {"apt-get", "-q", "-o", "APT::Sandbox::User=", "download", b->package, NULL};
+	char **argv = ARGV("apt-get", "-q", "-o", "APT::Sandbox::User=", "download", b->package);
 	_free_ char *what = xasprintf("downloading %s", b->package);
 
 	b->progress(b->arg, what, 10);
@@ -93,7 +93,7 @@ static char *find_name(const char *dir, const char *end)
 static int unpack(struct build *b, struct err *err)
 {
 	_free_ char *deb = find_name(b->tmp, ".deb");
-	char *argv[] = {"dpkg-deb", "-x", deb, "x", NULL};
+	char **argv = ARGV("dpkg-deb", "-x", deb, "x");
 
 	if (!deb)
 		return err_set(err, ERR_ENV, "apt-get download left no package");
@@ -170,7 +170,7 @@ static int extract_elf(struct build *b, const char *bz, const char *to, struct e
 	out = open(to, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (in < 0 || out < 0)
 		return err_errno(err, "%s", to);
-	char *argv[] = {(char *)(uintptr_t)program, "-dc", NULL};
+	char **argv = ARGV(program, "-dc");
 
 	if (job_run(&(struct job){.what = "kernel image", .argv = argv, .in = in, .out = out}, NULL) < 0)
 		return 0;

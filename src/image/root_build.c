@@ -115,8 +115,8 @@ static void mmdebstrap_argv(struct strv *argv)
 
 static int start_sqfstar(const char *out, int tar, struct child *ret, int *ret_errors, struct err *err)
 {
-	char *argv[] = {"sqfstar", "-quiet", "-no-progress", "-comp", "lz4", "-root-mode", "755",
-		"-root-uid", "0", "-root-gid", "0", "-exit-on-error", (char *)(uintptr_t)out, NULL};
+	char **argv = ARGV("sqfstar", "-quiet", "-no-progress", "-comp", "lz4", "-root-mode", "755",
+		"-root-uid", "0", "-root-gid", "0", "-exit-on-error", out);
 	int pipefd[2], result;
 
 	if (pipe2(pipefd, O_CLOEXEC) < 0)

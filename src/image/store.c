@@ -21,7 +21,7 @@ char *image_dir(const char *sub, struct err *err)
 
 int file_digest(const char *path, char ret[static 65], struct err *err)
 {
-	char *argv[] = {"sha256sum", "--", (char *)(uintptr_t)path, NULL};
+	char **argv = ARGV("sha256sum", "--", path);
 	_free_ char *out = NULL;
 	int status = child_run(
 		&(struct child_spec){.path = argv[0], .argv = argv, .in = CHILD_NULL}, &out, 8192, err);

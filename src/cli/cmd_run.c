@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch run, hutch create: from flags and kits to a running sandbox. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/paths.h"
+#include "cli/boxes.h"
+#include "cli/cli.h"
+#include "cli/session.h"
+#include "image/image.h"
+#include "kit/plan.h"
+#include "secret/store.h"
+
+struct request {
+	struct plan_request plan;
+	struct strv kit_paths; /* the base kit first */
+	struct kit *kits;
+	struct settings settings;
+	char *made_name;      /* owned; for --rm without --name */
+	bool detach, dry_run, json, create_only;
+	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
+};
+
+enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
+	OPT_ALLOW, OPT_RESOLVE, OPT_JSON };
+
+static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
+	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
+	{"cpus", required_argument, NULL, OPT_CPUS}, {"memory", required_argument, NULL, OPT_MEMORY},
+	{"disk", required_argument, NULL, OPT_DISK}, {"env", required_argument, NULL, 'e'},
+	{"rm", no_argument, NULL, OPT_RM}, {"detach", no_argument, NULL, 'd'},
+	{"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"allow", required_argument, NULL, OPT_ALLOW},
+	{"resolve", required_argument, NULL, OPT_RESOLVE}, {"json", no_argument, NULL, OPT_JSON}, {0}};
+
+static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(text, &end, 10);
+	if (errno || *end || text[0] < '0' || text[0] > '9' || v == 0 || v > max)
+		return cli_failf("%s: %s %s: not a number from 1 to %u", cmd, flag, text, max);
+	*ret = (unsigned)v;
+	return 0;
+}
+
+static int parse_size(const char *cmd, const char *flag, const char *text, uint64_t min, uint64_t *ret)
+{
+	if (kit_parse_size(text, ret) < 0)
+		return cli_failf("%s: %s %s: not a size; write it like 512m or 8g", cmd, flag, text);
+	if (*ret < min)
+		return cli_failf("%s: %s %s: too small, at least %llum", cmd, flag, text,
+			(unsigned long long)(min >> 20));
+	return 0;
+}
+
+static int parse_engine(const char *cmd, const char *text, enum spec_engine *ret)
+{
+	for (int e = SPEC_ENGINE_AUTO; e <= SPEC_ENGINE_QEMU; e++) {
+		if (strcmp(spec_engine_name((enum spec_engine)e), text) == 0) {
+			*ret = (enum spec_engine)e;
+			return 0;
+		}
+	}
+	return cli_failf("%s: --engine %s: not one of auto, kvm, qemu", cmd, text);
+}
+
+static int parse_option(struct request *r, const char *cmd, int c)
+{
+	struct plan_request *p = &r->plan;
+
+	switch (c) {
+	case OPT_NAME:
+		p->name = optarg;
+		if (!spec_name_valid(optarg))
+			return cli_failf("%s: --name %s: not a sandbox name (a-z, 0-9 and -, at most 64)",
+				cmd, optarg);
+		return 0;
+	case OPT_KIT:
+		r->fixed = "--kit";
+		strv_add(&r->kit_paths, optarg);
+		return 0;
+	case OPT_ENGINE:
+		r->fixed = "--engine";
+		return parse_engine(cmd, optarg, &p->engine);
+	case OPT_CPUS:
+		r->fixed = "--cpus";
+		return parse_number(cmd, "--cpus", optarg, 32, &p->cpus);
+	case OPT_MEMORY:
+		r->fixed = "--memory";
+		return parse_size(cmd, "--memory", optarg, 256u << 20, &p->memory_bytes);
+	case OPT_DISK:
+		r->fixed = "--disk";
+		return parse_size(cmd, "--disk", optarg, 256u << 20, &p->disk_bytes);
+	case OPT_ALLOW:
+		r->fixed = "--allow";
+		strv_add(&p->allow, optarg);
+		return 0;
+	case OPT_RESOLVE:
+		r->fixed = "--resolve";
+		strv_add(&p->resolves, optarg);
+		return 0;
+	case 'e':
+		if (!strchr(optarg, '=') && !getenv(optarg))
+			return cli_failf("%s: -e %s: not set here; use -e %s=VALUE", cmd, optarg, optarg);
+		strv_add(&p->env, optarg);
+		return 0;
+	case OPT_RM:
+		p->remove_on_exit = true;
+		return 0;
+	case 'd':
+		r->detach = true;
+		return 0;
+	case OPT_DRY_RUN:
+		r->dry_run = true;
+		return 0;
+	case OPT_JSON:
+		r->json = true;
+		return 0;
+	default:
+		return CLI_FAILED;
+	}
+}
+
+static int parse(struct request *r, int argc, char **argv)
+{
+	int c, i;
+
+	strv_add(&r->kit_paths, ""); /* the agent's place */
+	while ((c = cli_getopt(argc, argv, "e:d", longs)) != -1)
+		if (parse_option(r, argv[0], c) != 0)
+			return CLI_FAILED;
+	if (optind >= argc || (optind > 1 && strcmp(argv[optind - 1], "--") == 0))
+		return cli_usage(argv[0]);
+	free(r->kit_paths.v[0]);
+	r->kit_paths.v[0] = xstrdup(argv[optind]);
+	for (i = optind + 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (argv[i][0] == '-' && argv[i][1])
+			return cli_failf("%s: %s: options go before the agent, its arguments after --",
+				argv[0], argv[i]);
+		strv_add(&r->plan.mounts, argv[i]);
+	}
+	for (i++; i < argc; i++)
+		strv_add(&r->plan.args, argv[i]);
+	if (r->json && !r->dry_run)
+		return cli_failf("%s: --json goes with --dry-run", argv[0]);
+	if (r->create_only && (r->detach || r->plan.remove_on_exit || r->plan.args.n))
+		return cli_failf("create: -d, --rm and arguments belong to hutch run");
+	return 0;
+}
+
+static int load_kits(struct request *r)
+{
+	struct kit_errors errs = {0};
+	struct err err;
+	int result = 0;
+
+	if (settings_load(NULL, &r->settings, &errs, &err) < 0) {
+		kit_errors_print(&errs, stderr);
+		return cli_fail(&err);
+	}
+	r->plan.settings = &r->settings;
+	r->kits = xcalloc(r->kit_paths.n, sizeof(*r->kits));
+	for (size_t i = 0; i < r->kit_paths.n; i++) {
+		_free_ char *path = kit_locate(r->kit_paths.v[i], &err);
+
+		if (!path || kit_load(path, &r->kits[i], &errs, &err) < 0) {
+			kit_errors_print(&errs, stderr);
+			result = cli_fail(&err);
+			break;
+		}
+		r->plan.n_kits = i + 1;
+	}
+	if (result == 0)
+		kit_errors_print(&errs, stderr); /* warnings */
+	kit_errors_done(&errs);
+	r->plan.kits = r->kits;
+	return result;
+}
+
+/* What can be known to fail is found out before anything is made. */
+static int preflight(struct box_spec *s, struct err *err)
+{
+	_free_ char *path = NULL, *pinned = NULL;
+	struct kernel_pack pack = {0};
+	int result;
+
+	if (s->engine == SPEC_ENGINE_KVM) {
+		err_set(err, ERR_ENV, "--engine kvm: this version has the qemu engine only");
+		return err_hint(err, "leave --engine out, or see hutch doctor");
+	}
+	if (image_root(s->image, &path, &pinned, err) < 0)
+		return -1;
+	result = image_kernel(&pack, err);
+	kernel_pack_done(&pack);
+	if (result < 0)
+		return -1;
+	free(s->image);
+	s->image = steal_ptr(&pinned);
+	return 0;
+}
+
+static bool program_in_path(const char *name)
+{
+	_free_ char *dirs = xstrdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+	char *save = NULL;
+
+	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		_free_ char *path = fs_join(d, name);
+
+		if (access(path, X_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int check_engine(struct err *err)
+{
+	if (program_in_path("qemu-system-x86_64"))
+		return 0;
+	err_set(err, ERR_ENV, "qemu-system-x86_64 is not installed");
+	return err_hint(err, "apt install qemu-system-x86");
+}
+
+/* A required credential without a value refuses to start; an optional one is left out with a word. */
+static int check_credentials(const struct box_spec *s, bool tell, struct err *err)
+{
+	_free_ char *path = path_data("secrets", err);
+	_close_ int store = path ? secret_store_open(path, err) : -1;
+
+	if (store < 0)
+		return -1;
+	for (size_t i = 0; i < s->net.n_credentials; i++) {
+		const struct spec_credential *c = &s->net.credentials[i];
+		struct secret *value = NULL;
+		bool there;
+
+		if (secret_store_get(store, c->service, &value, err) < 0)
+			return -1;
+		there = value != NULL;
+		secret_free(value);
+		if (there)
+			continue;
+		if (c->required) {
+			err_set(err, ERR_USER, "kit %s needs the credential %s, which has no value", c->kit,
+				c->service);
+			return err_hint(err, "hutch secret set %s", c->service);
+		}
+		if (tell)
+			fprintf(stderr,
+				"hutch: kit %s: no value for the optional credential %s; it is left out "
+				"(hutch secret set %s)\n",
+				c->kit, c->service, c->service);
+	}
+	return 0;
+}
+
+static void show_setup_log(const char *name)
+{
+	_free_ char *path = boxes_path(name, "setup.log");
+	FILE *f = fopen(path, "re");
+	char line[512];
+	long size;
+
+	if (!f)
+		return;
+	fseek(f, 0, SEEK_END);
+	size = ftell(f);
+	fseek(f, size > 4000 ? size - 4000 : 0, SEEK_SET);
+	if (size > 4000 && !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	while (fgets(line, sizeof(line), f)) {
+		for (char *c = line; *c; c++)
+			if ((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t')
+				*c = '?';
+		fprintf(stderr, "  | %s", line);
+	}
+	fclose(f);
+}
+
+/* Bring the sandbox up; a new one that does not come up leaves nothing behind. */
+static int bring_up(const struct box_spec *s, bool is_new, struct box_conn *conn, struct err *err)
+{
+	int result;
+
+	if (box_connect(s->name, conn, NULL) < 0) {
+		_free_ char *line =
+			xasprintf("%s %s (engine qemu: software emulation, slow)",
+				is_new ? "creating" : "starting", s->name);
+
+		if (check_engine(err) < 0)
+			goto fail;
+		cli_progress(line);
+		if (box_connect_or_start(s->name, conn, err) < 0)
+			goto fail;
+	}
+	result = 0;
+	if (s->remove_on_exit)
+		result = box_request(conn, json_pack("{s:s}", "op", "hold"), NULL, NULL, err);
+	if (result == 0)
+		result = box_wait(conn, cli_progress, err);
+	if (result == 0) {
+		cli_progress(NULL);
+		return 0;
+	}
+	box_conn_close(conn);
+fail:
+	cli_progress(NULL);
+	if (is_new) {
+		struct err ignored;
+
+		show_setup_log(s->name);
+		boxes_delete(s->name, &ignored);
+		if (strncmp(err->hint, "hutch logs", 10) == 0)
+			err->hint[0] = '\0';
+	}
+	return -1;
+}
+
+static void agent_argv(const struct box_spec *s, const struct strv *args, bool interactive, struct strv *ret)
+{
+	strv_copy(ret, &s->entrypoint);
+	if (args->n)
+		strv_copy(ret, args);
+	else
+		strv_copy(ret, interactive ? &s->command_interactive : &s->command_default);
+}
+
+static int detach(const struct box_spec *s, const struct request *r, struct box_conn *conn, struct err *err)
+{
+	struct strv argv = {0};
+	json_t *list = json_array();
+
+	agent_argv(s, &r->plan.args, false, &argv);
+	for (size_t i = 0; i < argv.n; i++)
+		json_array_append_new(list, json_string(argv.v[i]));
+	strv_done(&argv);
+	if (box_request(conn, json_pack("{s:s, s:o}", "op", "detach", "argv", list), NULL, NULL, err) < 0)
+		return -1;
+	printf("%s\n", s->name);
+	return 0;
+}
+
+static int attach(const struct box_spec *s, const struct request *r, struct box_conn *conn, struct err *err)
+{
+	struct session session = {.user = s->user, .cwd = s->workdir, .input = true};
+	int fd, status;
+
+	session.tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	agent_argv(s, &r->plan.args, session.tty, &session.argv);
+	if (session.tty)
+		strv_addf(&session.env, "TERM=%s", getenv("TERM") ? getenv("TERM") : "xterm");
+	for (size_t i = 0; i < r->plan.env.n; i++) {
+		const char *e = r->plan.env.v[i];
+
+		if (strchr(e, '='))
+			strv_add(&session.env, e);
+		else
+			strv_addf(&session.env, "%s=%s", e, getenv(e));
+	}
+	if (box_request(conn, json_pack("{s:s}", "op", "open"), NULL, &fd, err) < 0)
+		return -1;
+	status = session_run(fd, &session, err);
+	strv_done(&session.argv);
+	strv_done(&session.env);
+	return status;
+}
+
+/* --rm: end it, and wait until nothing is left. */
+static void remove_now(const char *name, struct box_conn *conn)
+{
+	struct err err;
+
+	if (box_request(conn, json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", 1, "remove", 1), NULL,
+		    NULL, &err) < 0 ||
+		boxes_exists(name))
+		boxes_delete(name, &err);
+}
+
+static int go(struct box_spec *s, struct request *r, bool is_new)
+{
+	struct box_conn conn;
+	struct err err = {0};
+	int status;
+
+	if (bring_up(s, is_new, &conn, &err) < 0)
+		return cli_fail(&err);
+	if (r->create_only) {
+		printf("%s\n", s->name);
+		status = 0;
+	} else if (r->detach) {
+		status = detach(s, r, &conn, &err);
+	} else {
+		status = attach(s, r, &conn, &err);
+	}
+	if (s->remove_on_exit && !r->detach)
+		remove_now(s->name, &conn);
+	box_conn_close(&conn);
+	return status < 0 ? cli_fail(&err) : status;
+}
+
+/* The sandbox is there: it keeps what it was made with, so refuse what would be ignored. */
+static int reuse(struct request *r, const struct box_spec *planned)
+{
+	struct box_spec s;
+	struct err err;
+	int status;
+
+	if (r->create_only) {
+		cli_failf("create: the name %s is taken", planned->name);
+		fprintf(stderr, "       hutch rm %s, or choose another with --name\n", planned->name);
+		return CLI_FAILED;
+	}
+	if (boxes_spec(planned->name, &s, &err) < 0)
+		return cli_fail(&err);
+	if (r->fixed) {
+		cli_failf("run: sandbox %s exists; %s is decided when it is created", s.name, r->fixed);
+		fprintf(stderr, "       hutch rm %s, or choose another name with --name\n", s.name);
+		status = CLI_FAILED;
+	} else if (s.n_mounts && planned->n_mounts &&
+		   strcmp(s.mounts[0].host_path, planned->mounts[0].host_path) != 0) {
+		cli_failf("run: sandbox %s belongs to %s", s.name, s.mounts[0].host_path);
+		fprintf(stderr, "       choose another name with --name\n");
+		status = CLI_FAILED;
+	} else if (strcmp(s.agent, planned->agent) != 0) {
+		cli_failf("run: sandbox %s runs the agent %s, not %s", s.name, s.agent, planned->agent);
+		fprintf(stderr, "       choose another name with --name\n");
+		status = CLI_FAILED;
+	} else if (check_credentials(&s, true, &err) < 0) {
+		status = cli_fail(&err);
+	} else {
+		status = go(&s, r, false);
+	}
+	spec_done(&s);
+	return status;
+}
+
+/* A name nobody has, for a sandbox that only lives for one command. */
+static void make_name(struct request *r, const char *stem)
+{
+	static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
+	unsigned char raw[5] = {0};
+	char tail[6] = "";
+
+	if (getrandom(raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
+		raw[0] = (unsigned char)getpid();
+	for (size_t i = 0; i < sizeof(raw); i++)
+		tail[i] = letters[raw[i] % (sizeof(letters) - 1)];
+	r->made_name = xasprintf("%.50s-%s", stem, tail);
+	r->plan.name = r->made_name;
+}
+
+static int plan_and_go(struct request *r)
+{
+	struct box_spec s;
+	struct err err;
+	int status;
+
+	if (r->plan.remove_on_exit && !r->plan.name)
+		make_name(r, r->kits[0].name);
+	if (plan_make(&r->plan, &s, &err) < 0)
+		return cli_fail(&err);
+	if (r->dry_run) {
+		json_t *j = spec_to_json(&s);
+
+		if (r->json) {
+			json_dumpf(j, stdout, JSON_INDENT(2));
+			printf("\n");
+		} else {
+			plan_print(&s, stdout);
+		}
+		json_decref(j);
+		status = 0;
+	} else if (boxes_exists(s.name)) {
+		status = reuse(r, &s);
+	} else if (preflight(&s, &err) < 0 || check_engine(&err) < 0 ||
+		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, &err) < 0) {
+		status = cli_fail(&err);
+	} else {
+		status = go(&s, r, true);
+	}
+	spec_done(&s);
+	return status;
+}
+
+static int run(int argc, char **argv, bool create_only)
+{
+	struct request r = {.create_only = create_only};
+	int status = parse(&r, argc, argv);
+
+	if (status == 0)
+		status = load_kits(&r);
+	if (status == 0)
+		status = plan_and_go(&r);
+	for (size_t i = 0; i < r.plan.n_kits; i++)
+		kit_done(&r.kits[i]);
+	free(r.kits);
+	free(r.made_name);
+	settings_done(&r.settings);
+	strv_done(&r.kit_paths);
+	strv_done(&r.plan.env);
+	strv_done(&r.plan.mounts);
+	strv_done(&r.plan.args);
+	strv_done(&r.plan.allow);
+	strv_done(&r.plan.resolves);
+	return status;
+}
+
+int cmd_run(int argc, char **argv)
+{
+	return run(argc, argv, false);
+}
+
+int cmd_create(int argc, char **argv)
+{
+	return run(argc, argv, true);
+}
