@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the gate enforces. */
+#include "gate/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <jansson.h>
+
+#include "base/mem.h"
+#include "gate/http1.h"
+#include "secret/store.h"
+
+/* Fields that say how a message is read or where it goes are never a credential. */
+static const char *const reserved_headers[] = {"host", "content-length", "transfer-encoding",
+	"connection", "upgrade", "te", "trailer", "expect", "keep-alive", "proxy-connection",
+	"http2-settings"};
+
+static int check_format(const char *format, struct err *err)
+{
+	const char *at = strchr(format, '%');
+
+	if (!at || at[1] != 's' || strchr(at + 2, '%'))
+		return err_set(err, ERR_USER, "format '%.80s' must have exactly one %%s", format);
+	return 0;
+}
+
+static int check_inject(const struct spec_inject *i, struct err *err)
+{
+	for (size_t h = 0; h < ARRAY_SIZE(reserved_headers); h++)
+		if (strcasecmp(i->header, reserved_headers[h]) == 0)
+			return err_set(err, ERR_USER, "header %s cannot carry a credential",
+				reserved_headers[h]);
+	if (!http1_header_valid(i->header, "x", 1))
+		return err_set(err, ERR_USER, "'%.80s' is no header name", i->header);
+	if (i->username)
+		return strchr(i->username, ':')
+			? err_set(err, ERR_USER, "a user name cannot contain ':'")
+			: 0;
+	return check_format(i->format, err);
+}
+
+static int add_injects(struct config *c, const struct spec_credential *cred, struct err *err)
+{
+	if (!secret_name_valid(cred->service))
+		return err_set(err, ERR_USER, "'%.80s' is no service name", cred->service);
+	for (size_t i = 0; i < cred->n_injects; i++) {
+		struct config_inject *to = &c->injects[c->n_injects];
+
+		if (check_inject(&cred->injects[i], err) < 0 ||
+			policy_rule_parse(cred->injects[i].domain, &to->target, err) < 0)
+			return err_wrap(err, "credential %s", cred->service);
+		/* Whether a rule allows the destination is asked for every request: a rule that the
+		 * user takes away must not make the rest of the configuration invalid. */
+		to->credential = cred;
+		to->inject = &cred->injects[i];
+		c->n_injects++;
+	}
+	return 0;
+}
+
+static int add_credentials(struct config *c, struct err *err)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->net.n_credentials; i++)
+		n += c->net.credentials[i].n_injects;
+	c->injects = xcalloc(n + 1, sizeof(*c->injects));
+	for (size_t i = 0; i < c->net.n_credentials; i++)
+		if (add_injects(c, &c->net.credentials[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+static int parse_endpoint(const char *text, struct config_resolve *to, struct err *err)
+{
+	const char *colon = strrchr(text, ':'), *from = text;
+	size_t len;
+	char *end;
+	long port;
+
+	if (!colon)
+		return err_set(err, ERR_USER, "'%.80s' is not address:port", text);
+	len = (size_t)(colon - text);
+	if (len >= 2 && text[0] == '[' && text[len - 1] == ']') {
+		from++;
+		len -= 2;
+	}
+	port = strtol(colon + 1, &end, 10);
+	if (colon[1] < '0' || colon[1] > '9' || *end || port < 1 || port > 65535)
+		return err_set(err, ERR_USER, "'%.80s' has no valid port", text);
+	to->port = (uint16_t)port;
+	return policy_addr_parse(from, len, &to->addr, err);
+}
+
+static int add_resolves(struct config *c, struct err *err)
+{
+	c->resolves = xcalloc(c->net.n_resolves + 1, sizeof(*c->resolves));
+	for (size_t i = 0; i < c->net.n_resolves; i++) {
+		struct config_resolve *to = &c->resolves[c->n_resolves];
+
+		to->name = c->net.resolves[i].name;
+		if (parse_endpoint(c->net.resolves[i].address, to, err) < 0)
+			return err_wrap(err, "resolve %s", to->name);
+		c->n_resolves++;
+	}
+	return 0;
+}
+
+static int add_rules(struct config *c, struct err *err)
+{
+	for (size_t i = 0; i < c->net.n_rules; i++) {
+		const struct spec_rule *r = &c->net.rules[i];
+
+		if (policy_add(&c->policy, r->target, r->allow, r->source, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int read_json(struct config *c, const json_t *j, struct err *err)
+{
+	const char *op = json_string_value(json_object_get(j, "op"));
+	const char *name = json_string_value(json_object_get(j, "name"));
+	const json_t *network = json_object_get(j, "network");
+
+	if (!op || strcmp(op, "configure") != 0)
+		return err_set(err, ERR_PEER, "unknown control request");
+	if (!name || !spec_name_valid(name))
+		return err_set(err, ERR_PEER, "configure: no valid sandbox name");
+	if (!network || json_object_size(j) != 3)
+		return err_set(err, ERR_PEER, "configure: wants exactly op, name, network");
+	c->box = xstrdup(name);
+	if (spec_net_from_json(network, &c->net, err) < 0 || add_rules(c, err) < 0 ||
+		add_credentials(c, err) < 0)
+		return -1;
+	return add_resolves(c, err);
+}
+
+struct config *config_parse(const char *line, size_t len, struct err *err)
+{
+	struct config *c = xcalloc(1, sizeof(*c));
+	json_error_t jerr;
+	json_t *j = json_loadb(line, len, JSON_REJECT_DUPLICATES, &jerr);
+	int r;
+
+	if (j)
+		r = read_json(c, j, err);
+	else
+		r = err_set(err, ERR_PEER, "control request: %s", jerr.text);
+	json_decref(j);
+	if (r == 0)
+		return c;
+	config_free(c);
+	return NULL;
+}
+
+void config_free(struct config *c)
+{
+	if (!c)
+		return;
+	for (size_t i = 0; i < c->n_injects; i++)
+		policy_rule_done(&c->injects[i].target);
+	free(c->injects);
+	free(c->resolves);
+	policy_done(&c->policy);
+	spec_net_done(&c->net);
+	free(c->box);
+	free(c);
+}
+
+bool config_wants_credential(const struct config *c, const char *name, uint16_t port)
+{
+	struct policy_query q = {.name = name, .port = port};
+
+	for (size_t i = 0; i < c->n_injects; i++)
+		if (policy_rule_matches(&c->injects[i].target, &q))
+			return true;
+	return false;
+}
+
+const struct config_resolve *config_find_resolve(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_resolves; i++)
+		if (strcmp(c->resolves[i].name, name) == 0)
+			return &c->resolves[i];
+	return NULL;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the gate enforces: the JSON of a configure request, checked and made ready for matching. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+#include "policy/policy.h"
+#include "wire/spec.h"
+
+/* One place where a credential goes. */
+struct config_inject {
+	const struct spec_credential *credential; /* borrowed from net */
+	const struct spec_inject *inject;	  /* borrowed from net */
+	struct policy_rule target;
+};
+
+struct config_resolve {
+	const char *name; /* borrowed from net */
+	struct policy_addr addr;
+	uint16_t port;
+};
+
+struct config {
+	char *box; /* sandbox name */
+	struct spec_net net;
+	struct policy policy;
+	struct config_inject *injects;
+	size_t n_injects;
+	struct config_resolve *resolves;
+	size_t n_resolves;
+};
+
+/* Parse one control line ({"op":"configure",…}). NULL with @err when anything in it is wrong:
+ * a configuration is in force as a whole or not at all. */
+struct config *config_parse(const char *line, size_t len, struct err *err);
+void config_free(struct config *c); /* NULL is fine */
+
+/* Whether a credential may have to be added for @name and @port. */
+bool config_wants_credential(const struct config *c, const char *name, uint16_t port);
+const struct config_resolve *config_find_resolve(const struct config *c, const char *name);

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections of the guest: open, decide, step, end.
+ *
+ * Identity comes from three places: the name behind the synthetic address, the server name in the
+ * TLS hello, the Host of each request. All that are present have to agree.
+ *
+ *   no rule, and the server would speak first    refuse the SYN
+ *   no rule                                      accept, read, explain (HTTP, TLS) or reset
+ *   allowed, first bytes contradict the name     explain or reset
+ *   allowed, a credential belongs there          TLS is ours, requests are read (proxy.c)
+ *   allowed, HTTP without TLS                    requests are read (proxy.c)
+ *   allowed, TLS or anything else                tunnel
+ *
+ * A hello with encrypted server name (or the imitation of one that browsers send) hides where the
+ * connection ends behind a shared address, so it is not tunnelled: our TLS end does not know the
+ * extension, and the requests are read.
+ *
+ * Every wake-up ends in flow_run: pump both sockets, step the state, until nothing moves. Each socket
+ * is read once per wake-up, so one busy connection cannot starve the others. */
+#include "gate/flow.h"
+
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gate/dns.h"
+#include "gate/sniff.h"
+
+#define DENIED_SILENT_MS 3000u	/* a refused destination, nothing sent */
+#define HELLO_MS	 30000u /* the first bytes have begun */
+#define CLOSE_MS	 60000u /* the guest reads the last answer */
+#define LINGER_MS	 2000u	/* the guest closes its side */
+#define SWEEP_MS	 500u
+
+/* Protocols in which the server speaks first: no explanation could be understood, and a client would
+ * wait for a greeting, so the connection is refused outright. */
+static const uint16_t server_first_ports[] = {
+	21, 22, 23, 25, 110, 119, 143, 587, 873, 2222, 3306, 5900, 6667};
+
+/* ---- what the policy says ---- */
+
+static bool is_host_name(const struct flow *f)
+{
+	return !f->is_addr && strcmp(f->name, GATE_HOST_NAME) == 0;
+}
+
+void flow_decide(const struct flow *f, struct flow_decision *ret)
+{
+	struct policy_query q = {.name = f->is_addr ? NULL : f->name,
+		.addr = f->is_addr ? &f->addr : NULL,
+		.port = f->port};
+	struct policy_verdict v = policy_decide(&f->gate->config->policy, &q);
+
+	*ret = (struct flow_decision){.allowed = v.allowed};
+	if (v.rule) {
+		snprintf(ret->rule, sizeof(ret->rule), "%s", v.rule->text);
+		snprintf(ret->source, sizeof(ret->source), "%s", v.rule->source);
+	}
+	/* The machine that we run on is not one of "all names". */
+	if (v.allowed && is_host_name(f) && v.rule->kind != POLICY_EXACT) {
+		v = (struct policy_verdict){0};
+		ret->allowed = false;
+		snprintf(ret->reason, sizeof(ret->reason),
+			"services of this machine need a rule that names %s and the port",
+			GATE_HOST_NAME);
+	} else if (!v.allowed) {
+		policy_explain(&v, &q, ret->reason);
+	}
+	if (!ret->allowed)
+		policy_remedy(&v, &q, ret->remedy);
+}
+
+/* dial_check_fn: the address that a name leads to has to pass, too. */
+static const char *check_addr(struct dial *d, const struct policy_addr *a)
+{
+	static char why[160];
+	struct flow *f = container_of(d, struct flow, dial);
+	const struct policy *p = &f->gate->config->policy;
+	struct policy_query q = {
+		.name = f->is_addr ? NULL : f->name, .addr = a, .port = f->port};
+	const char *special = policy_addr_special(a);
+
+	if (!policy_decide(p, &q).allowed)
+		return "a rule denies this address";
+	/* Networks for documentation are nobody's: some machines have mirrors there. */
+	if (!special || strcmp(special, "documentation") == 0 ||
+		policy_names_special(p, a, f->port))
+		return NULL;
+	snprintf(why, sizeof(why), "%s, which only a rule for that address or network can allow",
+		special);
+	return why;
+}
+
+/* ---- ending ---- */
+
+void flow_deadline(struct flow *f, unsigned ms)
+{
+	f->deadline_ns = ms ? loop_now(f->gate->loop) + ms * 1000000ull : 0;
+}
+
+void flow_audit_fields(const struct flow *f, const struct flow_decision *d,
+	struct audit_record *ret)
+{
+	*ret = (struct audit_record){.verdict = f->verdict,
+		.proto = f->proto,
+		.name = f->name,
+		.addr = f->peer[0] ? f->peer : NULL,
+		.port = f->port,
+		.rule = d->rule[0] ? d->rule : NULL,
+		.source = d->source[0] ? d->source : NULL,
+		.reason = f->reason[0] ? f->reason : NULL};
+}
+
+static void audit_connection(struct flow *f)
+{
+	struct flow_decision d;
+	struct audit_record r;
+
+	if (f->audited || f->state == FLOW_DNS)
+		return;
+	f->audited = true;
+	flow_decide(f, &d);
+	flow_audit_fields(f, &d, &r);
+	r.bytes_up = f->bytes_up;
+	r.bytes_down = f->bytes_down;
+	r.ms = (loop_now(f->gate->loop) - f->started_ns) / 1000000;
+	audit_write(f->gate->audit, &r);
+}
+
+static void flow_free(struct flow *f)
+{
+	struct gate *g = f->gate;
+
+	proxy_end(f);
+	audit_connection(f);
+	dial_cancel(&f->dial);
+	stream_done(&f->guest, g->loop);
+	stream_done(&f->up, g->loop);
+	proxy_free(f->proxy);
+	if (f->prev)
+		f->prev->next = f->next;
+	else
+		g->flows = f->next;
+	if (f->next)
+		f->next->prev = f->prev;
+	g->n_flows--;
+	free(f);
+}
+
+static void drop_upstream(struct flow *f)
+{
+	dial_cancel(&f->dial);
+	stream_done(&f->up, f->gate->loop);
+}
+
+void flow_close(struct flow *f)
+{
+	if (f->state == FLOW_DNS)
+		f->audited = true;
+	drop_upstream(f);
+	f->guest.fin = true;
+	f->state = FLOW_CLOSING;
+	flow_deadline(f, CLOSE_MS);
+}
+
+static void set_reason(struct flow *f, enum audit_verdict verdict, const char *fmt, va_list ap)
+{
+	f->verdict = verdict;
+	vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
+}
+
+void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	set_reason(f, verdict, fmt, ap);
+	va_end(ap);
+	link_send(f->gate, LINK_TCP_RESET, f->id, NULL, 0);
+	if (f->state == FLOW_DNS)
+		f->audited = true;
+	f->state = FLOW_DEAD;
+}
+
+static bool closing_step(struct flow *f)
+{
+	buf_consume(&f->guest.in, buf_len(&f->guest.in));
+	if (stream_gone(&f->guest) || (f->guest.fin_sent && f->guest.eof)) {
+		f->state = FLOW_DEAD;
+		return true;
+	}
+	if (f->guest.fin_sent && f->deadline_ns > loop_now(f->gate->loop) + LINGER_MS * 1000000ull)
+		flow_deadline(f, LINGER_MS);
+	return false;
+}
+
+/* ---- first bytes ---- */
+
+static void tunnel(struct flow *f, enum audit_proto proto)
+{
+	f->proto = proto;
+	f->state = FLOW_TUNNEL;
+	flow_deadline(f, 0);
+}
+
+static bool deny_raw(struct flow *f, const char *why)
+{
+	struct flow_decision d;
+
+	flow_decide(f, &d);
+	flow_reset(f, AUDIT_DENY, "%s", d.allowed ? why : d.reason);
+	return true;
+}
+
+static bool intercept(struct flow *f, const char *name)
+{
+	struct gate *g = f->gate;
+	struct err err;
+	struct tls *tls = tls_server_new(g->tls, g->ca, name, &err);
+
+	if (!tls) {
+		flow_reset(f, AUDIT_ERROR, "%s", err.msg);
+		return true;
+	}
+	stream_start_tls(&f->guest, tls);
+	f->proto = AUDIT_HTTPS;
+	f->state = FLOW_PROXY;
+	flow_deadline(f, HELLO_MS);
+	proxy_start(f, true);
+	return true;
+}
+
+static bool on_hello(struct flow *f, const struct sniff *s)
+{
+	const char *name = s->has_sni ? s->sni : f->name;
+
+	f->proto = AUDIT_TLS;
+	if (!f->allowed)
+		return intercept(f, name);
+	if (s->has_sni && (f->is_addr || strcmp(s->sni, f->name) != 0))
+		snprintf(f->identity, sizeof(f->identity),
+			"the connection goes to %s, but asks for the server name %s", f->name,
+			s->sni);
+	else if (f->credential && !s->has_sni)
+		snprintf(f->identity, sizeof(f->identity),
+			"a credential belongs here, so the TLS hello has to carry the server name");
+	if (f->identity[0])
+		drop_upstream(f);
+	if (f->identity[0] || f->credential || s->ech)
+		return intercept(f, name);
+	tunnel(f, AUDIT_TLS);
+	return true;
+}
+
+static bool start_http(struct flow *f)
+{
+	f->proto = AUDIT_HTTP;
+	f->state = FLOW_PROXY;
+	flow_deadline(f, 0);
+	proxy_start(f, false);
+	return true;
+}
+
+/* Nothing decisive yet: perhaps it is the server that speaks first. */
+static bool wait_for_bytes(struct flow *f)
+{
+	bool silent = buf_len(&f->guest.in) == 0;
+
+	if (f->guest.eof && (!f->allowed || f->credential || !silent)) {
+		if (silent && !stream_gone(&f->guest))
+			flow_close(f);
+		else
+			f->state = FLOW_DEAD;
+		return true;
+	}
+	if (silent && f->allowed && !f->credential &&
+		(f->guest.eof || f->up.eof || buf_len(&f->up.in) > 0)) {
+		tunnel(f, AUDIT_TCP);
+		return true;
+	}
+	if (!silent && !f->hello_begun) {
+		f->hello_begun = true;
+		flow_deadline(f, HELLO_MS);
+	} else if (silent && f->dial_failed && !f->deadline_ns) {
+		flow_deadline(f, DENIED_SILENT_MS); /* HTTP would get an explanation */
+	}
+	return false;
+}
+
+static bool sniff_step(struct flow *f)
+{
+	struct sniff s;
+
+	switch (sniff(buf_head(&f->guest.in), buf_len(&f->guest.in), &s)) {
+	case SNIFF_MORE:
+		return wait_for_bytes(f);
+	case SNIFF_TLS:
+		return on_hello(f, &s);
+	case SNIFF_TLS_BAD:
+		f->proto = AUDIT_TLS;
+		return deny_raw(f, s.why);
+	case SNIFF_HTTP1:
+		return start_http(f);
+	case SNIFF_HTTP2:
+		f->proto = AUDIT_HTTP;
+		proxy_refuse_unread(f, 505, "request",
+			"HTTP/2 without TLS is not supported, use HTTP/1.1");
+		return true;
+	case SNIFF_OTHER:
+		if (!f->allowed || f->credential)
+			return deny_raw(f, "a credential belongs here: only HTTP is passed on");
+		tunnel(f, AUDIT_TCP);
+		return true;
+	default:
+		return deny_raw(f, "unknown protocol");
+	}
+}
+
+static bool dns_step(struct flow *f)
+{
+	struct buf *in = &f->guest.in;
+	const uint8_t *msg;
+	size_t len, used;
+	bool moved = false;
+	int r = 0;
+
+	while (stream_has_room(&f->guest) &&
+		(r = dns_tcp_next(buf_head(in), buf_len(in), &msg, &len, &used)) == 1) {
+		_buf_ struct buf answer;
+
+		buf_init(&answer, DNS_ANSWER_MAX);
+		if (link_answer_dns(f->gate, msg, len, &answer)) {
+			buf_put_be16(&f->guest.out, (uint16_t)buf_len(&answer));
+			buf_put(&f->guest.out, buf_head(&answer), buf_len(&answer));
+		}
+		buf_consume(in, used);
+		flow_deadline(f, HELLO_MS);
+		moved = true;
+	}
+	if (r < 0 || (r == 0 && f->guest.eof)) {
+		flow_close(f);
+		return true;
+	}
+	return moved;
+}
+
+/* ---- stepping ---- */
+
+static bool step(struct flow *f)
+{
+	switch (f->state) {
+	case FLOW_SNIFF:
+		return sniff_step(f);
+	case FLOW_TUNNEL:
+		return tunnel_step(f);
+	case FLOW_PROXY:
+		return proxy_step(f);
+	case FLOW_DNS:
+		return dns_step(f);
+	case FLOW_CLOSING:
+		return closing_step(f);
+	case FLOW_DEAD:
+	default:
+		return false;
+	}
+}
+
+static void on_sweep(struct loop *l, struct loop_timer *t);
+
+/* May free @f. */
+static void flow_run(struct flow *f)
+{
+	struct gate *g = f->gate;
+	bool moved = true;
+
+	while (moved && f->state != FLOW_DEAD) {
+		moved = stream_pump(&f->guest);
+		moved |= stream_pump(&f->up);
+		moved |= step(f);
+	}
+	if (f->state == FLOW_DEAD) {
+		flow_free(f);
+		return;
+	}
+	stream_settle(&f->guest, g->loop);
+	stream_settle(&f->up, g->loop);
+	if (f->deadline_ns && !g->sweep.due_ns)
+		loop_timer_start(g->loop, &g->sweep, SWEEP_MS, on_sweep);
+}
+
+static void on_guest(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct flow *f = container_of(w, struct flow, guest.watch);
+
+	stream_event(&f->guest, l, events);
+	flow_run(f);
+}
+
+static void on_upstream(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct flow *f = container_of(w, struct flow, up.watch);
+
+	stream_event(&f->up, l, events);
+	flow_run(f);
+}
+
+static void on_dialled(struct dial *d, int fd, const struct err *err)
+{
+	struct flow *f = container_of(d, struct flow, dial);
+	char text[POLICY_ADDR_TEXT];
+
+	if (fd >= 0 && stream_attach(&f->up, f->gate->loop, fd, on_upstream) == 0) {
+		snprintf(f->peer, sizeof(f->peer), d->peer.v6 ? "[%s]:%u" : "%s:%u",
+			policy_addr_text(&d->peer, text), d->port);
+		if (f->state == FLOW_PROXY)
+			proxy_connected(f);
+	} else {
+		if (fd >= 0)
+			close(fd);
+		f->dial_failed = true;
+		f->dial_err = *err;
+	}
+	flow_run(f);
+}
+
+/* What is too late ends. Runs only while some connection has a deadline. */
+static void on_sweep(struct loop *l, struct loop_timer *t)
+{
+	struct gate *g = container_of(t, struct gate, sweep);
+	struct flow *f = g->flows, *next;
+	bool more = false;
+
+	for (; f; f = next) {
+		next = f->next;
+		if (f->deadline_ns && f->deadline_ns <= loop_now(l)) {
+			if (f->state == FLOW_SNIFF)
+				deny_raw(f, f->dial_failed ? f->dial_err.msg
+							   : "no readable first bytes in time");
+			else if (f->state == FLOW_CLOSING)
+				f->state = FLOW_DEAD;
+			else if (f->state == FLOW_PROXY)
+				proxy_timeout(f);
+			else
+				flow_reset(f, AUDIT_ERROR, "the guest took too long");
+			flow_run(f);
+		} else if (f->deadline_ns) {
+			more = true;
+		}
+	}
+	if (more)
+		loop_timer_start(l, t, SWEEP_MS, on_sweep);
+}
+
+/* ---- opening ---- */
+
+static bool is_stream_socket(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t len = sizeof(int);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && domain == AF_UNIX &&
+		type == SOCK_STREAM;
+}
+
+static bool server_speaks_first(uint16_t port)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(server_first_ports); i++)
+		if (server_first_ports[i] == port)
+			return true;
+	return false;
+}
+
+/* Who is meant. False: nobody can be. */
+static bool identify(struct flow *f, uint32_t addr)
+{
+	const char *name = names_is_synthetic(addr) ? names_name(f->gate->names, addr) : NULL;
+	char text[POLICY_ADDR_TEXT];
+
+	f->addr = policy_addr_v4(addr);
+	f->is_addr = !name;
+	snprintf(f->name, sizeof(f->name), "%s", name ? name : policy_addr_text(&f->addr, text));
+	return name || !(names_is_synthetic(addr) || (addr == GATE_GATEWAY && f->port != 53));
+}
+
+static void start_dial(struct flow *f)
+{
+	static const struct policy_addr loopback = {.b = {127, 0, 0, 1}};
+	struct gate *g = f->gate;
+	const struct config_resolve *to =
+		f->is_addr ? NULL : config_find_resolve(g->config, f->name);
+
+	if (to)
+		dial_start(g->dialer, &f->dial, NULL, &to->addr, to->port, NULL, on_dialled);
+	else if (is_host_name(f))
+		dial_start(g->dialer, &f->dial, NULL, &loopback, f->port, NULL, on_dialled);
+	else if (f->is_addr)
+		dial_start(g->dialer, &f->dial, NULL, &f->addr, f->port, check_addr, on_dialled);
+	else
+		dial_start(g->dialer, &f->dial, f->name, NULL, f->port, check_addr, on_dialled);
+}
+
+/* Decide about the SYN. False: refuse it. */
+static bool admit(struct flow *f, uint32_t addr)
+{
+	struct flow_decision d;
+
+	if (!identify(f, addr)) {
+		snprintf(f->reason, sizeof(f->reason), "no name belongs to this address");
+		return false;
+	}
+	if (f->is_addr && addr == GATE_GATEWAY) {
+		f->state = FLOW_DNS;
+		flow_deadline(f, HELLO_MS);
+		return true;
+	}
+	flow_decide(f, &d);
+	f->allowed = d.allowed;
+	f->verdict = d.allowed ? AUDIT_ALLOW : AUDIT_DENY;
+	snprintf(f->reason, sizeof(f->reason), "%.600s", d.reason);
+	if (!f->allowed) {
+		flow_deadline(f, DENIED_SILENT_MS);
+		return !server_speaks_first(f->port);
+	}
+	f->credential = !f->is_addr && config_wants_credential(f->gate->config, f->name, f->port);
+	return true;
+}
+
+static struct flow *flow_new(struct gate *g, const struct link_msg *m)
+{
+	struct flow *f = xcalloc(1, sizeof(*f));
+
+	f->gate = g;
+	f->id = m->id;
+	f->port = m->port;
+	f->verdict = AUDIT_DENY;
+	f->started_ns = loop_now(g->loop);
+	stream_init(&f->guest);
+	stream_init(&f->up);
+	f->next = g->flows;
+	if (f->next)
+		f->next->prev = f;
+	g->flows = f;
+	g->n_flows++;
+	return f;
+}
+
+void flow_open(struct gate *g, const struct link_msg *m, int fd)
+{
+	_close_ int own = fd;
+	struct flow *f;
+
+	if (g->n_flows >= g->max_flows || !is_stream_socket(fd)) {
+		log_limited(LOG_WARN, "link: connection refused, %u are open", g->n_flows);
+		link_send(g, LINK_TCP_REFUSE, m->id, NULL, 0);
+		return;
+	}
+	f = flow_new(g, m);
+	if (!admit(f, m->addr) || stream_attach(&f->guest, g->loop, own, on_guest) < 0) {
+		close_and_reset(&own); /* before the guest hears of it */
+		link_send(g, LINK_TCP_REFUSE, f->id, NULL, 0);
+		flow_free(f);
+		return;
+	}
+	steal_fd(&own);
+	link_send(g, LINK_TCP_ACCEPT, f->id, NULL, 0);
+	if (f->allowed)
+		start_dial(f);
+	flow_run(f);
+}
+
+void flow_recheck_all(struct gate *g)
+{
+	for (struct flow *f = g->flows, *next; f; f = next) {
+		struct flow_decision d;
+
+		next = f->next;
+		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_DNS)
+			continue;
+		flow_decide(f, &d);
+		f->credential =
+			!f->is_addr && config_wants_credential(g->config, f->name, f->port);
+		if (d.allowed)
+			continue;
+		flow_reset(f, AUDIT_DENY, "%s", d.reason);
+		flow_run(f);
+	}
+}
+
+void flow_end_all(struct gate *g)
+{
+	while (g->flows)
+		flow_free(g->flows);
+}

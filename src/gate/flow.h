@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A TCP connection of the guest, from its SYN to its end. */
+#pragma once
+
+#include "gate/gate.h"
+#include "gate/stream.h"
+
+/* What may happen in each state; flow.c alone changes it, through the functions below. */
+enum flow_state {
+	/* Accepted. The guest's first bytes decide what follows; a destination that is allowed is
+	 * being dialled meanwhile, and a server that speaks first decides it, too. */
+	FLOW_SNIFF,
+	/* Bytes pass untouched, each direction ends on its own. `up` may still be connecting. */
+	FLOW_TUNNEL,
+	/* HTTP/1 is read in both directions (proxy.c); TLS towards the guest is ours. Also the state
+	 * in which a refusal is worded. */
+	FLOW_PROXY,
+	/* Questions to the name server, over TCP. No `up`. */
+	FLOW_DNS,
+	/* The last answer is on its way to the guest; `up` is gone; input is thrown away. */
+	FLOW_CLOSING,
+	/* Freed before control returns to the loop. Nothing may be called. */
+	FLOW_DEAD,
+};
+
+struct flow {
+	struct gate *gate;
+	struct flow *next, *prev;
+	enum flow_state state;
+	uint32_t id; /* on the link */
+
+	/* Destination, as the guest's address identifies it. */
+	char name[POLICY_NAME_MAX + 1]; /* canonical name, or the address as text */
+	bool is_addr;
+	struct policy_addr addr; /* with is_addr */
+	uint16_t port;
+	bool allowed;	 /* by the policy, when it was opened */
+	bool credential; /* a credential may have to be added: never pass it on unread */
+	char identity[640]; /* not "": its own bytes contradict the destination, and how */
+
+	struct stream guest, up;
+	struct dial dial;
+	bool hello_begun; /* FLOW_SNIFF: its time limit runs */
+	bool dial_failed;
+	struct err dial_err;
+	char peer[POLICY_ADDR_TEXT + 8]; /* dialled address, for the audit log */
+
+	struct proxy *proxy; /* owned; FLOW_PROXY, and after an upgrade */
+
+	/* For the audit line of the connection; proxy.c writes lines for requests. */
+	enum audit_proto proto;
+	enum audit_verdict verdict;
+	char reason[640];
+	bool audited;
+	uint64_t bytes_up, bytes_down;
+	uint64_t started_ns;
+	uint64_t deadline_ns; /* 0: none */
+};
+
+/* What the policy says about a connection now. Text only: outlives the policy. */
+struct flow_decision {
+	bool allowed;
+	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
+	char reason[POLICY_EXPLAIN_MAX];	   /* when denied */
+	char remedy[POLICY_EXPLAIN_MAX];	   /* when denied; may be "" */
+};
+void flow_decide(const struct flow *f, struct flow_decision *ret);
+
+/* LINK_TCP_OPEN. Takes @fd. */
+void flow_open(struct gate *g, const struct link_msg *m, int fd);
+/* The rules have changed: end what is no longer allowed. */
+void flow_recheck_all(struct gate *g);
+void flow_end_all(struct gate *g);
+
+/* Called by proxy.c and tunnel.c while they are being stepped. */
+/* End with what is in guest.out. */
+void flow_close(struct flow *f);
+/* End at once, the guest sees a reset. @fmt is the reason for the audit log. */
+void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
+/* Fields that every audit line of this connection has. */
+void flow_audit_fields(const struct flow *f, const struct flow_decision *d,
+	struct audit_record *ret);
+
+/* tunnel.c: move bytes in both directions. Whether anything moved. */
+bool tunnel_step(struct flow *f);
+
+/* proxy.c */
+struct proxy;
+/* Read HTTP/1 from now on. @tls: with TLS towards the guest, which has just been started, and
+ * towards the server. */
+void proxy_start(struct flow *f, bool tls);
+bool proxy_step(struct flow *f);
+/* The connection to the server is there: start TLS on it where that is due. */
+void proxy_connected(struct flow *f);
+/* The deadline has passed. */
+void proxy_timeout(struct flow *f);
+/* The flow ends: write the audit line of a request that is under way. */
+void proxy_end(struct flow *f);
+void proxy_free(struct proxy *p); /* NULL is fine */
+/* Refuse without having read a request. */
+void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The gate as a whole: what its connections share. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/loop.h"
+#include "gate/audit.h"
+#include "gate/ca.h"
+#include "gate/config.h"
+#include "gate/dial.h"
+#include "gate/names.h"
+#include "gate/tls.h"
+#include "wire/link.h"
+
+#define GATE_FLOWS_MAX 4096u
+
+/* Addresses on the guest's link (DESIGN: network). */
+#define GATE_GATEWAY   0x0a000202u /* 10.0.2.2: name server, nothing else */
+#define GATE_HOST_NAME "host.hutch.internal"
+
+struct flow;
+
+struct gate {
+	struct loop *loop;
+	struct config *config; /* owned; replaced as a whole, so nothing may keep pointers into it */
+	struct names *names;
+	struct ca *ca; /* owned; made with the first configuration */
+	struct tls_shared *tls;
+	struct dialer *dialer;
+	struct audit *audit;
+	int secrets; /* store directory, or -1 */
+	struct loop_watch control, link;
+	struct buf control_in;
+	struct buf link_out; /* packets that wait, each behind its size */
+	struct flow *flows;  /* all connections of the guest */
+	unsigned n_flows, max_flows;
+	struct loop_timer sweep;
+};
+
+/* link.c: the VMM's side. Returns -1 with errno. */
+int link_start(struct gate *g, int fd);
+/* Queue or send a message. */
+void link_send(struct gate *g, enum link_type type, uint32_t id, const void *data, size_t len);
+/* Answer one DNS question from the synthetic names. Whether there is anything to say. */
+bool link_answer_dns(struct gate *g, const void *msg, size_t len, struct buf *out);

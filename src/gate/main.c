@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch-gate: the only way from a sandbox to the network.
+ *
+ * Descriptors: 3 control (stream, JSON lines, from hutch-box), 4 link to the VMM (SOCK_SEQPACKET),
+ * 5 the sandbox's directory, 6 the secret store (may be closed).
+ *
+ * Trusts: fd 3, 5, 6. Hostile: everything on fd 4 and in the streams that come with it, everything
+ * that servers and name servers answer. The process needs the real network, the resolver's files and
+ * the host's certificates, so it keeps its namespaces; it gives up privileges instead.
+ *
+ * Ends with 0 as soon as the box or the VMM is gone. What the loop serves: the control stream and the
+ * link (here and link.c), the two sockets of every connection (flow.c), connecting sockets and those
+ * of the resolver (dial.c). */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <jansson.h>
+
+#include "base/fd.h"
+#include "base/jail.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gate/flow.h"
+#include "gate/gate.h"
+
+enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_END };
+
+#define CONTROL_MAX (16u << 20) /* bytes of one configuration */
+#define FDS_SPARE   128u	/* everything but connections */
+
+/* Every descriptor we were given is close-on-exec, everything else is closed. */
+static int tidy_descriptors(struct err *err)
+{
+	for (int fd = FD_CONTROL; fd < FD_SECRETS; fd++)
+		if (fd_set_cloexec(fd, true) < 0)
+			return err_errno(err, "descriptor %d", fd);
+	fd_set_cloexec(FD_SECRETS, true);
+	close_range(FD_END, ~0u, 0);
+	if (fd_set_nonblock(FD_LINK, true) < 0)
+		return err_errno(err, "descriptor %d", FD_LINK);
+	return 0;
+}
+
+/* No core dump may hold a secret; as many connections as the host lets us have. */
+static unsigned limit_resources(void)
+{
+	struct rlimit core = {0}, files;
+
+	setrlimit(RLIMIT_CORE, &core);
+#ifndef __SANITIZE_ADDRESS__ /* its leak check traces the process */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return 256;
+	files.rlim_cur = MIN(files.rlim_max, (rlim_t)(2 * GATE_FLOWS_MAX + FDS_SPARE));
+	setrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur < 2 * FDS_SPARE)
+		return FDS_SPARE / 4;
+	return (unsigned)(files.rlim_cur - FDS_SPARE) / 2;
+}
+
+static int jail(struct err *err)
+{
+	unsigned missing = 0;
+
+	return jail_enter(JAIL_NEWPRIVS | JAIL_CAPS, &missing, err);
+}
+
+/* ---- control ---- */
+
+static void control_send(struct gate *g, const char *event, const char *key, const char *text)
+{
+	json_t *o = json_pack("{s:s, s:s}", "event", event, key, text);
+	char *line = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	_free_ char *with_nl = line ? xasprintf("%s\n", line) : NULL;
+
+	json_decref(o);
+	free(line);
+	if (!with_nl || send(FD_CONTROL, with_nl, strlen(with_nl), MSG_NOSIGNAL) < 0)
+		log_error("control: cannot answer");
+}
+
+/* In force as a whole or not at all. The first one has to be right. */
+static int configure(struct gate *g, const char *line, size_t len, struct err *err)
+{
+	struct config *c = config_parse(line, len, err);
+
+	if (!c)
+		return -1;
+	if (!g->ca) {
+		g->ca = ca_open(FD_BOX, c->box, err);
+		g->audit = audit_new(FD_BOX, c->box);
+	}
+	if (!g->ca) {
+		config_free(c);
+		return -1;
+	}
+	config_free(g->config);
+	g->config = c;
+	if (link_start(g, FD_LINK) < 0)
+		return err_errno(err, "watch the link");
+	flow_recheck_all(g);
+	log_info("configured: rules=%zu credentials=%zu", c->policy.n, c->net.n_credentials);
+	control_send(g, "ready", "ca", ca_pem(g->ca));
+	return 0;
+}
+
+static void on_line(struct gate *g, const char *line, size_t len)
+{
+	bool first = !g->config;
+	struct err err;
+
+	if (configure(g, line, len, &err) == 0)
+		return;
+	log_error("configure: %s", err.msg);
+	if (!first)
+		err_wrap(&err, "the new network rules are not in force");
+	control_send(g, first ? "error" : "notice", "text", err.msg);
+	if (first)
+		loop_stop(g->loop, 1);
+}
+
+static void on_control(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct gate *g = container_of(w, struct gate, control);
+	struct buf *in = &g->control_in;
+	uint8_t *at = buf_reserve(in, MIN(buf_room(in), (size_t)65536));
+	ssize_t n = at ? recv(FD_CONTROL, at, MIN(buf_room(in), (size_t)65536), MSG_DONTWAIT) : 0;
+	char *nl;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0 || buf_room(in) == 0) {
+		log_info("control: the box has gone");
+		loop_stop(l, 0);
+		return;
+	}
+	buf_commit(in, (size_t)n);
+	while (buf_len(in) > 0 && (nl = memchr(buf_head(in), '\n', buf_len(in)))) {
+		size_t len = (size_t)(nl - (char *)buf_head(in));
+
+		on_line(g, (char *)buf_head(in), len);
+		buf_consume(in, len + 1);
+	}
+}
+
+/* ---- process ---- */
+
+static int start(struct gate *g, struct err *err)
+{
+	uint8_t key[16];
+
+	if (getrandom(key, sizeof(key), 0) != sizeof(key))
+		return err_errno(err, "random numbers");
+	g->loop = loop_new(err);
+	g->names = names_new(key);
+	g->tls = tls_shared_new(err);
+	if (!g->loop || !g->tls)
+		return -1;
+	g->dialer = dialer_new(g->loop, err);
+	if (!g->dialer)
+		return -1;
+	g->secrets = fcntl(FD_SECRETS, F_GETFD) < 0 ? -1 : FD_SECRETS;
+	buf_init(&g->control_in, CONTROL_MAX);
+	if (loop_add(g->loop, &g->control, FD_CONTROL, EPOLLIN, on_control) < 0)
+		return err_errno(err, "watch the control stream");
+	return 0;
+}
+
+static void stop(struct gate *g)
+{
+	flow_end_all(g);
+	dialer_free(g->dialer);
+	tls_shared_free(g->tls);
+	ca_free(g->ca);
+	audit_free(g->audit);
+	names_free(g->names);
+	config_free(g->config);
+	buf_done(&g->control_in);
+	buf_done(&g->link_out);
+	loop_free(g->loop);
+}
+
+int main(int argc, char **argv)
+{
+	struct gate g = {.control = {.fd = -1}, .link = {.fd = -1}, .secrets = -1};
+	struct err err = {0};
+	int status = -1;
+
+	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	g.max_flows = limit_resources();
+	if (tidy_descriptors(&err) == 0 && jail(&err) == 0 && start(&g, &err) == 0)
+		status = loop_run(g.loop, &err);
+	if (status < 0)
+		log_error("%s", err.msg);
+	stop(&g);
+	return status < 0 ? 1 : status;
+}

@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HTTP/1 between the guest and a server, request by request.
+ *
+ * One connection of the guest is one connection to the server. Requests are served one after the
+ * other; pipelined ones wait in guest.in. For each request, before a byte of it leaves: the rules are
+ * asked again, Host has to agree with the destination, the server's certificate has been verified,
+ * and credentials are read from the store. Heads are rewritten, bodies stream through with their
+ * framing checked, in both directions at once.
+ *
+ * When something goes wrong before the guest has seen a byte of the response, it gets an explanation;
+ * afterwards a reset, so that a cut response never looks complete. */
+#include "gate/flow.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "gate/http1.h"
+#include "gate/inject.h"
+#include "gate/refuse.h"
+
+#define UPSTREAM_TLS_MS 30000u
+#define PATH_MAX_LOGGED 512
+
+enum proxy_state {
+	PROXY_REQUEST,	/* no complete request head yet; nothing of it has been sent on */
+	PROXY_UPSTREAM, /* `req` is read and permitted, the server is not ready yet */
+	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
+};
+
+struct proxy {
+	enum proxy_state state;
+	bool tls;		   /* towards the guest, so also towards the server */
+	unsigned n_requests;	   /* answered on this connection */
+	struct buf head;	   /* bytes of the request's head: what `req` points into */
+	struct http1_head req, resp;
+	struct http1_body up_body, down_body;
+	bool open;     /* a request is under way that the audit log has not seen */
+	bool up_done;  /* request body complete */
+	bool answering; /* final response head has gone to the guest */
+	uint64_t started_ns;
+	char services[256]; /* credentials added */
+	char method[32], path[PATH_MAX_LOGGED];
+};
+
+static void new_request(struct proxy *p)
+{
+	http1_request_init(&p->req);
+	http1_body_done(&p->up_body);
+	http1_body_done(&p->down_body);
+	p->up_body = p->down_body = (struct http1_body){0};
+	p->state = PROXY_REQUEST;
+	p->open = p->up_done = p->answering = false;
+	p->services[0] = p->method[0] = p->path[0] = '\0';
+	p->resp.status = 0;
+}
+
+void proxy_start(struct flow *f, bool tls)
+{
+	struct proxy *p = xcalloc(1, sizeof(*p));
+
+	p->tls = tls;
+	buf_init(&p->head, HTTP1_HEAD_MAX);
+	new_request(p);
+	f->proxy = p;
+	if (f->up.fd >= 0)
+		proxy_connected(f);
+}
+
+void proxy_free(struct proxy *p)
+{
+	if (!p)
+		return;
+	http1_body_done(&p->up_body);
+	http1_body_done(&p->down_body);
+	buf_done(&p->head);
+	free(p);
+}
+
+void proxy_connected(struct flow *f)
+{
+	struct tls *tls;
+
+	f->up.wipe = true;
+	if (!f->proxy->tls || f->up.tls)
+		return;
+	tls = tls_client_new(f->gate->tls, f->name, &f->dial_err);
+	if (tls)
+		stream_start_tls(&f->up, tls);
+	else
+		f->dial_failed = true;
+	if (f->proxy->state != PROXY_REQUEST)
+		flow_deadline(f, UPSTREAM_TLS_MS);
+}
+
+/* ---- audit ---- */
+
+static void audit_request(struct flow *f, enum audit_verdict verdict, int status,
+	const char *reason)
+{
+	struct proxy *p = f->proxy;
+	struct flow_decision d;
+	struct audit_record r;
+
+	flow_decide(f, &d);
+	flow_audit_fields(f, &d, &r);
+	r.verdict = verdict;
+	r.method = p->method[0] ? p->method : NULL;
+	r.path = p->path[0] ? p->path : NULL;
+	r.status = status;
+	r.credential = p->services[0] ? p->services : NULL;
+	r.bytes_up = p->up_body.received;
+	r.bytes_down = p->down_body.received;
+	r.ms = (loop_now(f->gate->loop) - (p->open ? p->started_ns : f->started_ns)) / 1000000;
+	r.reason = reason;
+	audit_write(f->gate->audit, &r);
+	f->audited = true;
+	p->open = false;
+}
+
+void proxy_end(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+
+	if (!p || !p->open)
+		return;
+	/* After an upgrade the connection's bytes are the request's. */
+	p->up_body.received += f->bytes_up;
+	p->down_body.received += f->bytes_down;
+	audit_request(f, f->verdict, p->answering ? (int)p->resp.status : 0,
+		f->reason[0] ? f->reason : NULL);
+}
+
+/* ---- answers of our own ---- */
+
+static bool accepts_json(const struct http1_head *h)
+{
+	static const char json[] = "application/json";
+
+	for (size_t i = 0; i < h->n_headers; i++) {
+		struct http1_slice v = h->headers[i].value;
+
+		if (!http1_slice_is_nocase(h->headers[i].name, "accept"))
+			continue;
+		for (size_t at = 0; at + sizeof(json) - 1 <= v.n; at++)
+			if (strncasecmp(v.p + at, json, sizeof(json) - 1) == 0)
+				return true;
+	}
+	return false;
+}
+
+static void answer(struct flow *f, struct refusal *r)
+{
+	struct proxy *p = f->proxy;
+	bool read = p && p->state != PROXY_REQUEST;
+
+	r->host = f->name;
+	r->port = f->port;
+	refuse_write(&f->guest.out, r, read && accepts_json(&p->req),
+		read && http1_slice_is(p->req.method, "HEAD"));
+	if (p)
+		audit_request(f, r->status == 403 ? AUDIT_DENY : AUDIT_ERROR, r->status, r->reason);
+	flow_close(f);
+}
+
+static bool refuse(struct flow *f, int status, const char *code, const char *reason,
+	const char *remedy)
+{
+	answer(f, &(struct refusal){.status = status,
+			  .code = code,
+			  .reason = reason,
+			  .remedy = remedy && remedy[0] ? remedy : NULL});
+	return true;
+}
+
+void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason)
+{
+	struct flow_decision d;
+
+	flow_decide(f, &d);
+	f->verdict = AUDIT_DENY;
+	if (d.allowed)
+		snprintf(f->reason, sizeof(f->reason), "%s", reason);
+	refuse(f, status, code, d.allowed ? reason : d.reason, d.remedy);
+}
+
+static bool refuse_policy(struct flow *f, const struct flow_decision *d)
+{
+	char rule[512];
+
+	snprintf(rule, sizeof(rule), "%s (%s)", d->rule, d->source);
+	answer(f, &(struct refusal){.status = 403,
+			  .code = "policy",
+			  .reason = d->reason,
+			  .rule = d->rule[0] ? rule : NULL,
+			  .remedy = d->remedy[0] ? d->remedy : NULL});
+	return true;
+}
+
+/* The server is at fault, or cannot be reached. */
+static bool fail_upstream(struct flow *f, const char *reason)
+{
+	struct proxy *p = f->proxy;
+
+	if (p->answering) {
+		flow_reset(f, AUDIT_ERROR, "server: %s", reason);
+		return true;
+	}
+	return refuse(f, 502, "upstream", reason, NULL);
+}
+
+/* ---- the request ---- */
+
+static void note_request(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+
+	p->open = true;
+	p->started_ns = loop_now(f->gate->loop);
+	snprintf(p->method, sizeof(p->method), "%.*s", (int)MIN(p->req.method.n, (size_t)31),
+		p->req.method.p);
+	http1_log_path(&p->req, p->path, sizeof(p->path));
+}
+
+/* "" when the request's own words agree with the destination of the connection. */
+static void check_identity(const struct flow *f, const struct http1_head *h, char *why, size_t size)
+{
+	why[0] = '\0';
+	if (f->identity[0])
+		snprintf(why, size, "%s", f->identity);
+	else if (!h->has_host && (f->credential || h->minor > 0))
+		snprintf(why, size, "the request has no Host");
+	else if (h->has_host && strcmp(h->host.name, f->name) != 0)
+		snprintf(why, size, "the connection goes to %s, but the request is for host %s",
+			f->name, h->host.name);
+	else if (h->port && h->port != f->port)
+		snprintf(why, size, "the connection goes to port %u, but the request is for %u",
+			f->port, h->port);
+	else if (h->https && !f->proxy->tls)
+		snprintf(why, size, "an https URL was requested over plain HTTP");
+}
+
+static bool check_request(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct flow_decision d;
+	char why[700];
+
+	flow_decide(f, &d);
+	if (!d.allowed)
+		return refuse_policy(f, &d);
+	if (!f->allowed)
+		return refuse(f, 403, "policy",
+			"this has been allowed since the connection was opened", "connect again");
+	if (p->req.form == HTTP1_AUTHORITY)
+		return refuse(f, 403, "request",
+			"CONNECT is not supported: connect to the destination itself, there is no "
+			"proxy here",
+			NULL);
+	check_identity(f, &p->req, why, sizeof(why));
+	if (why[0])
+		return refuse(f, 403, "identity", why, NULL);
+	if (f->credential && p->tls && http1_slice_is_nocase(p->req.method, "TRACE"))
+		return refuse(f, 403, "request",
+			"TRACE would show the credential that is added to this request", NULL);
+	p->state = PROXY_UPSTREAM;
+	if (f->up.tls && !tls_ready(f->up.tls))
+		flow_deadline(f, UPSTREAM_TLS_MS);
+	return true;
+}
+
+/* No request is under way. */
+static bool end_of_guest(struct flow *f)
+{
+	if (f->proxy->n_requests == 0 && f->guest.read_failed)
+		flow_reset(f, f->allowed ? AUDIT_ERROR : AUDIT_DENY, "guest: %s",
+			f->guest.err.msg);
+	else
+		flow_close(f);
+	return true;
+}
+
+static bool read_request(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->guest.in;
+	struct err err;
+	int r;
+
+	if (f->guest.tls && tls_ready(f->guest.tls) && p->n_requests == 0 && buf_len(in) == 0)
+		flow_deadline(f, 0);
+	if (buf_len(in) == 0) {
+		if (f->guest.eof || stream_gone(&f->guest) || (p->n_requests > 0 && f->up.eof))
+			return end_of_guest(f);
+		return false;
+	}
+	r = http1_parse(&p->req, buf_head(in), buf_len(in), &err);
+	if (r < 0)
+		return refuse(f, err.errnum ? err.errnum : 400, "request", err.msg, NULL);
+	if (r == 0 && buf_room(in) == 0)
+		return refuse(f, 431, "request", "the request's head is too long", NULL);
+	if (r == 0) {
+		if (f->guest.eof)
+			return end_of_guest(f);
+		return false;
+	}
+	/* The slices have to stay where they are while the server is being connected. */
+	buf_reset(&p->head);
+	buf_put(&p->head, buf_head(in), p->req.size);
+	buf_consume(in, p->req.size);
+	http1_request_init(&p->req);
+	if (http1_parse(&p->req, buf_head(&p->head), buf_len(&p->head), &err) != 1)
+		return refuse(f, 400, "request", "the request cannot be read", NULL);
+	p->state = PROXY_UPSTREAM; /* `req` may be looked at */
+	flow_deadline(f, 0);
+	note_request(f);
+	return check_request(f);
+}
+
+/* HTTP/2 must not begin behind our back. */
+static size_t drop_h2c(struct http1_head *h, struct http1_edit *edits)
+{
+	if (!http1_has_token(h, "Upgrade", "h2c"))
+		return 0;
+	h->upgrade = false;
+	edits[0] = (struct http1_edit){.name = "Upgrade"};
+	edits[1] = (struct http1_edit){.name = "HTTP2-Settings"};
+	return 2;
+}
+
+static bool send_head(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct http1_edit edits[INJECT_MAX + 2];
+	struct inject in = {0};
+	size_t n = drop_h2c(&p->req, edits);
+	struct err err = {0};
+	int r = 0;
+
+	if (p->tls && f->credential)
+		r = inject_prepare(&in, f->gate->config, f->gate->secrets, f->name, f->port,
+			&p->req, &err);
+	if (r < 0) {
+		inject_done(&in);
+		return refuse(f, 403, "credential", err.msg, err.hint);
+	}
+	memcpy(edits + n, in.edits, in.n * sizeof(*edits));
+	f->up.wipe = true;
+	r = http1_write(&p->req, edits, n + in.n, &f->up.out);
+	snprintf(p->services, sizeof(p->services), "%s", in.services);
+	inject_done(&in);
+	if (r < 0) {
+		p->services[0] = '\0';
+		return refuse(f, 431, "request", "the request's head is too long", NULL);
+	}
+	http1_body_init(&p->up_body, &p->req);
+	p->up_done = p->req.framing == HTTP1_NO_BODY;
+	http1_response_init(&p->resp, &p->req);
+	p->state = PROXY_EXCHANGE;
+	flow_deadline(f, 0);
+	return true;
+}
+
+/* The name is allowed, but leads to an address that is not. */
+static bool refuse_address(struct flow *f)
+{
+	struct policy_query q = {.addr = &f->dial.peer, .port = f->port};
+	char target[POLICY_TARGET_MAX], remedy[POLICY_TARGET_MAX + 80];
+
+	snprintf(remedy, sizeof(remedy), "hutch run --allow %s …, if this is meant to be reached",
+		policy_query_text(&q, target));
+	return refuse(f, 403, "policy", f->dial_err.msg, remedy);
+}
+
+void proxy_timeout(struct flow *f)
+{
+	if (f->proxy->state == PROXY_REQUEST)
+		flow_reset(f, AUDIT_ERROR, "the guest took too long");
+	else
+		fail_upstream(f, "the server took too long to set up TLS");
+}
+
+static bool wait_for_server(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct stream *up = &f->up;
+
+	if (f->dial_failed && f->dial_err.class == ERR_USER)
+		return refuse_address(f);
+	if (f->dial_failed)
+		return fail_upstream(f, f->dial_err.msg);
+	if (up->read_failed && p->n_requests == 0)
+		return fail_upstream(f, up->err.msg);
+	if (up->eof) {
+		/* A kept connection that the server closed in the meantime: the client tries again
+		 * on a new one when it is told nothing. */
+		if (p->n_requests == 0)
+			return fail_upstream(f, "the server closed the connection at once");
+		flow_reset(f, AUDIT_ERROR, "the server had closed the kept connection");
+		return true;
+	}
+	if (stream_gone(&f->guest)) {
+		flow_reset(f, AUDIT_ERROR, "the guest went away");
+		return true;
+	}
+	if (buf_len(&up->in) > 0)
+		return fail_upstream(f, "the server speaks without being asked: this is not HTTP");
+	if (up->fd < 0 || (up->tls && !tls_ready(up->tls)) || !stream_has_room(up))
+		return false;
+	return send_head(f);
+}
+
+/* ---- the exchange ---- */
+
+static bool forward_request_body(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->guest.in;
+	size_t used = 0;
+	struct err err;
+	int r;
+
+	if (p->up_done)
+		return false;
+	if (f->up.write_failed) {
+		/* The server has stopped reading, perhaps because it has already answered. */
+		buf_consume(in, buf_len(in));
+		return false;
+	}
+	if (!stream_has_room(&f->up))
+		return false;
+	r = http1_body_feed(&p->up_body, buf_head(in), buf_len(in), &used, &f->up.out, &err);
+	buf_consume(in, used);
+	if (r < 0 && !p->answering)
+		return refuse(f, 400, "request", err.msg, NULL);
+	if (r < 0 || (r == 0 && f->guest.eof && buf_len(in) == 0)) {
+		flow_reset(f, AUDIT_ERROR, "guest: %s",
+			r < 0 ? err.msg : "the request ended too early");
+		return true;
+	}
+	p->up_done = r == 1;
+	return used > 0 || p->up_done;
+}
+
+static bool finish_request(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	bool keep = p->up_done && p->req.keep_alive && p->resp.keep_alive &&
+		p->resp.framing != HTTP1_UNTIL_CLOSE;
+
+	p->n_requests++;
+	audit_request(f, AUDIT_ALLOW, (int)p->resp.status, NULL);
+	/* Bytes that no request asked for must not become the answer to the next one. */
+	if (keep && !f->up.eof && buf_len(&f->up.in) == 0)
+		new_request(p);
+	else
+		flow_close(f);
+	return true;
+}
+
+static bool upgrade(struct flow *f)
+{
+	if (!f->proxy->req.upgrade) {
+		flow_reset(f, AUDIT_ERROR, "server: an upgrade that nobody asked for");
+		return true;
+	}
+	f->state = FLOW_TUNNEL;
+	return true;
+}
+
+static bool read_response_head(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->up.in;
+	struct err err;
+	int r;
+
+	if (!stream_has_room(&f->guest))
+		return false;
+	r = http1_parse(&p->resp, buf_head(in), buf_len(in), &err);
+	if (r < 0 || (r == 0 && buf_room(in) == 0))
+		return fail_upstream(f, r < 0 ? err.msg : "the response's head is too long");
+	if (r == 0 && f->up.eof) {
+		if (p->n_requests == 0 || buf_len(in) > 0 || f->up.read_failed)
+			return fail_upstream(f, f->up.read_failed
+					? f->up.err.msg
+					: "the server closed the connection without an answer");
+		flow_reset(f, AUDIT_ERROR, "the server had closed the kept connection");
+		return true;
+	}
+	if (r == 0)
+		return false;
+	if (http1_write(&p->resp, NULL, 0, &f->guest.out) < 0)
+		return fail_upstream(f, "the response's head is too long");
+	buf_consume(in, p->resp.size);
+	if (p->resp.framing == HTTP1_TUNNEL) {
+		p->answering = true;
+		return upgrade(f);
+	}
+	if (p->resp.status < 200) {
+		http1_response_init(&p->resp, &p->req);
+		return true;
+	}
+	p->answering = true;
+	http1_body_init(&p->down_body, &p->resp);
+	return true;
+}
+
+static bool forward_response_body(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->up.in;
+	size_t used = 0;
+	struct err err;
+	int r;
+
+	if (!stream_has_room(&f->guest))
+		return false;
+	r = http1_body_feed(&p->down_body, buf_head(in), buf_len(in), &used, &f->guest.out, &err);
+	buf_consume(in, used);
+	if (r < 0)
+		return fail_upstream(f, err.msg);
+	if (r == 0 && f->up.eof && buf_len(in) == 0) {
+		if (f->up.read_failed || !http1_body_eof(&p->down_body))
+			return fail_upstream(f, "the response ended too early");
+		r = 1;
+	}
+	if (r == 1)
+		return finish_request(f);
+	return used > 0;
+}
+
+static bool exchange(struct flow *f)
+{
+	bool moved;
+
+	if (stream_gone(&f->guest) && (f->proxy->up_done || buf_len(&f->guest.in) == 0)) {
+		flow_reset(f, AUDIT_ERROR, "the guest went away");
+		return true;
+	}
+	moved = forward_request_body(f);
+	if (f->state != FLOW_PROXY)
+		return true;
+	if (f->proxy->answering)
+		return forward_response_body(f) || moved;
+	return read_response_head(f) || moved;
+}
+
+bool proxy_step(struct flow *f)
+{
+	switch (f->proxy->state) {
+	case PROXY_REQUEST:
+		return read_request(f);
+	case PROXY_UPSTREAM:
+		return wait_for_server(f);
+	case PROXY_EXCHANGE:
+		return exchange(f);
+	default:
+		return false;
+	}
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TLS as a filter between buffers: ciphertext on one side, plaintext on the other. No I/O.
+ *
+ * Only this file and ca.c call OpenSSL. HTTP/1.1 is the only protocol negotiated, TLS 1.2 the oldest
+ * version, no renegotiation, no resumption, no early data. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "gate/ca.h"
+
+struct tls_shared; /* what all connections have in common */
+struct tls;
+
+struct tls_shared *tls_shared_new(struct err *err);
+void tls_shared_free(struct tls_shared *s);
+
+/* Towards the guest: a server that proves to be @name with a certificate of @ca. */
+struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name, struct err *err);
+/* Towards the world: a client that insists on a valid certificate for @name (host name or IPv4
+ * address), judged by the host's trust store (SSL_CERT_FILE and SSL_CERT_DIR are honoured). */
+struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *err);
+void tls_free(struct tls *t); /* NULL is fine */
+
+/* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as they
+ * have room. Returns 0, or -1 with @err once and for ever: handshake, certificate or protocol failure.
+ * @net_out may then hold an alert that should still be sent. */
+int tls_pump(struct tls *t, struct buf *net_in, struct buf *in, struct buf *out,
+	struct buf *net_out, struct err *err);
+/* The handshake is complete; for a client: the peer is verified. */
+bool tls_ready(const struct tls *t);
+/* The peer said that it will send nothing more. */
+bool tls_ended(const struct tls *t);
+/* Say so to the peer; the message appears in net_out at the next pump. */
+void tls_end(struct tls *t);
