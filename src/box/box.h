@@ -93,7 +93,7 @@ int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 
 /* engine_qemu.c: fills argv for qemu. @kernel and @initrd are paths. */
 struct engine_files {
-	char *program, *kernel, *initrd, *extra_cmdline; /* owned */
+	const char *program, *kernel, *initrd; /* borrowed */
 };
 int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *ret_argv);
 

@@ -24,7 +24,7 @@ static const char *const level_names[] = {"ok", "note", "fail"};
 struct finding {
 	const char *id; /* stable, for scripts */
 	enum level level;
-	char text[400], remedy[200];
+	char text[640], remedy[320];
 };
 
 static void say(struct finding *f, enum level level, const char *text, const char *remedy)

@@ -14,6 +14,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -33,6 +34,7 @@
 enum { FD_BOX = 3, FD_GATE, FD_FS, FD_NET, FD_VSOCK };
 
 #define GUEST_CID 3
+#define AGENT_ID  1000 /* who the host user's files belong to inside */
 
 struct vmm {
 	struct loop *loop;
@@ -172,6 +174,8 @@ static int serve(const char *name, struct err *err)
 
 	log_init("vmm", name, LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	umask(0); /* the guest applies its own */
 	fds = raise_fd_limit();
 	if (jail_enter(JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT | JAIL_NEWPRIVS | JAIL_CAPS,
 		    &ready.m.arg, err) < 0)
@@ -179,7 +183,10 @@ static int serve(const char *name, struct err *err)
 	v.loop = loop_new(err);
 	if (!v.loop)
 		return -1;
-	v.files = fuse_server_new(&(struct fuse_config){.fd_budget = fds / 2}, err);
+	v.files = fuse_server_new(&(struct fuse_config){.guest_uid = AGENT_ID,
+					  .guest_gid = AGENT_ID,
+					  .max_fds = fds / 2},
+		err);
 	if (!v.files || serve_network(&v, err) < 0)
 		return -1;
 	if (pthread_create(&thread, NULL, serve_files, v.files) != 0)
