@@ -54,6 +54,7 @@ struct box {
 	unsigned jail_missing;
 	char *ca_pem; /* the sandbox CA, from the gate */
 	const char *engine;
+	char *net_socket; /* path on which the VMM waits for qemu's network device */
 
 	/* console.c */
 	struct loop_watch console_w;
@@ -93,7 +94,7 @@ int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 
 /* engine_qemu.c: fills argv for qemu. @kernel and @initrd are paths. */
 struct engine_files {
-	const char *program, *kernel, *initrd; /* borrowed */
+	const char *program, *kernel, *initrd, *net_socket; /* borrowed */
 };
 int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *ret_argv);
 

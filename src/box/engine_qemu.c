@@ -4,7 +4,7 @@
  * descriptor table). */
 #include "box/box.h"
 
-enum { FD_FS = 3, FD_NET, FD_VSOCK, FD_ROOT, FD_DISK };
+enum { FD_FS = 3, FD_VSOCK, FD_ROOT, FD_DISK };
 
 int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *argv)
 {
@@ -48,7 +48,8 @@ int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, str
 	strv_addf(argv, "fd=%d,set=%d", FD_DISK, FD_DISK);
 	strv_add(argv, "-drive");
 	strv_addf(argv,
-		"id=disk,if=none,format=raw,discard=unmap,file.driver=file,file.locking=off,"
+		"id=disk,if=none,format=raw,discard=unmap,readonly=off,auto-read-only=off,"
+		"file.driver=file,file.locking=off,file.auto-read-only=off,"
 		"file.filename=/dev/fdset/%d",
 		FD_DISK);
 	strv_add(argv, "-device");
@@ -59,7 +60,8 @@ int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, str
 	strv_add(argv, "-device");
 	strv_add(argv, "vhost-user-fs-device,chardev=fs,tag=hutch");
 	strv_add(argv, "-chardev");
-	strv_addf(argv, "socket,id=net,fd=%d", FD_NET);
+	/* This netdev insists on a chardev that was opened by path. */
+	strv_addf(argv, "socket,id=net,path=%s", f->net_socket);
 	strv_add(argv, "-netdev");
 	strv_add(argv, "vhost-user,id=n0,chardev=net");
 	strv_add(argv, "-device");

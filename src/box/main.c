@@ -183,6 +183,8 @@ int main(int argc, char **argv)
 	}
 	status = b.state == BOX_ENDED ? 1 : loop_run(b.loop, &err);
 	unlink(socket_path);
+	if (b.net_socket)
+		unlink(b.net_socket);
 	control_stop(&b);
 	return status;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/fd.h"
 #include "base/fs.h"
@@ -22,7 +23,7 @@
 static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu"};
 _Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
 
-enum { DEV_FS, DEV_NET, DEV_VSOCK, DEVS };
+enum { DEV_FS, DEV_VSOCK, DEVS };
 
 /* One socketpair: [0] and [1] are owned until stolen. */
 struct pair {
@@ -235,12 +236,11 @@ static int send_exports(struct box *b, struct err *err)
 }
 
 static int start_vmm(struct box *b, struct pair *link, struct pair *gate, struct pair dev[],
-	struct err *err)
+	int net_listener, struct err *err)
 {
 	_free_ char *path = path_program("hutch-vmm");
 	char **argv = ARGV("hutch-vmm", "--serve", b->spec.name);
-	int fds[] = {link->fd[1], gate->fd[0], dev[DEV_FS].fd[0], dev[DEV_NET].fd[0],
-		dev[DEV_VSOCK].fd[0]};
+	int fds[] = {link->fd[1], gate->fd[0], dev[DEV_FS].fd[0], net_listener, dev[DEV_VSOCK].fd[0]};
 
 	if (spawn(b, WORKER_VMM,
 		    &(struct child_spec){.path = path,
@@ -285,7 +285,7 @@ static int start_qemu(struct box *b, struct pair dev[], struct err *err)
 	struct kernel_pack pack = {0};
 	struct engine_files files = {.program = "qemu-system-x86_64"};
 	struct strv argv = {0};
-	int pipefd[2], fds[5], result = -1;
+	int pipefd[2], fds[4], result = -1;
 
 	if (image_kernel(&pack, err) < 0 || image_root(b->spec.image, &root, &pinned, err) < 0)
 		goto out;
@@ -305,12 +305,12 @@ static int start_qemu(struct box *b, struct pair dev[], struct err *err)
 	console_wr = pipefd[1];
 	files.kernel = pack.kernel;
 	files.initrd = pack.initrd;
+	files.net_socket = b->net_socket;
 	engine_qemu_argv(&b->spec, &files, &argv);
 	fds[0] = dev[DEV_FS].fd[1];
-	fds[1] = dev[DEV_NET].fd[1];
-	fds[2] = dev[DEV_VSOCK].fd[1];
-	fds[3] = root_fd;
-	fds[4] = disk_fd;
+	fds[1] = dev[DEV_VSOCK].fd[1];
+	fds[2] = root_fd;
+	fds[3] = disk_fd;
 	result = spawn(b, WORKER_QEMU,
 		&(struct child_spec){.path = files.program,
 			.argv = argv.v,
@@ -331,24 +331,46 @@ out:
 	return result;
 }
 
+/* A socket file beside the control socket; the supervisor's directory may be too deep for one. */
+static int listen_net(struct box *b, struct err *err)
+{
+	_free_ char *runtime = path_runtime(err);
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	_close_ int fd = -1;
+
+	if (!runtime)
+		return -1;
+	b->net_socket = xasprintf("%s/%s.net", runtime, b->name);
+	if (strlen(b->net_socket) >= sizeof(addr.sun_path))
+		return err_set(err, ERR_USER, "%s: too long for a socket name", b->net_socket);
+	memcpy(addr.sun_path, b->net_socket, strlen(b->net_socket) + 1);
+	unlink(b->net_socket);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1) < 0)
+		return err_errno(err, "%s", b->net_socket);
+	return steal_fd(&fd);
+}
+
 int workers_start(struct box *b, struct err *err)
 {
 	_pair_ struct pair gate_ctl = {{-1, -1}}, gate_link = {{-1, -1}}, vmm_link = {{-1, -1}};
-	_pair_ struct pair fs = {{-1, -1}}, net = {{-1, -1}}, vsock = {{-1, -1}};
+	_pair_ struct pair fs = {{-1, -1}}, vsock = {{-1, -1}};
+	_close_ int net_listener = -1;
 	struct pair dev[DEVS];
 
 	buf_init(&b->gate_in, 256 << 10);
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
 		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&fs, SOCK_STREAM, err) < 0 || pair_make(&net, SOCK_STREAM, err) < 0 ||
-		pair_make(&vsock, SOCK_STREAM, err) < 0)
+		pair_make(&fs, SOCK_STREAM, err) < 0 || pair_make(&vsock, SOCK_STREAM, err) < 0)
+		return -1;
+	net_listener = listen_net(b, err);
+	if (net_listener < 0)
 		return -1;
 	dev[DEV_FS] = fs;
-	dev[DEV_NET] = net;
 	dev[DEV_VSOCK] = vsock;
 	b->engine = "qemu";
-	if (start_qemu(b, dev, err) < 0 || start_vmm(b, &vmm_link, &gate_link, dev, err) < 0 ||
+	if (start_qemu(b, dev, err) < 0 || start_vmm(b, &vmm_link, &gate_link, dev, net_listener, err) < 0 ||
 		start_gate(b, &gate_ctl, &gate_link, err) < 0)
 		return -1;
 	return 0;

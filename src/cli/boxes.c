@@ -236,7 +236,8 @@ int box_connect(const char *name, struct box_conn *ret, struct err *err)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
 		err_set(err, ERR_USER, "sandbox %s is not running", name);
-		err->errnum = ENOENT;
+		if (err)
+			err->errnum = ENOENT;
 		return -1;
 	}
 	ret->fd = steal_fd(&fd);

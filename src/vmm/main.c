@@ -31,6 +31,7 @@
 #include "wire/agent.h"
 #include "wire/link.h"
 
+/* FD_NET listens: qemu's network device connects to it by path. */
 enum { FD_BOX = 3, FD_GATE, FD_FS, FD_NET, FD_VSOCK };
 
 #define GUEST_CID 3
@@ -38,7 +39,7 @@ enum { FD_BOX = 3, FD_GATE, FD_FS, FD_NET, FD_VSOCK };
 
 struct vmm {
 	struct loop *loop;
-	struct loop_watch box_w;
+	struct loop_watch box_w, net_w;
 	struct fuse_server *files;
 	struct vsock *vsock;
 	struct netgate *netgate;
@@ -143,22 +144,39 @@ static unsigned raise_fd_limit(void)
 	return (unsigned)lim.rlim_cur;
 }
 
+static void on_net_connect(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct vmm *v = container_of(w, struct vmm, net_w);
+	int fd = accept4(FD_NET, NULL, NULL, SOCK_CLOEXEC);
+	struct vdev *net = netdev_vdev(netgate_device(v->netgate));
+	struct err err;
+
+	if (fd < 0)
+		return;
+	/* One front end for life. */
+	loop_del(l, w);
+	close(FD_NET);
+	if (!vhost_user_new(l, fd, net, on_frontend_gone, (void *)(uintptr_t)"net", &err)) {
+		log_error("net: %s", err.msg);
+		_exit(1);
+	}
+}
+
 static int serve_network(struct vmm *v, struct err *err)
 {
 	struct netgate_config config = {.gate_fd = FD_GATE, .on_close = on_gate_gone};
-	struct vdev *net;
 
 	if (getrandom(config.key, sizeof(config.key), 0) != (ssize_t)sizeof(config.key))
 		return err_errno(err, "getrandom");
 	v->netgate = netgate_new(v->loop, &config, err);
 	if (!v->netgate)
 		return -1;
-	net = netdev_vdev(netgate_device(v->netgate));
 	v->vsock = vsock_new(v->loop, GUEST_CID, &vsock_ops, v);
-	if (!vhost_user_new(v->loop, FD_NET, net, on_frontend_gone, (void *)(uintptr_t)"net", err) ||
-		!vhost_user_new(v->loop, FD_VSOCK, vsock_vdev(v->vsock), on_frontend_gone,
-			(void *)(uintptr_t)"vsock", err))
+	if (!vhost_user_new(v->loop, FD_VSOCK, vsock_vdev(v->vsock), on_frontend_gone,
+		    (void *)(uintptr_t)"vsock", err))
 		return -1;
+	if (loop_add(v->loop, &v->net_w, FD_NET, EPOLLIN, on_net_connect) < 0)
+		return err_errno(err, "net socket");
 	fd_set_nonblock(FD_BOX, true);
 	if (loop_add(v->loop, &v->box_w, FD_BOX, EPOLLIN, on_box) < 0)
 		return err_errno(err, "box link");
