@@ -156,7 +156,7 @@ char *agent_get_string(struct rd *r)
 	uint32_t len = rd_le32(r);
 	const uint8_t *p = rd_bytes(r, len);
 
-	if (!p)
+	if (!p || !rd_ok(r)) /* a length that was cut short reads as 0 */
 		return NULL;
 	if (len && memchr(p, '\0', len)) {
 		r->bad = true;
