@@ -183,6 +183,7 @@ static void finish_inject(struct load *l, const struct ynode *n, void *entry)
 	const struct ynode *user = ynode_get(n, "username");
 	struct kit_inject *in = entry;
 	bool bearer = scheme && scheme->value && strcmp(scheme->value, "bearer") == 0;
+	bool basic = scheme && scheme->value && strcmp(scheme->value, "basic") == 0;
 
 	if (scheme && format) {
 		load_error_key(l, scheme, "next to format, only one of the two is allowed");
@@ -190,13 +191,13 @@ static void finish_inject(struct load *l, const struct ynode *n, void *entry)
 		load_error_key(l, user, "not allowed with scheme bearer");
 	} else if (format && user) {
 		load_error_key(l, user, "not allowed with format, expected scheme: basic");
-	} else if (scheme && !bearer && !user) {
+	} else if (basic && !user) {
 		load_error(l, n, "username is missing, scheme basic needs it");
 	} else if (!scheme && !user && !format) {
 		load_error(l, n, "format is missing, or scheme");
 	} else if (format && !ynode_get(n, "header")) {
 		load_error(l, n, "header is missing");
-	} else if (!format) {
+	} else if (bearer || basic || (user && !scheme && !format)) {
 		in->format = xstrdup(bearer ? "Bearer %s" : "Basic %s");
 		if (!in->header)
 			in->header = xstrdup("Authorization");

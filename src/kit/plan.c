@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "kit/plan_parts.h"
 #include "policy/policy.h"
 

@@ -289,7 +289,12 @@ struct ynode *ynode_read(const void *data, size_t len, const char *file, struct 
 		yaml_event_delete(&ev);
 	}
 	yaml_parser_delete(&r.parser);
-	if (done && !root)
+	if (!done) {
+		/* What was left out would be reported as missing. */
+		ynode_free(root);
+		return NULL;
+	}
+	if (!root)
 		kit_errors_add(errs, false, file, 1, 1, "", "the file is empty");
 	return root;
 }

@@ -34,8 +34,8 @@ struct ynode {
 };
 
 /* Read @len bytes of YAML. Everything that the subset forbids is in @errs, under the name @file.
- * NULL when there is no tree at all; a tree may come back even though errors were found, so that
- * the rest of the file can be checked. */
+ * NULL when the text breaks off (or is empty); else the whole tree, with YNODE_BAD where something
+ * was forbidden, so that the rest of the file can be checked. */
 struct ynode *ynode_read(const void *data, size_t len, const char *file, struct kit_errors *errs);
 void ynode_free(struct ynode *n);
 
