@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in a sandbox: output, input, status, signals, terminals, the workspace."""
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import HUTCH, wait_for
+
+
+def test_kernel_is_not_the_hosts(box):
+    home, name, _ = box
+    assert home.ok("exec", name, "--", "uname", "-r").strip() != os.uname().release
+
+
+def test_agent_user_may_become_root(box):
+    home, name, _ = box
+    assert home.ok("exec", name, "--", "id", "-un").strip() == "agent"
+    assert home.ok("exec", name, "--", "sudo", "id", "-u").strip() == "0"
+    assert home.ok("exec", "-u", "root", name, "--", "id", "-u").strip() == "0"
+
+
+def test_exit_status(box):
+    home, name, _ = box
+    assert home.run("exec", name, "--", "sh", "-c", "exit 7").returncode == 7
+    assert home.run("exec", name, "--", "sh", "-c", "kill -TERM $$").returncode == 128 + 15
+    r = home.run("exec", name, "--", "no-such-command")
+    assert r.returncode == 127 and "no-such-command" in r.stderr
+    assert home.run("exec", name, "--", "/etc/passwd").returncode == 126
+
+
+def test_environment_and_directory(box):
+    home, name, work = box
+    out = home.ok("exec", "-e", "A=1", "-e", "B=x y", "-w", "/usr", name, "--", "sh", "-c",
+                  'echo "$A|$B|$PWD|$HOME|$USER"')
+    assert out == "1|x y|/usr|/home/agent|agent\n"
+    assert home.ok("exec", name, "--", "pwd").strip() == work
+
+
+def test_stdout_and_stderr_are_apart(box):
+    home, name, _ = box
+    r = home.run("exec", name, "--", "sh", "-c", "echo out; echo err >&2")
+    assert (r.stdout, r.stderr) == ("out\n", "err\n")
+
+
+def test_without_i_input_is_empty(box):
+    home, name, _ = box
+    assert home.run("exec", name, "--", "cat", input="not for you\n").stdout == ""
+
+
+def test_100_mb_through_stdin_and_stdout(box):
+    home, name, _ = box
+    data = os.urandom(1 << 20) * 100
+    r = home.run("exec", "-i", name, "--", "cat", input=data, timeout=300)
+    assert r.returncode == 0
+    assert len(r.stdout) == len(data)
+    assert r.stdout == data
+
+
+def test_input_that_nobody_reads_does_not_delay_a_signal(box):
+    home, name, _ = box
+    p = home.popen("exec", "-i", name, "--", "sleep", "600", stdin=subprocess.PIPE,
+                   stdout=subprocess.DEVNULL)
+    os.set_blocking(p.stdin.fileno(), False)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        try:
+            os.write(p.stdin.fileno(), b"x" * 65536)
+        except BlockingIOError:
+            time.sleep(0.1)
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(30) == 128 + 15
+    p.stdin.close()
+
+
+def test_killed_client_ends_the_command(box):
+    home, name, _ = box
+    p = home.popen("exec", name, "--", "sleep", "4242", stdout=subprocess.DEVNULL)
+    seen = lambda: "4242" in home.run("exec", name, "--", "pgrep", "-fa", "^sleep 4242").stdout
+    wait_for(seen, 20, "the command to start")
+    p.kill()
+    p.wait()
+    wait_for(lambda: not seen(), 20, "the command to end")
+
+
+def read_until(fd, text, seconds=30):
+    data = b""
+    end = time.monotonic() + seconds
+    while text not in data:
+        left = end - time.monotonic()
+        assert left > 0, data
+        if select.select([fd], [], [], left)[0]:
+            try:
+                chunk = os.read(fd, 4096)
+            except OSError:
+                chunk = b""
+            assert chunk, data
+            data += chunk
+    return data
+
+
+def test_terminal(box):
+    """A terminal inside: size, resize, Ctrl-C, exit status."""
+    import fcntl
+    import struct
+    import termios
+    home, name, _ = box
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(HUTCH, [HUTCH, "exec", "-it", name, "--", "bash", "--norc"], home.env)
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+    os.kill(pid, signal.SIGWINCH)
+    read_until(fd, b"$ ")
+    os.write(fd, b"stty size; tty\n")
+    assert b"33 99" in read_until(fd, b"/dev/pts/")
+    os.write(fd, b"sleep 300\n")
+    time.sleep(1)
+    os.write(fd, b"\x03")
+    read_until(fd, b"^C")
+    os.write(fd, b"echo status $?\n")
+    read_until(fd, b"status 130")
+    os.write(fd, b"exit 5\n")
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+    os.close(fd)
+
+
+def test_workspace_both_ways(box):
+    home, name, work = box
+    with open(os.path.join(work, "from-host"), "w") as f:
+        f.write("hello\n")
+    home.ok("exec", name, "--", "sh", "-c", "cp from-host from-guest; sudo touch from-root")
+    for made in ("from-guest", "from-root"):
+        st = os.stat(os.path.join(work, made))
+        assert (st.st_uid, st.st_gid) == (os.getuid(), os.getgid())
+    assert open(os.path.join(work, "from-guest")).read() == "hello\n"
+
+
+def test_workspace_has_no_way_out(box):
+    home, name, work = box
+    secret = os.path.join(os.path.dirname(work), "outside")
+    with open(secret, "w") as f:
+        f.write("private\n")
+    os.symlink(secret, os.path.join(work, "link"))
+    r = home.run("exec", name, "--", "cat", "link")
+    assert r.returncode != 0 and "private" not in r.stdout
+    r = home.run("exec", name, "--", "sh", "-c", "cat ../outside; ls ..")
+    assert "private" not in r.stdout and "outside" not in r.stdout
+
+
+def test_run_rm_prints_the_guest_kernel_and_leaves_nothing(home):
+    work = home.path("w")
+    os.makedirs(work)
+    r = home.run("run", "--rm", "shell", work, "--", "-c", "uname -r; exit 3")
+    assert r.returncode == 3, r.stderr
+    assert r.stdout.strip() and r.stdout.strip() != os.uname().release
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+    assert os.listdir(os.path.join(home.runtime, "hutch")) == []
+
+
+def test_stop_start_keeps_the_disk(home):
+    work = home.path("w")
+    os.makedirs(work)
+    home.ok("create", "--name", "keep", "shell", work)
+    home.ok("exec", "keep", "--", "sh", "-c", "echo data > ~/file; sync")
+    home.ok("stop", "keep")
+    assert home.state("keep") == "stopped"
+    assert home.ok("exec", "keep", "--", "cat", "/home/agent/file") == "data\n"
+    assert home.state("keep") == "ready"
+
+
+def test_read_only_workspace(home):
+    work = home.path("w")
+    os.makedirs(work)
+    r = home.run("run", "--rm", "shell", work + ":ro", "--", "-c", "touch x || sudo touch y")
+    assert r.returncode != 0
+    assert os.listdir(work) == []
