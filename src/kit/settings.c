@@ -97,6 +97,20 @@ static const struct field settings_rows[] = {
 	{"resolve", load_resolve},
 };
 
+/* Whether there is nothing but blank lines and comments, as in a file with every key commented out.
+ */
+static bool is_blank(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '#')
+			while (i < len && text[i] != '\n')
+				i++;
+		else if (!strchr(" \t\r\n", text[i]))
+			return false;
+	}
+	return true;
+}
+
 int settings_load_text(const char *text, size_t len, const char *file, struct settings *ret,
 	struct kit_errors *errs)
 {
@@ -105,10 +119,8 @@ int settings_load_text(const char *text, size_t len, const char *file, struct se
 	size_t before = errs->n_errors;
 	struct settings s = {0};
 	struct load l = {.file = file, .errs = errs, .root = &s};
-	struct ynode *root;
+	struct ynode *root = is_blank(text, len) ? NULL : ynode_read(text, len, file, errs);
 
-	/* A file of comments is an empty file. */
-	root = ynode_read(text, len, file, errs);
 	if (root)
 		load_map(&l, root, &s, &shape);
 	ynode_free(root);
