@@ -436,17 +436,9 @@ static bool send_rst(struct vsock *vs)
 /* One turn of @c. False: no rx buffer. */
 static bool conn_serve(struct conn *c, unsigned *budget)
 {
-	for (unsigned i = 0; i < BURST && *budget; i++, (*budget)--) {
-		if (c->pend) {
-			if (!send_control(c))
-				return false;
-		} else if (can_read(c)) {
-			if (!send_data(c))
-				return false;
-		} else {
-			break;
-		}
-	}
+	for (unsigned i = 0; i < BURST && *budget && (c->pend || can_read(c)); i++, (*budget)--)
+		if (!(c->pend ? send_control(c) : send_data(c)))
+			return false;
 	return true;
 }
 
