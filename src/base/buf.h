@@ -33,7 +33,7 @@ static inline size_t buf_len(const struct buf *b)
 }
 static inline uint8_t *buf_head(const struct buf *b)
 {
-	return b->data + b->off;
+	return b->data ? b->data + b->off : NULL; /* NULL + 0 is undefined */
 }
 static inline size_t buf_room(const struct buf *b)
 {
