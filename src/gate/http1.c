@@ -446,7 +446,7 @@ static int judge_connection(struct http1_head *h, struct err *err)
 	}
 	h->keep_alive = !close && (h->minor == 1 || keep) && h->framing != HTTP1_UNTIL_CLOSE &&
 			h->framing != HTTP1_TUNNEL;
-	h->upgrade = h->minor == 1 && http1_find(h, "upgrade") &&
+	h->upgrade = !h->response && h->minor == 1 && http1_find(h, "upgrade") &&
 		     http1_has_token(h, "connection", "upgrade") &&
 		     !http1_has_token(h, "upgrade", "h2c");
 	return 0;
