@@ -257,6 +257,8 @@ static void test_make_nodes(void **state)
 	assert_int_equal(e.attr.mode, S_IFDIR | 01777);
 	assert_int_equal(c_mkdir(c, c->w, "d", 0755, NULL), -EEXIST);
 	assert_int_equal(c_mkdir(c, c->w, "locked", 0, &e), 0);
+	assert_int_equal(e.attr.mode, S_IFDIR);
+	assert_int_equal(NAME(c, FUSE_RMDIR, c->w, "locked"), 0);
 	assert_int_equal(c_mknod(c, c->w, "reg", S_IFREG | 0664, &e), 0);
 	assert_int_equal(e.attr.mode, S_IFREG | 0664);
 	assert_int_equal(c_mknod(c, c->w, "fifo", S_IFIFO | 0600, &e), 0);
