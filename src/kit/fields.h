@@ -11,7 +11,6 @@
 struct load {
 	const char *file;
 	struct kit_errors *errs;
-	void *root; /* the object being loaded: struct kit, struct settings */
 };
 
 struct field;

@@ -61,7 +61,7 @@ int kit_load_text(
 {
 	size_t before = errs->n_errors;
 	struct kit k = {.file = xstrdup(file)};
-	struct load l = {.file = file, .errs = errs, .root = &k};
+	struct load l = {.file = file, .errs = errs};
 	struct ynode *root = ynode_read(text, len, file, errs);
 
 	if (root)

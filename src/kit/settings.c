@@ -118,7 +118,7 @@ int settings_load_text(const char *text, size_t len, const char *file, struct se
 		sizeof(struct settings), settings_rows, ARRAY_SIZE(settings_rows), NULL, NULL};
 	size_t before = errs->n_errors;
 	struct settings s = {0};
-	struct load l = {.file = file, .errs = errs, .root = &s};
+	struct load l = {.file = file, .errs = errs};
 	struct ynode *root = is_blank(text, len) ? NULL : ynode_read(text, len, file, errs);
 
 	if (root)
