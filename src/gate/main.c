@@ -168,7 +168,6 @@ static int start(struct gate *g, struct err *err)
 	g->dialer = dialer_new(g->loop, err);
 	if (!g->dialer)
 		return -1;
-	g->secrets = fcntl(FD_SECRETS, F_GETFD) < 0 ? -1 : FD_SECRETS;
 	buf_init(&g->control_in, CONTROL_MAX);
 	if (loop_add(g->loop, &g->control, FD_CONTROL, EPOLLIN, on_control) < 0)
 		return err_errno(err, "watch the control stream");
@@ -195,6 +194,8 @@ int main(int argc, char **argv)
 	struct err err = {0};
 	int status = -1;
 
+	/* Before anything is opened that could take its number. */
+	g.secrets = fcntl(FD_SECRETS, F_GETFD) < 0 ? -1 : FD_SECRETS;
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	g.max_flows = limit_resources();

@@ -261,9 +261,6 @@ static bool check_request(struct flow *f)
 	check_identity(f, &p->req, why, sizeof(why));
 	if (why[0])
 		return refuse(f, 403, "identity", why, NULL);
-	if (f->credential && p->tls && http1_slice_is_nocase(p->req.method, "TRACE"))
-		return refuse(f, 403, "request",
-			"TRACE would show the credential that is added to this request", NULL);
 	p->state = PROXY_UPSTREAM;
 	if (f->up.tls && !tls_ready(f->up.tls))
 		flow_deadline(f, UPSTREAM_TLS_MS);

@@ -39,7 +39,7 @@ static const char *title(const struct refusal *r)
 	if (strcmp(r->code, "identity") == 0)
 		return "blocked by hutch: the request contradicts its own destination";
 	if (strcmp(r->code, "credential") == 0)
-		return "stopped by hutch: credential missing";
+		return "stopped by hutch: no usable credential";
 	if (strcmp(r->code, "upstream") == 0)
 		return "hutch could not reach the destination";
 	return "hutch could not read the request";

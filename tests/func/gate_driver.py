@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drive the real hutch-gate without a VM: play hutch-box and hutch-vmm, and servers on loopback."""
+import fcntl
+import itertools
+import json
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("HUTCH_BUILD", os.path.join(ROOT, "build"))
+BINARY = os.path.join(BUILD, "hutch-gate")
+
+TCP_OPEN, DNS_QUERY, TCP_ACCEPT, TCP_REFUSE, TCP_RESET, DNS_ANSWER = 5, 6, 7, 8, 9, 10
+MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
+GATEWAY = "10.0.2.2"
+
+
+def addr_int(text):
+    return struct.unpack("!I", socket.inet_aton(text))[0]
+
+
+def rule(target, allow=True, source="test"):
+    return {"allow": allow, "target": target, "source": source}
+
+
+def credential(service, domain, header="Authorization", fmt="Bearer %s", username=None,
+               required=False):
+    return {"service": service, "env": "TOKEN", "kit": "test", "required": required,
+            "injects": [{"domain": domain, "header": header, "format": fmt, "username": username}]}
+
+
+class Gate:
+    """One hutch-gate process. Use as a context manager."""
+
+    def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
+                 store=True):
+        self.box_dir = os.path.join(path, "box")
+        self.secret_dir = os.path.join(path, "secrets")
+        self.stderr_path = os.path.join(path, "gate.log")
+        os.makedirs(self.box_dir, exist_ok=True)
+        os.makedirs(self.secret_dir, mode=0o700, exist_ok=True)
+        for name, value in (secrets or {}).items():
+            self.set_secret(name, value)
+        self.network = {"rules": list(rules), "credentials": list(credentials),
+                        "resolves": [{"name": n, "address": a}
+                                     for n, a in (resolves or {}).items()]}
+        self.ids = itertools.count(1)
+        self.lock = threading.Condition()
+        self.events = {}   # flow id -> list of message types
+        self.answers = {}  # question id -> bytes
+        self.ca_file = ca_file
+        self.store = store
+
+    def set_secret(self, name, value):
+        with open(os.path.join(self.secret_dir, name), "w") as f:
+            f.write(value)
+
+    def remove_secret(self, name):
+        os.unlink(os.path.join(self.secret_dir, name))
+
+    # -- process --
+
+    def __enter__(self):
+        self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = [control.fileno(), link.fileno(), os.open(self.box_dir, os.O_RDONLY | os.O_DIRECTORY)]
+        if self.store:
+            fds.append(os.open(self.secret_dir, os.O_PATH | os.O_DIRECTORY))
+        env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
+                   UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
+        env.pop("SSL_CERT_DIR", None)
+        if self.ca_file:
+            env["SSL_CERT_FILE"] = self.ca_file
+
+        def table():
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i)
+            if not self.store:
+                os.close(6)
+
+        self.stderr = open(self.stderr_path, "wb")
+        self.proc = subprocess.Popen([BINARY, "testbox"], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=self.stderr, env=env,
+                                     close_fds=False, preexec_fn=table)
+        control.close()
+        link.close()
+        for fd in fds[2:]:
+            os.close(fd)
+        self.control.settimeout(20)
+        self.control_file = self.control.makefile("r")
+        self.ca_pem = self.configure()["ca"]
+        self.reader = threading.Thread(target=self._read_link, daemon=True)
+        self.reader.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.link.shutdown(socket.SHUT_RDWR)
+        try:
+            status = self.proc.wait(20)
+        except subprocess.TimeoutExpired:
+            self.proc.kill()
+            status = self.proc.wait()
+        self.link.close()
+        self.control_file.close()
+        self.control.close()
+        self.stderr.close()
+        if exc[0] is None:
+            assert status == 0, f"gate ended with {status}: {self.log()}"
+
+    def configure(self, **changes):
+        self.network.update(changes)
+        return self.configure_raw({"op": "configure", "name": "testbox", "network": self.network})
+
+    def configure_raw(self, message):
+        self.control.sendall(json.dumps(message).encode() + b"\n")
+        line = self.control_file.readline()
+        assert line, self.log()
+        return json.loads(line)
+
+    def log(self):
+        with open(self.stderr_path, errors="replace") as f:
+            return f.read()
+
+    # -- the VMM's side --
+
+    def _read_link(self):
+        while True:
+            try:
+                data = self.link.recv(65536)
+            except OSError:
+                data = b""
+            with self.lock:
+                if not data:
+                    self.events[None] = ["closed"]
+                    self.lock.notify_all()
+                    return
+                kind, _, ident, _, _, length = MSG.unpack_from(data)
+                assert len(data) == MSG.size + length
+                if kind == DNS_ANSWER:
+                    self.answers[ident] = data[MSG.size:]
+                else:
+                    self.events.setdefault(ident, []).append(kind)
+                self.lock.notify_all()
+
+    def wait_for(self, predicate, timeout=20):
+        with self.lock:
+            assert self.lock.wait_for(predicate, timeout), self.log()
+
+    def send_link(self, kind, ident=0, addr=0, port=0, data=b"", fds=()):
+        packet = MSG.pack(kind, port, ident, addr, 0, len(data)) + data
+        socket.send_fds(self.link, [packet], list(fds))
+
+    def ask(self, question, timeout=20):
+        """The answer to a DNS message, or None when there is none in time."""
+        ident = next(self.ids)
+        self.send_link(DNS_QUERY, ident, data=question)
+        with self.lock:
+            self.lock.wait_for(lambda: ident in self.answers, timeout)
+            return self.answers.pop(ident, None)
+
+    def lookup(self, name):
+        reply = self.ask(dns_question(name))
+        addrs = dns_addresses(reply)
+        assert len(addrs) == 1, reply
+        return addrs[0]
+
+    def open(self, host, port):
+        """Connect as the guest would. A Conn, or None when the connection was refused."""
+        addr = host if host[0].isdigit() else self.lookup(host)
+        ident = next(self.ids)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.send_link(TCP_OPEN, ident, addr_int(addr), port, fds=[theirs.fileno()])
+        theirs.close()
+        self.wait_for(lambda: self.events.get(ident))
+        if self.events[ident][0] == TCP_REFUSE:
+            ours.close()
+            return None
+        assert self.events[ident][0] == TCP_ACCEPT
+        ours.settimeout(20)
+        return Conn(self, ident, ours, host)
+
+    # -- what it left behind --
+
+    def audit(self, count=None):
+        """All audit lines; waits until there are @count."""
+        path = os.path.join(self.box_dir, "audit.jsonl")
+        deadline = time.monotonic() + 10
+        while True:
+            lines = []
+            if os.path.exists(path):
+                with open(path) as f:
+                    lines = [json.loads(line) for line in f if line.endswith("\n")]
+            if count is None or len(lines) >= count or time.monotonic() > deadline:
+                return lines
+            time.sleep(0.02)
+
+
+class Conn:
+    """The guest's end of one connection."""
+
+    def __init__(self, gate, ident, sock, host):
+        self.gate, self.ident, self.sock, self.host = gate, ident, sock, host
+        self.pending = b""
+
+    def tls(self, server_name=None, alpn=("http/1.1",), ca=None):
+        """Put TLS on it; trusts the sandbox's CA, or @ca (a file) instead."""
+        ctx = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ctx.verify_flags |= ssl.VERIFY_X509_STRICT
+        if ca:
+            ctx.load_verify_locations(ca)
+        else:
+            ctx.load_verify_locations(cadata=self.gate.ca_pem)
+        if alpn:
+            ctx.set_alpn_protocols(list(alpn))
+        self.sock = ctx.wrap_socket(self.sock, server_hostname=server_name or self.host)
+        return self
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def recv_all(self):
+        out = [self.pending]
+        self.pending = b""
+        while True:
+            data = self.sock.recv(65536)
+            if not data:
+                return b"".join(out)
+            out.append(data)
+
+    def recv_some(self, size=65536):
+        if self.pending:
+            data, self.pending = self.pending, b""
+            return data
+        return self.sock.recv(size)
+
+    def recv_until(self, mark):
+        while mark not in self.pending:
+            data = self.sock.recv(65536)
+            assert data, f"closed before {mark!r}: {self.pending!r}"
+            self.pending += data
+        at = self.pending.index(mark) + len(mark)
+        out, self.pending = self.pending[:at], self.pending[at:]
+        return out
+
+    def recv_exactly(self, size):
+        got = bytearray(self.pending)
+        while len(got) < size:
+            data = self.sock.recv(1 << 20)
+            assert data, f"closed after {len(got)} of {size} bytes"
+            got += data
+        self.pending = bytes(got[size:])
+        return bytes(got[:size])
+
+    def response(self, method="GET"):
+        """One HTTP response: status, headers (lower-case names), body."""
+        while True:
+            status, headers = parse_head(self.recv_until(b"\r\n\r\n"))
+            if status[1] != "100":
+                break
+        code = int(status[1])
+        if method == "HEAD" or code in (101, 204, 304):
+            body = b""
+        elif "content-length" in headers:
+            body = self.recv_exactly(int(headers["content-length"]))
+        elif headers.get("transfer-encoding") == "chunked":
+            body = self.chunks()
+        else:
+            body = self.recv_all()
+        return code, headers, body
+
+    def chunks(self):
+        out = []
+        while True:
+            size = int(self.recv_until(b"\r\n"), 16)
+            if size == 0:
+                break
+            out.append(self.recv_exactly(size))
+            assert self.recv_exactly(2) == b"\r\n"
+        self.trailers = []
+        while True:
+            line = self.recv_until(b"\r\n")
+            if line == b"\r\n":
+                return b"".join(out)
+            self.trailers.append(line[:-2])
+
+    def request(self, method="GET", path="/", host=None, headers=(), body=None):
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host or self.host}\r\n"
+        if body is not None:
+            head += f"Content-Length: {len(body)}\r\n"
+        head += "".join(f"{h}\r\n" for h in headers) + "\r\n"
+        self.send(head.encode() + (body or b""))
+        return self.response(method)
+
+    def was_reset(self):
+        self.gate.wait_for(lambda: TCP_RESET in self.gate.events[self.ident])
+        return True
+
+    def close(self):
+        self.sock.close()
+
+
+def parse_head(raw):
+    lines = raw.decode("latin-1").split("\r\n")
+    headers = {}
+    for line in lines[1:]:
+        if line:
+            name, value = line.split(":", 1)
+            assert name.lower() not in headers, f"twice: {name}"
+            headers[name.lower()] = value.strip()
+    return lines[0].split(" ", 2), headers
+
+
+# -- DNS --
+
+def dns_question(name, qtype=1, ident=0x1234):
+    labels = b"".join(bytes([len(p)]) + p.encode() for p in name.split("."))
+    return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", qtype, 1)
+
+
+def dns_rcode(reply):
+    return reply[3] & 15
+
+
+def dns_addresses(reply):
+    count = struct.unpack_from("!H", reply, 6)[0]
+    at = 12
+    while reply[at]:
+        at += 1 + reply[at]
+    at += 5
+    out = []
+    for _ in range(count):
+        assert reply[at] >= 0xc0
+        kind, _, _, length = struct.unpack_from("!HHIH", reply, at + 2)
+        at += 12
+        if kind == 1:
+            out.append(socket.inet_ntoa(reply[at:at + length]))
+        at += length
+    return out
+
+
+# -- servers --
+
+class Server:
+    """A server on loopback: @handler gets each connection (a socket) in a thread of its own."""
+
+    def __init__(self, handler, tls=None):
+        self.handler, self.tls = handler, tls
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port = self.sock.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.accepted = 0
+        self.errors = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def _accept(self):
+        while True:
+            try:
+                conn, _ = self.sock.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
+
+    def _serve(self, conn):
+        conn.settimeout(30)
+        try:
+            if self.tls:
+                conn = self.tls.wrap_socket(conn, server_side=True)
+            self.handler(conn)
+        except (OSError, AssertionError) as e:
+            self.errors.append(e)
+        finally:
+            conn.close()
+
+
+class Request:
+    def __init__(self, raw, conn):
+        self.raw = raw
+        (self.method, self.path, _), self.headers = parse_head(raw)
+        self.conn = conn
+        self.body = b""
+
+
+class HttpServer(Server):
+    """Keeps the requests it got; @reply(request) sends the answer. True keeps the connection."""
+
+    def __init__(self, reply=None, tls=None):
+        self.requests = []
+        self.reply = reply or ok
+        super().__init__(self._http, tls)
+
+    def _http(self, sock):
+        conn = Conn(None, 0, sock, "")
+        while True:
+            try:
+                raw = conn.recv_until(b"\r\n\r\n")
+            except AssertionError:
+                return
+            request = Request(raw, conn)
+            self.requests.append(request)
+            if request.headers.get("expect") == "100-continue":
+                conn.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if "content-length" in request.headers:
+                request.body = conn.recv_exactly(int(request.headers["content-length"]))
+            elif request.headers.get("transfer-encoding") == "chunked":
+                request.body = conn.chunks()
+            if self.reply(request) is False:
+                return
+
+
+def send_response(request, body=b"hello", status="200 OK", headers=()):
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n"
+    head += "".join(f"{h}\r\n" for h in headers) + "\r\n"
+    request.conn.send(head.encode() + (b"" if request.method == "HEAD" else body))
+
+
+def ok(request):
+    send_response(request)
