@@ -262,6 +262,10 @@ void load_list(struct load *l, const struct ynode *n, void *base, const struct f
 
 	if (!load_is_list(l, n, "a list of maps") || !n->n)
 		return;
+	if (f->shape->max && n->n > f->shape->max) {
+		load_error(l, n, "%zu entries, expected at most %zu", n->n, f->shape->max);
+		return;
+	}
 	items = xcalloc(n->n, f->shape->size);
 	*FIELD_AT(base, f, char *) = items;
 	*FIELD_N(base, f) = n->n;

@@ -47,6 +47,7 @@ struct shape {
 	const struct moved *moved; /* ends with {NULL}; or NULL */
 	/* Runs after the members; may be NULL. */
 	void (*finish)(struct load *l, const struct ynode *n, void *entry);
+	size_t max; /* list entries; 0: no limit of its own */
 };
 
 #define FIELD_AT(base, f, T) ((T *)(void *)((char *)(base) + (f)->offset))

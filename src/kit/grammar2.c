@@ -19,6 +19,10 @@
 #define SHAPE(s, rows, ...)      {sizeof(struct s), rows, ARRAY_SIZE(rows), __VA_ARGS__}
 /* clang-format on */
 
+/* Every host of a credential is held against every rule: both have ceilings, see also the maxima
+ * of credential_shape and inject_shape. */
+#define HOSTS_MAX 1024
+
 /* Keys that another row or a finish function reads. */
 static void load_elsewhere(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
@@ -86,6 +90,10 @@ static void load_hosts(struct load *l, const struct ynode *n, struct kit *k, boo
 	static const struct field list = {"hosts", load_targets};
 	struct strv targets = {0};
 
+	if (n->n > HOSTS_MAX) {
+		load_error(l, n, "%zu entries, expected at most %d", n->n, HOSTS_MAX);
+		return;
+	}
 	load_targets(l, n, &targets, &list);
 	k->rules = xrealloc(k->rules, k->n_rules + targets.n, sizeof(*k->rules));
 	for (size_t i = 0; i < targets.n; i++)
@@ -218,7 +226,7 @@ static const struct field inject_rows[] = {
 	{"scheme", load_scheme},
 	ROW(kit_inject, "username", load_string, username, 0, check_basic_user),
 };
-static const struct shape inject_shape = SHAPE(kit_inject, inject_rows, NULL, finish_inject);
+static const struct shape inject_shape = SHAPE(kit_inject, inject_rows, NULL, finish_inject, 32);
 
 static void load_proxy_managed(
 	struct load *l, const struct ynode *n, void *base, const struct field *f)
@@ -257,7 +265,7 @@ static const struct moved credential_moved[] = {
 	{NULL, NULL},
 };
 static const struct shape credential_shape =
-	SHAPE(kit_credential, credential_rows, credential_moved, finish_credential);
+	SHAPE(kit_credential, credential_rows, credential_moved, finish_credential, 64);
 
 /* ---- setup ---- */
 

@@ -132,6 +132,20 @@ int kit_load(const char *path, struct kit *ret, struct kit_errors *errs, struct 
 	return 0;
 }
 
+static void credential_done(struct kit_credential *c)
+{
+	for (size_t i = 0; i < c->n_injects; i++) {
+		free(c->injects[i].domain);
+		free(c->injects[i].header);
+		free(c->injects[i].format);
+		free(c->injects[i].username);
+	}
+	free(c->injects);
+	free(c->service);
+	free(c->description);
+	free(c->env);
+}
+
 void kit_done(struct kit *k)
 {
 	char **strings[] = {&k->dir, &k->file, &k->name, &k->version, &k->display_name,
@@ -152,20 +166,8 @@ void kit_done(struct kit *k)
 		free(k->vars[i].name);
 		free(k->vars[i].value);
 	}
-	for (size_t i = 0; i < k->n_credentials; i++) {
-		struct kit_credential *c = &k->credentials[i];
-
-		for (size_t m = 0; m < c->n_injects; m++) {
-			free(c->injects[m].domain);
-			free(c->injects[m].header);
-			free(c->injects[m].format);
-			free(c->injects[m].username);
-		}
-		free(c->injects);
-		free(c->service);
-		free(c->description);
-		free(c->env);
-	}
+	for (size_t i = 0; i < k->n_credentials; i++)
+		credential_done(&k->credentials[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
 		for (size_t m = 0; m < counts[i]; m++) {
 			strv_done(&lists[i][m].argv);

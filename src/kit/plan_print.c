@@ -30,13 +30,13 @@ struct shown {
 
 static struct shown show(const char *s)
 {
-	struct shown to;
 	size_t len = strcspn(s, "\n");
-	bool more = s[len] && s[len + 1];
+	bool more = (s[len] && s[len + 1]) || len > 95;
+	struct shown to;
+	char safe[96];
 
-	log_safe(to.text, sizeof(to.text) - 4, s, len);
-	if (more || len > sizeof(to.text) - 5)
-		strcat(to.text, " ...");
+	log_safe(safe, sizeof(safe), s, len);
+	snprintf(to.text, sizeof(to.text), "%s%s", safe, more ? " ..." : "");
 	return to;
 }
 

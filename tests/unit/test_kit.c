@@ -125,6 +125,32 @@ static void test_ceilings(void **state)
 	free(big);
 }
 
+/* Every credential is held against every rule: both are bounded. */
+static void test_too_many_entries(void **state)
+{
+	struct kit_errors errs = {0};
+	_buf_ struct buf text = {.max = 1 << 20};
+	struct kit k;
+
+	buf_puts(&text, MIXIN "credentials:\n");
+	for (int i = 0; i < 65; i++)
+		buf_printf(&text, "  - {service: s%d, apiKey: {name: K%d}}\n", i, i);
+	assert_int_equal(
+		kit_load_text((char *)buf_head(&text), buf_len(&text), "k", &k, &errs), -1);
+	assert_int_equal(errs.n_errors, 1);
+	assert_string_equal(errs.v[0].message, "65 entries, expected at most 64");
+	kit_errors_done(&errs);
+
+	buf_reset(&text);
+	buf_puts(&text, MIXIN "permissions:\n  network:\n    deny:\n");
+	for (int i = 0; i < 1025; i++)
+		buf_printf(&text, "      - h%d.test\n", i);
+	assert_int_equal(
+		kit_load_text((char *)buf_head(&text), buf_len(&text), "k", &k, &errs), -1);
+	assert_string_equal(errs.v[0].message, "1025 entries, expected at most 1024");
+	kit_errors_done(&errs);
+}
+
 static void test_error_list_is_bounded(void **state)
 {
 	struct kit_errors errs = {0};
@@ -1034,6 +1060,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_yaml_subset),
 		cmocka_unit_test(test_ceilings),
+		cmocka_unit_test(test_too_many_entries),
 		cmocka_unit_test(test_error_list_is_bounded),
 		cmocka_unit_test(test_version_and_kind),
 		cmocka_unit_test(test_identity),
