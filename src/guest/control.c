@@ -13,14 +13,13 @@
 
 #include "base/fd.h"
 
-#define CA_MAX	    (4u << 20)
+#define CA_MAX      (4u << 20)
 #define FAREWELL_MS 1000
 
 int control_connect(struct err *err)
 {
-	struct sockaddr_vm host = {.svm_family = AF_VSOCK,
-		.svm_cid = VMADDR_CID_HOST,
-		.svm_port = AGENT_CONTROL_PORT};
+	struct sockaddr_vm host = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = AGENT_CONTROL_PORT};
 	_close_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || connect(fd, (struct sockaddr *)&host, sizeof(host)) < 0)

@@ -6,12 +6,12 @@
 
 struct control_ops {
 	/* Everything that was received at once; the answer is READY or ERROR. */
-	int (*setup)(void *ctx, const struct agent_setup *setup, const struct buf *ca,
-		struct err *err);
+	int (*setup)(
+		void *ctx, const struct agent_setup *setup, const struct buf *ca, struct err *err);
 	int (*export)(void *ctx, const struct agent_export *e, struct err *err);
 	void (*clock)(void *ctx, uint64_t ns);
-	/* The host asks for the end, is gone, or cannot be understood. @why is a borrowed text. May be
-	 * called again. */
+	/* The host asks for the end, is gone, or cannot be understood. @why is a borrowed text. May
+	 * be called again. */
 	void (*shutdown)(void *ctx, const char *why);
 };
 

@@ -20,7 +20,7 @@ struct end {
 	struct dial *d;
 	int fd; /* owned */
 	struct loop_watch w;
-	struct buf in; /* read here, not yet written to the other end */
+	struct buf in;  /* read here, not yet written to the other end */
 	bool eof, shut; /* no more to read; writing side closed */
 };
 
@@ -195,8 +195,8 @@ static int dial_next(struct dial *d)
 	}
 	close_and_reset(&d->local.fd);
 	d->tried_v6 = second;
-	d->local.fd = socket(second ? AF_INET6 : AF_INET,
-		SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	d->local.fd =
+		socket(second ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (d->local.fd < 0) {
 		if (second)
 			errno = errnum; /* no IPv6: the first answer is the better one */

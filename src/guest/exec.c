@@ -27,7 +27,7 @@
 #include "base/fd.h"
 
 #define DRAIN_MS 250
-#define KILL_MS	 2000
+#define KILL_MS  2000
 
 struct output {
 	int fd; /* owned; -1: ended */
@@ -40,18 +40,18 @@ struct exec {
 	struct server *srv;
 	struct exec *next;
 	struct stream *s; /* owned; NULL: EXIT was sent or the host left */
-	pid_t pid;	  /* also the process group and the session */
+	pid_t pid;        /* also the process group and the session */
 	bool tty, started, reaped, killed;
 	int status;
 	int report_fd;
 	struct loop_watch report_w;
 	struct output out[2]; /* terminal: the first only, and it is the master */
-	int in_fd;	      /* owned; -1: closed. A terminal's is a duplicate of the master */
+	int in_fd;            /* owned; -1: closed. A terminal's is a duplicate of the master */
 	struct loop_watch in_w;
 	struct buf input; /* for in_fd */
 	bool input_eof;
 	char last_input; /* terminal: last byte written */
-	uint32_t acks;	 /* bytes to acknowledge */
+	uint32_t acks;   /* bytes to acknowledge */
 	struct loop_timer timer;
 };
 

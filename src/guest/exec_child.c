@@ -16,11 +16,10 @@
 
 #include "guest/init.h"
 
-#define TTY_GROUP 5
+#define TTY_GROUP  5
 #define FILES_SOFT 1024 /* what programs expect by default, select() among them */
 
-static void die(const struct exec_io *io, int errnum, const char *what)
-	__attribute__((noreturn));
+static void die(const struct exec_io *io, int errnum, const char *what) __attribute__((noreturn));
 static void die(const struct exec_io *io, int errnum, const char *what)
 {
 	struct exec_report r = {.errnum = errnum};
@@ -158,8 +157,8 @@ static void search_exec(const struct strv *argv, const struct strv *env)
 	while (name[0] && at && *at) {
 		size_t len = strcspn(at, ":");
 		char path[PATH_MAX];
-		int n = snprintf(path, sizeof(path), "%.*s%s%s", (int)len, at, len ? "/" : "./",
-			name);
+		int n = snprintf(
+			path, sizeof(path), "%.*s%s%s", (int)len, at, len ? "/" : "./", name);
 
 		if (n > 0 && (size_t)n < sizeof(path)) {
 			try_exec(path, argv, env->v);
@@ -174,8 +173,8 @@ static void search_exec(const struct strv *argv, const struct strv *env)
 	errno = errnum;
 }
 
-void exec_child(const struct server_config *config, const struct agent_exec *x,
-	const struct exec_io *given)
+void exec_child(
+	const struct server_config *config, const struct agent_exec *x, const struct exec_io *given)
 {
 	struct exec_io only = *given, *io = &only;
 	struct strv env = {0};

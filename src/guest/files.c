@@ -43,7 +43,7 @@ static bool file_holds(const char *path, const void *data, size_t len)
 	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != len)
 		return false;
 	return file_read(path, &have, NULL) == 0 && buf_len(&have) == len &&
-		(len == 0 || memcmp(buf_head(&have), data, len) == 0);
+	       (len == 0 || memcmp(buf_head(&have), data, len) == 0);
 }
 
 /* No fsync: these files are made again at the next start, and the file system orders the rename

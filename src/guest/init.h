@@ -25,8 +25,8 @@
 /* One line on the console, prefixed "hutch-init: ". */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 uint64_t uptime_us(void);
-/* Remember that @step (borrowed for ever) is done now; trace_print lists all of them. Kept in memory
- * because the serial console is slow enough to distort what it measures. */
+/* Remember that @step (borrowed for ever) is done now; trace_print lists all of them. Kept in
+ * memory because the serial console is slow enough to distort what it measures. */
 void trace(const char *step);
 void trace_print(void);
 /* Whether the kernel command line has the word @word. */
@@ -82,7 +82,7 @@ struct user {
 	uid_t uid;
 	gid_t gid;
 	char *name, *home, *shell; /* owned */
-	gid_t groups[64];	   /* gid included */
+	gid_t groups[64];          /* gid included */
 	size_t n_groups;
 };
 /* @name: user name, number, or "" for AGENT_USER. A number without an entry is a user without a

@@ -6,9 +6,9 @@
  * so that the host's answer travels while the network is configured. The rest of the machine's life
  * is one loop: the control stream, the agent server, and signals.
  *
- * The end comes from the host (SHUTDOWN, or the control stream's end) or from a signal inside. Every
- * process gets SIGTERM, and SIGKILL after STOP_MS; when none is left the disk is detached and the
- * machine reset. */
+ * The end comes from the host (SHUTDOWN, or the control stream's end) or from a signal inside.
+ * Every process gets SIGTERM, and SIGKILL after STOP_MS; when none is left the disk is detached and
+ * the machine reset. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -29,8 +29,8 @@
 #include "guest/init.h"
 #include "guest/server.h"
 
-#define STOP_MS	      3000
-#define KILL_MS	      1000 /* for processes to be reaped after SIGKILL */
+#define STOP_MS       3000
+#define KILL_MS       1000 /* for processes to be reaped after SIGKILL */
 #define FAREWELL_MS   1000 /* for the host to react to a failed setup */
 #define FILES_HARD    524288
 #define WATCHES_LIMIT "524288"
@@ -187,8 +187,8 @@ static void on_idle(struct loop *l, struct loop_timer *t)
 		trace_print();
 }
 
-static int apply_setup(struct init *in, const struct agent_setup *setup, const struct buf *ca,
-	struct err *err)
+static int apply_setup(
+	struct init *in, const struct agent_setup *setup, const struct buf *ca, struct err *err)
 {
 	set_clock(in, setup->clock_ns);
 	if (net_files("", setup->hostname, err) < 0)
@@ -211,8 +211,8 @@ static int apply_setup(struct init *in, const struct agent_setup *setup, const s
 	return 0;
 }
 
-static int on_setup(void *ctx, const struct agent_setup *setup, const struct buf *ca,
-	struct err *err)
+static int on_setup(
+	void *ctx, const struct agent_setup *setup, const struct buf *ca, struct err *err)
 {
 	struct init *in = ctx;
 
@@ -239,7 +239,7 @@ static bool want_trace(void)
 
 	buf_init(&line, 8192);
 	return fd >= 0 && buf_read(&line, fd, 8192) > 0 &&
-		cmdline_has(buf_cstr(&line), "hutch.trace");
+	       cmdline_has(buf_cstr(&line), "hutch.trace");
 }
 
 static int start_serving(struct init *in, struct err *err)

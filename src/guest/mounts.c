@@ -2,14 +2,15 @@
 /* The file systems of the guest.
  *
  * The kernel starts us in the initramfs. There the read-only image (first disk), the writable ext4
- * (second disk) and the overlay of both are mounted; the overlay then becomes "/". The initramfs and
- * the bare disk stay mounted underneath, out of reach by path: we keep directory descriptors of
+ * (second disk) and the overlay of both are mounted; the overlay then becomes "/". The initramfs
+ * and the bare disk stay mounted underneath, out of reach by path: we keep directory descriptors of
  * them, to free the former and to remount the latter read-only at the end.
  *
  *     /hutch/lower   image          /hutch/disk    ext4: upper, work, docker
  *     /hutch/new     overlay, becomes /
  *
- * /var/lib/docker sits on the ext4 itself because an overlay cannot be the upper layer of another. */
+ * /var/lib/docker sits on the ext4 itself because an overlay cannot be the upper layer of another.
+ */
 #include "guest/init.h"
 
 #include <errno.h>
@@ -75,8 +76,8 @@ static int wait_device(const char *path, struct err *err)
 }
 
 /* Which disk is which: by content, because the order of probing is the kernel's business. */
-static int find_disks(const char **ret_root, const char **ret_disk, const char **ret_type,
-	struct err *err)
+static int find_disks(
+	const char **ret_root, const char **ret_disk, const char **ret_type, struct err *err)
 {
 	static const char *const disks[] = {"/dev/vda", "/dev/vdb"};
 
@@ -135,8 +136,8 @@ static int mount_overlay(struct err *err)
 /* Kernel file systems go straight to their final place; /dev, already in use, moves there. */
 static int mount_kernel(struct err *err)
 {
-	static const char *const dirs[] = {NEW "/dev", NEW "/proc", NEW "/sys", NEW "/run",
-		NEW "/tmp"};
+	static const char *const dirs[] = {
+		NEW "/dev", NEW "/proc", NEW "/sys", NEW "/run", NEW "/tmp"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST)
@@ -258,8 +259,8 @@ int export_mount(const struct agent_export *e, struct err *err)
 	if (mount(from, e->path, NULL, MS_BIND, NULL) < 0)
 		return err_errno(err, "shared folder %s", e->path);
 	if (e->read_only &&
-		mount(NULL, e->path, NULL,
-			MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0) {
+		mount(NULL, e->path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
+			NULL) < 0) {
 		err_errno(err, "shared folder %s: read-only", e->path);
 		umount2(e->path, MNT_DETACH);
 		return -1;

@@ -57,7 +57,8 @@ static void put_link_up(struct buf *b, unsigned index)
 
 static void put_address(struct buf *b, unsigned index)
 {
-	struct ifaddrmsg a = {.ifa_family = AF_INET, .ifa_prefixlen = PREFIX_LEN, .ifa_index = index};
+	struct ifaddrmsg a = {
+		.ifa_family = AF_INET, .ifa_prefixlen = PREFIX_LEN, .ifa_index = index};
 	size_t mark = msg_begin(b, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &a, sizeof(a));
 
 	msg_attr32(b, IFA_LOCAL, inet_addr(GUEST_ADDR));
@@ -149,8 +150,8 @@ bool hostname_valid(const char *name)
 	size_t len = strlen(name);
 
 	return len >= 1 && len <= 64 && name[0] != '-' && name[0] != '.' &&
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") ==
-		len;
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") ==
+		       len;
 }
 
 /* Whether @text has a line that maps some address to @name. */

@@ -22,7 +22,7 @@
 /* The entry being received. */
 struct put {
 	struct agent_entry entry;
-	int fd;	   /* owned: temporary file; -1: data is skipped */
+	int fd;    /* owned: temporary file; -1: data is skipped */
 	char *tmp; /* owned: its path */
 	uint64_t left;
 };

@@ -123,8 +123,7 @@ int server_listen(struct server *srv, uint32_t port, struct err *err)
 		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
 
 	srv->listen_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (srv->listen_fd < 0 ||
-		bind(srv->listen_fd, (struct sockaddr *)&any, sizeof(any)) < 0 ||
+	if (srv->listen_fd < 0 || bind(srv->listen_fd, (struct sockaddr *)&any, sizeof(any)) < 0 ||
 		listen(srv->listen_fd, 64) < 0)
 		return err_errno(err, "agent: listen on vsock port %u", port);
 	server_room(srv);

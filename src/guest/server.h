@@ -28,10 +28,10 @@ struct stream_ops {
 
 /* stream.c: framing and buffering of one connection. */
 struct stream {
-	struct loop *loop;	  /* borrowed */
-	struct server *srv;	  /* borrowed; NULL: not one of a server's */
+	struct loop *loop;          /* borrowed */
+	struct server *srv;         /* borrowed; NULL: not one of a server's */
 	struct stream *prev, *next; /* the server's list */
-	int fd;			  /* owned */
+	int fd;                     /* owned */
 	struct loop_watch w;
 	struct buf in, out;
 	const struct stream_ops *ops;
@@ -61,7 +61,7 @@ int stream_take(struct stream *s, struct buf *ret_in);
 
 /* server.c */
 struct server_config {
-	const char *root;	/* directory with etc/passwd and etc/group; "" for real */
+	const char *root;       /* directory with etc/passwd and etc/group; "" for real */
 	const struct strv *env; /* borrowed: K=V for every command */
 };
 struct server *server_new(struct loop *l, const struct server_config *config);

@@ -42,7 +42,7 @@ void dials_free(struct server *srv);
  * exec_report) and never returns. */
 struct exec_io {
 	int in, out, errout; /* child's ends; unused with a terminal */
-	int master;	     /* pseudo-terminal, or -1 */
+	int master;          /* pseudo-terminal, or -1 */
 	int report;
 };
 struct exec_report {

@@ -11,7 +11,7 @@
 #include "guest/server_internal.h"
 
 #define READ_SIZE (32u << 10)
-#define OUT_MAX	  (1u << 20)
+#define OUT_MAX   (1u << 20)
 
 static void stream_event(struct loop *l, struct loop_watch *w, uint32_t events);
 

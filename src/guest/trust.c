@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Trust stores of the guest.
  *
- * The host sends its own system bundle followed by the sandbox's CA, as PEM. Blocks that the image's
- * bundle lacks ("extras") are appended to it, so the bundle stays what most programs read: OpenSSL,
- * GnuTLS, curl, git, apt, Go, Rust. What does not read it:
+ * The host sends its own system bundle followed by the sandbox's CA, as PEM. Blocks that the
+ * image's bundle lacks ("extras") are appended to it, so the bundle stays what most programs read:
+ * OpenSSL, GnuTLS, curl, git, apt, Go, Rust. What does not read it:
  *
  * - update-ca-certificates rebuilds the bundle from files; the extras and the sandbox's CA are two
  *   files below /usr/local/share/ca-certificates, so a rebuild keeps them;
@@ -24,12 +24,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUNDLE	   "/etc/ssl/certs/ca-certificates.crt"
+#define BUNDLE     "/etc/ssl/certs/ca-certificates.crt"
 #define BUNDLE_RPM "/etc/pki/tls/certs/ca-bundle.crt"
 #define LOCAL_DIR  "/usr/local/share/ca-certificates"
-#define EXTRAS	   LOCAL_DIR "/hutch-host.crt"
+#define EXTRAS     LOCAL_DIR "/hutch-host.crt"
 #define SANDBOX_CA LOCAL_DIR "/hutch-sandbox.crt"
-#define STATE	   "/var/lib/hutch/trust"
+#define STATE      "/var/lib/hutch/trust"
 #define BUNDLE_MAX (8u << 20)
 #define BLOCKS_MAX 4096
 
@@ -178,8 +178,8 @@ static bool state_matches(const char *root, const struct buf *pem)
 	return want && file_read(path, &have, NULL) == 0 && strcmp(buf_cstr(&have), want) == 0;
 }
 
-/* Append to the bundle at @path what it lacks of @sent. @ret_extras, when given, collects the blocks
- * that were not the image's own: missing now, or added by an earlier start. */
+/* Append to the bundle at @path what it lacks of @sent. @ret_extras, when given, collects the
+ * blocks that were not the image's own: missing now, or added by an earlier start. */
 static int bundle_extend(const char *root, const char *bundle, struct blocks *sent,
 	struct blocks *earlier, struct buf *ret_extras, struct err *err)
 {
@@ -215,8 +215,8 @@ static int bundle_extend(const char *root, const char *bundle, struct blocks *se
 	return file_put(path, buf_head(&made), buf_len(&made), 0644, err);
 }
 
-static int write_local(const char *root, const struct buf *extras, const struct blocks *sent,
-	struct err *err)
+static int write_local(
+	const char *root, const struct buf *extras, const struct blocks *sent, struct err *err)
 {
 	_free_ char *extras_path = xasprintf("%s" EXTRAS, root);
 	_free_ char *ca_path = xasprintf("%s" SANDBOX_CA, root);

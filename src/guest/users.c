@@ -11,7 +11,8 @@
 
 #define DB_MAX (1u << 20)
 
-/* Cut the next line off *@at into at most @max fields at ':'; returns their number, 0 at the end. */
+/* Cut the next line off *@at into at most @max fields at ':'; returns their number, 0 at the end.
+ */
 static size_t next_entry(char **at, char **fields, size_t max)
 {
 	while (**at) {
@@ -154,9 +155,10 @@ static bool has_entry(const char *db, const char *name)
 }
 
 /* Put @line into the file after its first line (root), so that AGENT_UID means the agent even where
- * the image has another user of that number. @mode is kept from the file when it exists, and so is its group. */
-static int insert_entry(const char *root, const char *file, const char *line, mode_t mode,
-	struct err *err)
+ * the image has another user of that number. @mode is kept from the file when it exists, and so is
+ * its group. */
+static int insert_entry(
+	const char *root, const char *file, const char *line, mode_t mode, struct err *err)
 {
 	_free_ char *path = xasprintf("%s/etc/%s", root, file);
 	struct stat st;

@@ -27,8 +27,8 @@
 #define PATIENCE_MS 30000
 
 struct guest {
-	char root[64];	 /* scratch directory: etc/passwd, home */
-	int adopt;	 /* sends descriptors to the server */
+	char root[64]; /* scratch directory: etc/passwd, home */
+	int adopt;     /* sends descriptors to the server */
 	pid_t pid;
 };
 
@@ -217,8 +217,8 @@ static void talk_send_le32(struct talk *t, enum agent_type type, uint32_t v)
 }
 
 /* @argv ends with NULL. */
-static void talk_exec(struct talk *t, const char *const *argv, const char *user, const char *cwd,
-	unsigned flags)
+static void talk_exec(
+	struct talk *t, const char *const *argv, const char *user, const char *cwd, unsigned flags)
 {
 	struct agent_exec x = {.flags = flags, .rows = 24, .cols = 80};
 	struct buf b;

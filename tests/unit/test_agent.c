@@ -87,10 +87,13 @@ static void test_ceiling(void **state)
 
 static void test_setup(void **state)
 {
-	struct agent_export e[] = {{(char *)"e0", (char *)"/home/u/p", false},
-		{(char *)"e1", (char *)"/data", true}};
-	struct agent_setup s = {.hostname = (char *)"box", .clock_ns = 0x1122334455667788u,
-		.exports = e, .n_exports = 2}, got;
+	struct agent_export e[] = {
+		{(char *)"e0", (char *)"/home/u/p", false}, {(char *)"e1", (char *)"/data", true}};
+	struct agent_setup s = {.hostname = (char *)"box",
+				   .clock_ns = 0x1122334455667788u,
+				   .exports = e,
+				   .n_exports = 2},
+			   got;
 	_buf_ struct buf b;
 
 	(void)state;
@@ -115,8 +118,12 @@ static void test_setup(void **state)
 
 static void test_exec(void **state)
 {
-	struct agent_exec x = {.flags = AGENT_EXEC_TTY, .rows = 24, .cols = 80,
-		.user = (char *)"root", .cwd = (char *)""}, got;
+	struct agent_exec x = {.flags = AGENT_EXEC_TTY,
+				  .rows = 24,
+				  .cols = 80,
+				  .user = (char *)"root",
+				  .cwd = (char *)""},
+			  got;
 	_buf_ struct buf b;
 
 	(void)state;
@@ -141,9 +148,15 @@ static void test_exec(void **state)
 
 static void test_entry(void **state)
 {
-	struct agent_entry e = {.kind = AGENT_ENTRY_FILE, .flags = AGENT_ENTRY_ONLY_IF_MISSING,
-		.mode = 04755, .uid = 1000, .gid = 7, .size = 1ull << 40,
-		.path = (char *)"/a/b", .target = (char *)""}, got;
+	struct agent_entry e = {.kind = AGENT_ENTRY_FILE,
+				   .flags = AGENT_ENTRY_ONLY_IF_MISSING,
+				   .mode = 04755,
+				   .uid = 1000,
+				   .gid = 7,
+				   .size = 1ull << 40,
+				   .path = (char *)"/a/b",
+				   .target = (char *)""},
+			   got;
 	_buf_ struct buf b;
 
 	(void)state;

@@ -97,7 +97,8 @@ static void test_environment(void **state)
 		"trap | cat; ulimit -n",
 		0);
 	talk_until(&t, AGENT_EXIT);
-	want = xasprintf("%s:agent:agent:/bin/sh:setup:request::C.UTF-8\n%s\n0022\n1024\n", home, home);
+	want = xasprintf(
+		"%s:agent:agent:/bin/sh:setup:request::C.UTF-8\n%s\n0022\n1024\n", home, home);
 	assert_string_equal(buf_cstr(&t.out), want);
 	talk_close(&t);
 
@@ -128,9 +129,11 @@ static void test_clean_process(void **state)
 	assert_string_equal(buf_cstr(&t.out), "0\n1\n2\n3\n"); /* 3: ls reads the directory */
 	talk_close(&t);
 	t = talk_open(*state);
-	talk_exec(&t, (const char *const[]){"grep", "^Sig[BI]", "/proc/self/status", NULL}, "", "", 0);
+	talk_exec(&t, (const char *const[]){"grep", "^Sig[BI]", "/proc/self/status", NULL}, "", "",
+		0);
 	talk_until(&t, AGENT_EXIT);
-	assert_string_equal(buf_cstr(&t.out), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+	assert_string_equal(
+		buf_cstr(&t.out), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 	talk_close(&t);
 	talk_close(&hold);
 }
@@ -240,7 +243,8 @@ static void test_signal(void **state)
 {
 	struct talk t = talk_open(*state);
 
-	talk_shell(&t, "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done", 0);
+	talk_shell(
+		&t, "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done", 0);
 	talk_until_output(&t, "ready");
 	talk_send_le32(&t, AGENT_SIGNAL, SIGTERM);
 	talk_until(&t, AGENT_EXIT);
@@ -295,7 +299,8 @@ static void test_terminal(void **state)
 {
 	struct talk t = talk_open(*state);
 
-	talk_shell(&t, "test -t 0 && test -t 1 && test -t 2 && stty size && tty && echo $TERM", AGENT_EXEC_TTY);
+	talk_shell(&t, "test -t 0 && test -t 1 && test -t 2 && stty size && tty && echo $TERM",
+		AGENT_EXEC_TTY);
 	talk_until(&t, AGENT_EXIT);
 	assert_int_equal(t.code, 0);
 	assert_non_null(strstr(buf_cstr(&t.out), "24 80\r\n/dev/pts/"));
@@ -368,12 +373,11 @@ static void test_protocol_errors(void **state)
 		const char *bytes;
 		size_t len;
 	} table[] = {
-		{"\0\0\0\0\0", 5},		 /* no such type */
-		{"\1\0\1\0\100", 5},		 /* over the ceiling */
-		{"\377\377\377\377\377", 5},
-		{"\0\0\0\0\102", 5},		 /* STDIN before EXEC */
-		{"\0\0\0\0\041", 5},		 /* a guest's frame */
-		{"\1\0\0\0\140x", 6},		 /* PUT with a payload */
+		{"\0\0\0\0\0", 5},                                /* no such type */
+		{"\1\0\1\0\100", 5},                              /* over the ceiling */
+		{"\377\377\377\377\377", 5}, {"\0\0\0\0\102", 5}, /* STDIN before EXEC */
+		{"\0\0\0\0\041", 5},                              /* a guest's frame */
+		{"\1\0\0\0\140x", 6},                             /* PUT with a payload */
 	};
 	struct talk t;
 
@@ -475,8 +479,11 @@ static void test_many_at_once(void **state)
 static void send_entry(struct talk *t, const struct guest *g, int kind, unsigned mode,
 	const char *name, const char *content, unsigned flags)
 {
-	struct agent_entry e = {.kind = (uint8_t)kind, .mode = (uint16_t)mode, .uid = getuid(),
-		.gid = getgid(), .flags = (uint8_t)flags};
+	struct agent_entry e = {.kind = (uint8_t)kind,
+		.mode = (uint16_t)mode,
+		.uid = getuid(),
+		.gid = getgid(),
+		.flags = (uint8_t)flags};
 	struct buf b;
 
 	e.path = xasprintf("%s%s", g->root, name);
@@ -527,8 +534,10 @@ static void test_put(void **state)
 	send_entry(&t, g, AGENT_ENTRY_FILE, 0755, "/home/new/deep/b", "b", 0); /* makes parents */
 	send_entry(&t, g, AGENT_ENTRY_FILE, 0600, "/home/empty", "", 0);
 	send_entry(&t, g, AGENT_ENTRY_FILE, 0644, "/home/old", "replaced", 0);
-	send_entry(&t, g, AGENT_ENTRY_FILE, 0600, "/home/kept", "not taken", AGENT_ENTRY_ONLY_IF_MISSING);
-	send_entry(&t, g, AGENT_ENTRY_FILE, 0604, "/home/fresh", "taken", AGENT_ENTRY_ONLY_IF_MISSING);
+	send_entry(&t, g, AGENT_ENTRY_FILE, 0600, "/home/kept", "not taken",
+		AGENT_ENTRY_ONLY_IF_MISSING);
+	send_entry(
+		&t, g, AGENT_ENTRY_FILE, 0604, "/home/fresh", "taken", AGENT_ENTRY_ONLY_IF_MISSING);
 	send_entry(&t, g, AGENT_ENTRY_DIR, 0777, "/home", "", 0); /* exists: left as it is */
 	send_entry(&t, g, AGENT_ENTRY_SYMLINK, 0, "/home/link", "dir/a", 0);
 	send_entry(&t, g, AGENT_ENTRY_SYMLINK, 0, "/home/link", "dir/b", 0);
@@ -553,8 +562,11 @@ static void test_put(void **state)
 static void test_put_large(void **state)
 {
 	struct guest *g = *state;
-	struct agent_entry e = {.kind = AGENT_ENTRY_FILE, .mode = 0644, .uid = getuid(),
-		.gid = getgid(), .size = 5000000};
+	struct agent_entry e = {.kind = AGENT_ENTRY_FILE,
+		.mode = 0644,
+		.uid = getuid(),
+		.gid = getgid(),
+		.size = 5000000};
 	static uint8_t data[AGENT_PAYLOAD_MAX];
 	size_t left = e.size, step = 1;
 	struct talk t = talk_open(g);
@@ -636,8 +648,11 @@ static void test_put_errors(void **state)
 static void test_put_broken_off(void **state)
 {
 	struct guest *g = *state;
-	struct agent_entry e = {.kind = AGENT_ENTRY_FILE, .mode = 0644, .uid = getuid(),
-		.gid = getgid(), .size = 100};
+	struct agent_entry e = {.kind = AGENT_ENTRY_FILE,
+		.mode = 0644,
+		.uid = getuid(),
+		.gid = getgid(),
+		.size = 100};
 	struct talk t = open_put(g);
 	struct buf b;
 
