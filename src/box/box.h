@@ -23,6 +23,11 @@ const char *box_state_name(enum box_state s);
 
 enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKERS };
 
+/* Two readings of clock and TSC, some work in between. */
+struct engine_clock {
+	uint64_t tsc, ns;
+};
+
 struct worker {
 	struct child child; /* pid 0: not running */
 	struct loop_watch w;
@@ -44,6 +49,8 @@ struct box {
 	bool failed, remove;
 	struct err failure; /* what waiters are told when failed */
 	struct loop_timer boot_timer, stop_timer;
+
+	struct engine_clock clock; /* main.c */
 
 	/* workers.c */
 	struct worker workers[WORKERS];
@@ -92,10 +99,15 @@ bool workers_running(const struct box *b);
 /* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 
-/* engine_qemu.c: fills argv for qemu. @kernel and @initrd are paths. */
+/* engine_qemu.c */
+void engine_qemu_clock_start(struct engine_clock *c);
+/* The host's TSC frequency; sleeps when too little time has passed since the start. */
+uint64_t engine_qemu_clock_khz(const struct engine_clock *c);
 struct engine_files {
 	const char *program, *kernel, *initrd, *net_socket; /* borrowed */
+	uint64_t tsc_khz;
 };
+/* Fills argv for qemu. */
 int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *ret_argv);
 
 /* console.c */

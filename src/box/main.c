@@ -166,6 +166,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: hutch-box NAME (started by hutch)\n");
 		return 125;
 	}
+	engine_qemu_clock_start(&b.clock);
 	setsid();
 	umask(077);
 	fd_set_cloexec(REPORT_FD, true);
