@@ -460,8 +460,11 @@ static void pump(struct vsock *vs)
 		}
 	}
 	vdev_flush(&vs->dev, Q_RX);
-	for (struct conn *c = vs->want.next; c != &vs->want; c = c->next)
-		conn_watch(c);
+	/* Who has to wait: half-closes and endings need no rx buffer, and polling must stop. */
+	for (struct conn *c = vs->want.next, *next; c != &vs->want; c = next) {
+		next = c->next;
+		conn_step(c);
+	}
 	if ((room && vs->want.next != &vs->want) || (vs->tx_stalled && vs->n_rsts < RSTS_MAX))
 		loop_timer_start(vs->loop, &vs->again, 0, on_again);
 }
@@ -706,7 +709,7 @@ static void conn_event(struct loop *l, struct loop_watch *w, uint32_t events)
 		if ((events & EPOLLIN || hup) && !c->host_eof)
 			c->readable = true;
 	}
-	conn_step(c);
+	conn_queue(c); /* for pump, which also draws the consequences */
 	pump(vs);
 	settle(vs);
 }

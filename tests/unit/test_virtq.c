@@ -354,7 +354,8 @@ static void spoil(struct rig *r, enum spoil how, uint64_t data)
 		*d = (struct vqd_desc){table, 64, VQD_INDIRECT, 0};
 		t[2].next = 0;
 		break;
-	case SP_IND_NEXT_OUTSIDE:
+	case SP_IND_NEXT_OUTSIDE: /* what lies behind the table looks fine */
+		t = vqd_ptr(&r->mem, table = indirect_table(r, 5, data, 8));
 		*d = (struct vqd_desc){table, 64, VQD_INDIRECT, 0};
 		t[2].next = 4;
 		break;
