@@ -8,17 +8,17 @@
 #include "base/mem.h"
 #include "base/rd.h"
 
-#define CLASS_IN	1
-#define FLAG_QR		0x8000u
-#define FLAG_TC		0x0200u
-#define FLAG_RD		0x0100u
-#define FLAG_RA		0x0080u
-#define TYPE_IXFR	251
-#define TYPE_AXFR	252
-#define EDNS_UDP_SIZE	1232
-#define WIRE_NAME_MAX	255
-#define ADDITIONAL_MAX	4
-#define HEADER_LEN	12
+#define CLASS_IN       1
+#define FLAG_QR        0x8000u
+#define FLAG_TC        0x0200u
+#define FLAG_RD        0x0100u
+#define FLAG_RA        0x0080u
+#define TYPE_IXFR      251
+#define TYPE_AXFR      252
+#define EDNS_UDP_SIZE  1232
+#define WIRE_NAME_MAX  255
+#define ADDITIONAL_MAX 4
+#define HEADER_LEN     12
 
 /* Read an uncompressed name; its wire form goes to @wire (room for WIRE_NAME_MAX), its length is
  * returned, 0 on any error. Compression has no place in a question. */
@@ -203,8 +203,8 @@ static uint32_t reverse_addr(const char *name)
 	return (uint32_t)a.b[3] << 24 | (uint32_t)a.b[2] << 16 | (uint32_t)a.b[1] << 8 | a.b[0];
 }
 
-int dns_local(const struct dns_query *q, int rcode, struct names *names, bool reachable,
-	struct buf *out)
+int dns_local(
+	const struct dns_query *q, int rcode, struct names *names, bool reachable, struct buf *out)
 {
 	const char *name;
 	uint32_t addr;
@@ -229,8 +229,8 @@ int dns_local(const struct dns_query *q, int rcode, struct names *names, bool re
 	return dns_build(q, addr ? DNS_NOERROR : DNS_SERVFAIL, addr, out);
 }
 
-int dns_tcp_next(const void *data, size_t len, const uint8_t **ret_msg, size_t *ret_len,
-	size_t *ret_used)
+int dns_tcp_next(
+	const void *data, size_t len, const uint8_t **ret_msg, size_t *ret_len, size_t *ret_used)
 {
 	struct rd r = rd_make(data, len);
 	uint16_t n = rd_be16(&r);

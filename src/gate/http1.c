@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP/1 heads: finding the end, fields, first lines, and what they mean for the body.
  *
- * Three passes. The scan walks each byte once, as it arrives, and knows only line structure: CRLF line
- * ends and nothing else, no control bytes, ceilings. When the empty line is there, the head is split
- * into first line and fields. Then the fields are judged: framing, host, connection. A message whose
- * meaning depends on who reads it never gets through; the response side is as strict as the request
- * side, since a server's answer may have been chosen by the guest too. */
+ * Three passes. The scan walks each byte once, as it arrives, and knows only line structure: CRLF
+ * line ends and nothing else, no control bytes, ceilings. When the empty line is there, the head is
+ * split into first line and fields. Then the fields are judged: framing, host, connection. A
+ * message whose meaning depends on who reads it never gets through; the response side is as strict
+ * as the request side, since a server's answer may have been chosen by the guest too. */
 #include "gate/http1_int.h"
 
 #include <stdio.h>
@@ -121,7 +121,9 @@ void http1_response_init(struct http1_head *h, const struct http1_head *request)
 	bool to_connect = http1_slice_is(request->method, "CONNECT");
 	bool to_upgrade = request->upgrade;
 
-	*h = (struct http1_head){.response = true, .to_head_ = to_head, .to_connect_ = to_connect,
+	*h = (struct http1_head){.response = true,
+		.to_head_ = to_head,
+		.to_connect_ = to_connect,
 		.to_upgrade_ = to_upgrade};
 }
 
@@ -133,10 +135,11 @@ static int scan(struct http1_head *h, const uint8_t *s, size_t len, struct err *
 		bool after_cr = i > 0 && s[i - 1] == '\r';
 
 		if (i >= HTTP1_HEAD_MAX)
-			return http1_refuse(err, 431, "head is longer than %u bytes", HTTP1_HEAD_MAX);
+			return http1_refuse(
+				err, 431, "head is longer than %u bytes", HTTP1_HEAD_MAX);
 		if (h->line_start_ == 0 && i >= HTTP1_LINE_MAX)
-			return http1_refuse(err, 414, "first line is longer than %u bytes",
-				HTTP1_LINE_MAX);
+			return http1_refuse(
+				err, 414, "first line is longer than %u bytes", HTTP1_LINE_MAX);
 		if (after_cr != (c == '\n'))
 			return http1_refuse(err, 400, "line end is not CR LF");
 		if ((c < ' ' && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)
@@ -165,8 +168,9 @@ int http1_field(const char *line, size_t len, struct http1_header *ret, struct e
 	if (!colon)
 		return http1_refuse(err, 400, "field line without a colon");
 	if (!is_token(line, n))
-		return http1_refuse(err, 400, "field name is empty or has a character that is not "
-					      "allowed");
+		return http1_refuse(err, 400,
+			"field name is empty or has a character that is not "
+			"allowed");
 	ret->name = (struct http1_slice){line, n};
 	ret->value = trim(colon + 1, len - n - 1);
 	return 0;

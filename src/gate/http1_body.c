@@ -8,20 +8,20 @@
 #include "base/mem.h"
 
 /* The longest thing that is written in one go: CRLF, or a chunk line. */
-#define OUT_MIN		24u
-#define CHUNK_DIGITS	15 /* below 2^60: no overflow, no disagreement */
+#define OUT_MIN      24u
+#define CHUNK_DIGITS 15 /* below 2^60: no overflow, no disagreement */
 
 /* States of a body; those below BODY_DONE want input. */
 enum {
-	BODY_DATA,	  /* @left bytes of a length, or everything until the end */
-	CHUNK_SIZE,	  /* hex digits */
-	CHUNK_EXT,	  /* behind ';' or a digit's CR is next */
+	BODY_DATA,  /* @left bytes of a length, or everything until the end */
+	CHUNK_SIZE, /* hex digits */
+	CHUNK_EXT,  /* behind ';' or a digit's CR is next */
 	CHUNK_SIZE_LF,
-	CHUNK_DATA,	  /* @left bytes */
+	CHUNK_DATA, /* @left bytes */
 	CHUNK_DATA_CR,
 	CHUNK_DATA_LF,
-	TRAILER,	  /* field lines up to the empty line, collected */
-	TRAILER_FLUSH,	  /* checked; on their way out */
+	TRAILER,       /* field lines up to the empty line, collected */
+	TRAILER_FLUSH, /* checked; on their way out */
 	BODY_DONE,
 };
 
@@ -56,8 +56,8 @@ void http1_body_done(struct http1_body *b)
 bool http1_body_eof(const struct http1_body *b)
 {
 	return b->state == BODY_DONE ||
-	       (b->state == BODY_DATA && (b->framing == HTTP1_UNTIL_CLOSE ||
-						  b->framing == HTTP1_TUNNEL));
+	       (b->state == BODY_DATA &&
+		       (b->framing == HTTP1_UNTIL_CLOSE || b->framing == HTTP1_TUNNEL));
 }
 
 /* Copy a run of data. Returns how much was taken. */
@@ -134,9 +134,9 @@ static bool forbidden_trailer(struct http1_slice name)
 {
 	static const char *const forbidden[] = {"content-length", "transfer-encoding", "host",
 		"connection", "keep-alive", "upgrade", "te", "trailer", "expect", "authorization",
-		"proxy-authorization", "proxy-authenticate", "proxy-connection",
-		"www-authenticate", "cookie", "set-cookie", "content-type", "content-encoding",
-		"content-range", "range", "location", "max-forwards", "cache-control"};
+		"proxy-authorization", "proxy-authenticate", "proxy-connection", "www-authenticate",
+		"cookie", "set-cookie", "content-type", "content-encoding", "content-range",
+		"range", "location", "max-forwards", "cache-control"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++) {
 		if (http1_slice_is_nocase(name, forbidden[i]))
@@ -156,13 +156,13 @@ static int check_trailer(const struct buf *trailer, struct err *err)
 		struct http1_header f;
 
 		if (n == HTTP1_HEADERS_MAX)
-			return http1_refuse(err, 400, "more than %d trailer fields",
-				HTTP1_HEADERS_MAX);
+			return http1_refuse(
+				err, 400, "more than %d trailer fields", HTTP1_HEADERS_MAX);
 		if (http1_field(s, (size_t)(cr - s), &f, err) < 0)
 			return -1;
 		if (forbidden_trailer(f.name))
-			return http1_refuse(err, 400, "field %.*s in a trailer", (int)MIN(f.name.n, 64u),
-				f.name.p);
+			return http1_refuse(err, 400, "field %.*s in a trailer",
+				(int)MIN(f.name.n, 64u), f.name.p);
 		s = cr + 2;
 	}
 	return 0;

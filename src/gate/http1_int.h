@@ -10,6 +10,6 @@ int http1_field(const char *line, size_t len, struct http1_header *ret, struct e
 /* Refuse with a status code. Always -1. */
 int http1_refuse(struct err *err, int status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* The next element of a comma-separated list, blanks trimmed; moves @rest behind it. False at the end;
- * empty elements are skipped. */
+/* The next element of a comma-separated list, blanks trimmed; moves @rest behind it. False at the
+ * end; empty elements are skipped. */
 bool http1_next_token(struct http1_slice *rest, struct http1_slice *ret);

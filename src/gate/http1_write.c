@@ -116,14 +116,14 @@ static size_t write_bound(const struct http1_head *h, const struct http1_edit *e
 	return bound;
 }
 
-int http1_write(const struct http1_head *h, const struct http1_edit *edits, size_t n,
-	struct buf *out)
+int http1_write(
+	const struct http1_head *h, const struct http1_edit *edits, size_t n, struct buf *out)
 {
 	const struct http1_slice connection = {"connection", 10}, host = {"Host", 4};
 
 	for (size_t i = 0; i < n; i++) {
-		if (!http1_header_valid(edits[i].name, edits[i].value,
-			    edits[i].value ? edits[i].value_len : 0))
+		if (!http1_header_valid(
+			    edits[i].name, edits[i].value, edits[i].value ? edits[i].value_len : 0))
 			return -1;
 	}
 	if (out->failed || buf_room(out) < write_bound(h, edits, n))

@@ -16,11 +16,11 @@
 
 struct names;
 
-/* @key: 16 random bytes; guest-chosen names must not be able to collide on purpose. Owned result. */
+/* @key: 16 random bytes; guest-chosen names must not collide on purpose. The result is owned. */
 struct names *names_new(const uint8_t key[static 16]);
 void names_free(struct names *n); /* NULL is fine */
 /* The address (host order) of @name (canonical), given on first use; 0 when the table is full.
- * @reachable: some rule may allow it; decides only which share of the table a new name counts to. */
+ * @reachable: some rule may allow it; decides only which share of the table a new name takes. */
 uint32_t names_addr(struct names *n, const char *name, bool reachable);
 /* The name behind an address, or NULL. Borrowed until names_free. */
 const char *names_name(const struct names *n, uint32_t addr);

@@ -11,12 +11,12 @@
 #include "base/mem.h"
 #include "base/rd.h"
 
-#define REC_HANDSHAKE	0x16
+#define REC_HANDSHAKE   0x16
 #define HS_CLIENT_HELLO 0x01
-#define REC_HEADER	5u
-#define REC_MAX		16384u
-#define HS_HEADER	4u
-#define EXTENSIONS_MAX	128
+#define REC_HEADER      5u
+#define REC_MAX         16384u
+#define HS_HEADER       4u
+#define EXTENSIONS_MAX  128
 
 enum {
 	EXT_SERVER_NAME = 0,
@@ -170,8 +170,8 @@ static enum sniff_kind parse_hello(struct rd *r, struct sniff *ret)
 }
 
 /* Collect the first handshake message from its records. @hello: room for SNIFF_MAX. */
-static enum sniff_kind collect(const uint8_t *data, size_t len, uint8_t *hello, size_t *ret_len,
-	struct sniff *ret)
+static enum sniff_kind collect(
+	const uint8_t *data, size_t len, uint8_t *hello, size_t *ret_len, struct sniff *ret)
 {
 	struct rd r = rd_make(data, len);
 	size_t have = 0, want = HS_HEADER;
@@ -200,7 +200,8 @@ static enum sniff_kind collect(const uint8_t *data, size_t len, uint8_t *hello, 
 		if (have >= 1 && hello[0] != HS_CLIENT_HELLO)
 			return bad(ret, "first TLS message is not a ClientHello");
 		if (have >= HS_HEADER)
-			want = HS_HEADER + ((size_t)hello[1] << 16 | (size_t)hello[2] << 8 | hello[3]);
+			want = HS_HEADER +
+			       ((size_t)hello[1] << 16 | (size_t)hello[2] << 8 | hello[3]);
 		if (want > SNIFF_MAX)
 			return bad(ret, "ClientHello is too long");
 		rd_bytes(&r, part);
@@ -209,8 +210,8 @@ static enum sniff_kind collect(const uint8_t *data, size_t len, uint8_t *hello, 
 	}
 	if (have < want)
 		return len >= SNIFF_MAX ? bad(ret, "ClientHello is too long") : SNIFF_MORE;
-	/* Nothing may follow before the server has answered, not even in the same record; 0-RTT data
-	 * comes in records of its own. */
+	/* Nothing may follow before the server has answered, not even in the same record; 0-RTT
+	 * data comes in records of its own. */
 	if (have > want)
 		return bad(ret, "bytes behind the ClientHello in its record");
 	*ret_len = have;
@@ -239,8 +240,8 @@ static bool is_tchar(uint8_t c)
 /* Methods that leave no doubt as soon as the blank behind them is seen. */
 static bool known_method(const uint8_t *s, size_t len)
 {
-	static const char *const known[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT",
-		"OPTIONS", "TRACE", "PATCH"};
+	static const char *const known[] = {
+		"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (len == strlen(known[i]) && memcmp(s, known[i], len) == 0)
@@ -259,9 +260,9 @@ static bool ends_in_version(const uint8_t *s, size_t len)
 	return i > 0 && len - i >= 6 && memcmp(s + i, "HTTP/", 5) == 0;
 }
 
-/* A request line of any method. Servers also accept odd ones (blank lines before it, a lone LF behind
- * it, lower-case methods, any length): these must not pass as "other", the strict parser shall refuse
- * them. So what still looks like a request line at the limit is one. */
+/* A request line of any method. Servers also accept odd ones (blank lines before it, a lone LF
+ * behind it, lower-case methods, any length): these must not pass as "other", the strict parser
+ * shall refuse them. So what still looks like a request line at the limit is one. */
 static enum sniff_kind sniff_http(const uint8_t *s, size_t len)
 {
 	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -13,11 +13,11 @@
 #define SNIFF_ALPN_MAX 16
 
 enum sniff_kind {
-	SNIFF_MORE,    /* not decided yet. A server-speaks-first protocol stays here: use a timeout */
-	SNIFF_TLS,     /* a complete ClientHello; struct sniff is filled */
+	SNIFF_MORE, /* not decided yet. A server-speaks-first protocol stays here: use a timeout */
+	SNIFF_TLS,  /* a complete ClientHello; struct sniff is filled */
 	SNIFF_TLS_BAD, /* looks like TLS, but broken, too long or ambiguous: refuse. why is set */
-	SNIFF_HTTP1,   /* request line of HTTP/0.9, 1.0 or 1.1; the strict parser has the last word */
-	SNIFF_HTTP2,   /* HTTP/2 with prior knowledge */
+	SNIFF_HTTP1, /* request line of HTTP/0.9, 1.0 or 1.1; the strict parser has the last word */
+	SNIFF_HTTP2, /* HTTP/2 with prior knowledge */
 	SNIFF_OTHER,
 };
 
@@ -25,11 +25,11 @@ struct sniff {
 	const char *why; /* SNIFF_TLS_BAD: static text */
 	bool has_sni;
 	char sni[POLICY_NAME_MAX + 1]; /* canonical; "" without has_sni */
-	bool ech;		       /* encrypted_client_hello present: the real name may be hidden */
-	bool early_data;	       /* TLS 1.3 0-RTT offered */
+	bool ech;        /* encrypted_client_hello present: the real name may be hidden */
+	bool early_data; /* TLS 1.3 0-RTT offered */
 	bool alpn_h2, alpn_http11;
 	uint16_t max_version; /* 0x0303 TLS 1.2, 0x0304 TLS 1.3; highest offered, GREASE ignored */
-	size_t n_alpn;	      /* at most SNIFF_ALPN_MAX are kept */
+	size_t n_alpn;        /* at most SNIFF_ALPN_MAX are kept */
 	struct sniff_alpn {
 		uint8_t len;
 		uint8_t name[255];

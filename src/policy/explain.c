@@ -52,8 +52,8 @@ const char *policy_explain(const struct policy_verdict *v, const struct policy_q
 		snprintf(behind, sizeof(behind), " (%s)", policy_addr_text(q->addr, addr));
 	}
 	if (v->rule) {
-		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is %s by the rule %s \"%s\" (%s)", what, behind,
-			v->allowed ? "allowed" : "denied", v->allowed ? "allow" : "deny",
+		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is %s by the rule %s \"%s\" (%s)", what,
+			behind, v->allowed ? "allowed" : "denied", v->allowed ? "allow" : "deny",
 			v->rule->text, source_text(v->rule, source));
 	} else if (v->near) {
 		ports_text(v->near, ports, sizeof(ports));
@@ -61,7 +61,8 @@ const char *policy_explain(const struct policy_verdict *v, const struct policy_q
 			"%s%s is denied: the rule allow \"%s\" (%s) covers %s only", what, behind,
 			v->near->text, source_text(v->near, source), ports);
 	} else {
-		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it", what, behind);
+		snprintf(
+			buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it", what, behind);
 	}
 	return buf;
 }
@@ -82,7 +83,8 @@ const char *policy_remedy(const struct policy_verdict *v, const struct policy_qu
 	}
 	policy_query_text(q, what);
 	snprintf(buf, POLICY_EXPLAIN_MAX,
-		"add \"%s\" to permissions.network.allow of a kit, or run: hutch run --allow %s …",
+		"add \"%s\" to permissions.network.allow of a kit, or run: "
+		"hutch run --allow %s …",
 		what, what);
 	return buf;
 }

@@ -64,15 +64,16 @@ int policy_name_canon(const char *s, size_t len, char ret[POLICY_NAME_MAX + 1], 
 	if (len == 0)
 		return err_set(err, ERR_USER, "host name is empty");
 	if (len > POLICY_NAME_MAX)
-		return err_set(err, ERR_USER, "host name is longer than %d characters",
-			POLICY_NAME_MAX);
+		return err_set(
+			err, ERR_USER, "host name is longer than %d characters", POLICY_NAME_MAX);
 	for (size_t i = 0; i < len; i++) {
 		if ((unsigned char)s[i] >= 0x80)
 			return err_set(err, ERR_USER,
 				"host name is not ASCII: write it in punycode (xn--...)");
 		name[i] = name_char(s[i]);
 		if (!name[i])
-			return err_set(err, ERR_USER, "host name has a character that is not allowed");
+			return err_set(
+				err, ERR_USER, "host name has a character that is not allowed");
 	}
 	name[len] = '\0';
 	for (size_t i = 0; i <= len; i++) {
@@ -81,8 +82,9 @@ int policy_name_canon(const char *s, size_t len, char ret[POLICY_NAME_MAX + 1], 
 		if (check_label(name + start, i - start, err) < 0)
 			return -1;
 		if (i == len && label_is_number(name + start, i - start))
-			return err_set(err, ERR_USER, "host name ends in a number: not a name, and not "
-						      "an address of the form 192.0.2.1");
+			return err_set(err, ERR_USER,
+				"host name ends in a number: not a name, and not "
+				"an address of the form 192.0.2.1");
 		start = i + 1;
 	}
 	memcpy(ret, name, len + 1);
@@ -91,8 +93,8 @@ int policy_name_canon(const char *s, size_t len, char ret[POLICY_NAME_MAX + 1], 
 
 struct policy_addr policy_addr_v4(uint32_t a)
 {
-	return (struct policy_addr){.b = {(uint8_t)(a >> 24), (uint8_t)(a >> 16), (uint8_t)(a >> 8),
-					    (uint8_t)a}};
+	return (struct policy_addr){
+		.b = {(uint8_t)(a >> 24), (uint8_t)(a >> 16), (uint8_t)(a >> 8), (uint8_t)a}};
 }
 
 struct policy_addr policy_addr_v6(const uint8_t b[static 16])
@@ -214,8 +216,8 @@ static int parse_port(const char *s, size_t len, uint16_t *ret, struct err *err)
 	return 0;
 }
 
-int policy_authority_parse(const char *s, size_t len, struct policy_host *ret, uint16_t *ret_port,
-	struct err *err)
+int policy_authority_parse(
+	const char *s, size_t len, struct policy_host *ret, uint16_t *ret_port, struct err *err)
 {
 	const char *colon = len ? memrchr(s, ':', len) : NULL;
 	struct policy_host h;

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 
-#define POLICY_NAME_MAX 253
+#define POLICY_NAME_MAX  253
 #define POLICY_ADDR_TEXT 48 /* room for any address as text, with NUL */
 
 /* An IPv4 address never appears as an IPv4-mapped IPv6 one: the functions below normalise. */
@@ -33,8 +33,8 @@ int policy_name_canon(const char *s, size_t len, char ret[POLICY_NAME_MAX + 1], 
 /* A name, a dotted-quad IPv4 address, or an IPv6 address in [brackets]. */
 int policy_host_parse(const char *s, size_t len, struct policy_host *ret, struct err *err);
 /* host[:port] as in a Host header; *ret_port is 0 when no port is written. */
-int policy_authority_parse(const char *s, size_t len, struct policy_host *ret, uint16_t *ret_port,
-	struct err *err);
+int policy_authority_parse(
+	const char *s, size_t len, struct policy_host *ret, uint16_t *ret_port, struct err *err);
 
 struct policy_addr policy_addr_v4(uint32_t host_order);
 struct policy_addr policy_addr_v6(const uint8_t b[static 16]); /* unwraps IPv4-mapped */
@@ -45,6 +45,6 @@ const char *policy_addr_text(const struct policy_addr *a, char buf[static POLICY
 bool policy_addr_equal(const struct policy_addr *a, const struct policy_addr *b);
 /* Whether the first @prefix bits agree. */
 bool policy_addr_in(const struct policy_addr *a, const struct policy_addr *net, unsigned prefix);
-/* The kind of special-purpose range that holds @a ("loopback", "private", "link-local", …), or NULL
- * for an ordinary public unicast address. Looks through NAT64, 6to4 and IPv4-compatible forms. */
+/* The kind of special-purpose range that holds @a ("loopback", "private", "link-local", ...), or
+ * NULL for an ordinary public unicast address. Looks through NAT64 and 6to4. */
 const char *policy_addr_special(const struct policy_addr *a);

@@ -8,8 +8,8 @@
 #include "policy/special.h"
 #include "policy/target.h"
 
-int policy_add(struct policy *p, const char *target, bool allow, const char *source,
-	struct err *err)
+int policy_add(
+	struct policy *p, const char *target, bool allow, const char *source, struct err *err)
 {
 	struct policy_rule r;
 
@@ -61,8 +61,8 @@ static bool matches_addr(const struct policy_rule *r, const struct policy_addr *
 	return r->kind == POLICY_CIDR && policy_addr_in(addr, &r->net, r->prefix);
 }
 
-/* Host only. An allow rule must match what identifies the destination: the name where there is one. A
- * deny rule also matches the address behind a name, and "**" matches an address without a name. */
+/* Host only. An allow rule must match what identifies the destination: the name where there is one.
+ * A deny rule also matches the address behind a name, and "**" matches a bare address. */
 static bool matches_host(const struct policy_rule *r, const struct policy_query *q, bool deny)
 {
 	if (q->name && matches_name(r, q->name))
@@ -170,9 +170,9 @@ bool policy_target_allowed(const struct policy *p, const struct policy_rule *tar
 		const struct policy_rule *r = &p->rules[i];
 
 		/* A denied "**" denies addresses too. */
-		if (!policy_rule_covers(r, target) && (r->allow || r->kind != POLICY_ALL ||
-			target->kind != POLICY_CIDR || target->port_lo < r->port_lo ||
-			target->port_hi > r->port_hi))
+		if (!policy_rule_covers(r, target) &&
+			(r->allow || r->kind != POLICY_ALL || target->kind != POLICY_CIDR ||
+				target->port_lo < r->port_lo || target->port_hi > r->port_hi))
 			continue;
 		if (!r->allow)
 			return false;

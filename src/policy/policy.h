@@ -8,8 +8,8 @@
  *	api.*.example.com "*" may stand for any whole label but the last
  *	**                every name
  *	10.0.0.0/8        addresses; 10.1.2.3 is /32; IPv6 in brackets when ports follow
- * and ports is  443,  80-443  or  *.  Without ports, a rule means port 443 and nothing else, for every
- * kind of host: "**" is every name on 443, "**:*" is every name on every port.
+ * and ports is  443,  80-443  or  *.  Without ports, a rule means port 443 and nothing else, for
+ * every kind of host: "**" is every name on 443, "**:*" is every name on every port.
  *
  * Names and addresses are different things. A connection to a bare address needs an address rule:
  * allow "**" does not cover it ("0.0.0.0/0" does). Deny errs the other way: deny "**" covers
@@ -26,7 +26,7 @@
 #include "base/err.h"
 #include "policy/name.h"
 
-#define POLICY_RULES_MAX 8192
+#define POLICY_RULES_MAX  8192
 #define POLICY_TARGET_MAX 300 /* characters of a rule's text */
 
 enum policy_proto { POLICY_TCP = 1, POLICY_UDP = 2 };
@@ -39,9 +39,10 @@ struct policy_rule {
 	char *source; /* owned: "kit hello", "preset balanced"; "" when not given */
 	bool allow;
 	enum policy_kind kind;
-	char name[POLICY_NAME_MAX + 1]; /* EXACT: the name; STAR: the pattern; DEEP: what follows "**." */
-	struct policy_addr net;		/* CIDR */
-	unsigned prefix;		/* CIDR: bits */
+	/* EXACT: the name; STAR: the pattern; DEEP: what follows "**." */
+	char name[POLICY_NAME_MAX + 1];
+	struct policy_addr net; /* CIDR */
+	unsigned prefix;        /* CIDR: bits */
 	uint16_t port_lo, port_hi;
 	uint8_t protos; /* mask of enum policy_proto; POLICY_TCP today */
 };
@@ -53,16 +54,17 @@ struct policy {
 };
 
 struct policy_query {
-	const char *name;		/* canonical (policy_name_canon), or NULL: a bare address */
-	const struct policy_addr *addr; /* destination or resolved address, or NULL: not known yet */
+	const char *name;               /* canonical (policy_name_canon), or NULL: a bare address */
+	const struct policy_addr *addr; /* destination or resolved address; NULL: not known yet */
 	uint16_t port;
 	enum policy_proto proto; /* 0 means POLICY_TCP */
 };
 
 struct policy_verdict {
 	bool allowed;
-	const struct policy_rule *rule; /* what decided; NULL: no rule matches. Borrowed from the policy */
-	const struct policy_rule *near; /* without a rule: one that allows this host on other ports */
+	/* Borrowed from the policy. */
+	const struct policy_rule *rule; /* what decided; NULL: no rule matches */
+	const struct policy_rule *near; /* else: one that allows this host on other ports */
 };
 
 /* Parse a target on its own, e.g. a credential's domain. @ret is untouched on failure, else to be
@@ -74,21 +76,21 @@ bool policy_rule_matches(const struct policy_rule *r, const struct policy_query 
 /* Whether everything that @inner matches is matched by @outer. */
 bool policy_rule_covers(const struct policy_rule *outer, const struct policy_rule *inner);
 
-/* Copies its arguments. On failure the policy is unchanged and the error names target and source. */
-int policy_add(struct policy *p, const char *target, bool allow, const char *source,
-	struct err *err);
+/* Copies its arguments. On failure the policy is unchanged; the error names target and source. */
+int policy_add(
+	struct policy *p, const char *target, bool allow, const char *source, struct err *err);
 void policy_done(struct policy *p);
 
 struct policy_verdict policy_decide(const struct policy *p, const struct policy_query *q);
 /* Whether a connection to @name (canonical) could be allowed on at least one port: some allow rule
- * matches it and no single deny rule covers all of that rule's ports. A name for which this is false
- * must never be looked up outside. */
+ * matches it and no single deny rule covers all of that rule's ports. A name for which this is
+ * false must never be looked up outside. */
 bool policy_name_reachable(const struct policy *p, const char *name);
-/* Whether an allow rule covers all of @target and no deny rule covers all of it: what a credential's
- * domain must pass. */
+/* Whether an allow rule covers all of @target and no deny rule covers all of it: what a
+ * credential's domain must pass. */
 bool policy_target_allowed(const struct policy *p, const struct policy_rule *target);
-/* Whether an allow rule names the special-purpose address @a (policy_addr_special) for @port: a CIDR
- * that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
+/* Whether an allow rule names the special-purpose address @a (policy_addr_special) for @port: a
+ * CIDR that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
 bool policy_names_special(const struct policy *p, const struct policy_addr *a, uint16_t port);
 
 #define POLICY_EXPLAIN_MAX 1024

@@ -12,8 +12,14 @@ struct range {
 	const char *what;
 };
 
-#define V4(...)	{.b = {__VA_ARGS__}}
-#define V6(...)		{.v6 = true, .b = {__VA_ARGS__}}
+#define V4(...)                                                                                    \
+	{                                                                                          \
+		.b = { __VA_ARGS__ }                                                               \
+	}
+#define V6(...)                                                                                    \
+	{                                                                                          \
+		.v6 = true, .b = { __VA_ARGS__ }                                                   \
+	}
 
 /* First match counts: single machines before the ranges that hold them. */
 static const struct range ranges[] = {
@@ -57,7 +63,7 @@ static const struct {
 	unsigned prefix, at;
 } embedded[] = {
 	{V6(0, 0x64, 0xff, 0x9b), 96, 12}, /* NAT64 */
-	{V6(0x20, 0x02), 16, 2},	   /* 6to4 */
+	{V6(0x20, 0x02), 16, 2},           /* 6to4 */
 };
 
 static const struct policy_addr global_v6 = V6(0x20);

@@ -40,12 +40,16 @@ static int parse_ports(const char *s, struct policy_rule *r, struct err *err)
 		return 0;
 	}
 	if (parse_number(s, n, 65535, &lo) < 0 || lo == 0)
-		return err_set(err, ERR_USER, "\"%s\" is not a port: expected 1-65535, a range such "
-					      "as 80-443, or *", s);
+		return err_set(err, ERR_USER,
+			"\"%s\" is not a port: expected 1-65535, a range such "
+			"as 80-443, or *",
+			s);
 	hi = lo;
 	if (dash && (parse_number(dash + 1, strlen(dash + 1), 65535, &hi) < 0 || hi < lo))
-		return err_set(err, ERR_USER, "\"%s\" is not a port range: expected LOW-HIGH within "
-					      "1-65535", s);
+		return err_set(err, ERR_USER,
+			"\"%s\" is not a port range: expected LOW-HIGH within "
+			"1-65535",
+			s);
 	r->port_lo = (uint16_t)lo;
 	r->port_hi = (uint16_t)hi;
 	return 0;
@@ -61,8 +65,10 @@ static int parse_net(char *s, struct policy_rule *r, struct err *err)
 	if (slash)
 		*slash = '\0';
 	if (policy_addr_parse(s, strlen(s), &r->net, NULL) < 0)
-		return err_set(err, ERR_USER, "\"%s\" is not an address: expected four decimal numbers "
-					      "such as 192.0.2.1, or IPv6", s);
+		return err_set(err, ERR_USER,
+			"\"%s\" is not an address: expected four decimal numbers "
+			"such as 192.0.2.1, or IPv6",
+			s);
 	if (!r->net.v6 && strchr(s, ':'))
 		return err_set(err, ERR_USER, "write \"%s\" in its IPv4 form %s", s,
 			policy_addr_text(&r->net, text));
@@ -76,7 +82,7 @@ static int parse_net(char *s, struct policy_rule *r, struct err *err)
 			slash + 1, bits);
 	masked = r->net;
 	for (unsigned i = r->prefix; i < bits; i++)
-		masked.b[i / 8] &= (uint8_t)~(0x80u >> (i % 8));
+		masked.b[i / 8] &= (uint8_t) ~(0x80u >> (i % 8));
 	if (!policy_addr_equal(&masked, &r->net))
 		return err_set(err, ERR_USER, "address has bits set behind the prefix: write %s/%u",
 			policy_addr_text(&masked, text), r->prefix);
@@ -91,8 +97,8 @@ static int parse_pattern(const char *s, struct policy_rule *r, struct err *err)
 	bool star = false;
 
 	if (len >= sizeof(plain))
-		return err_set(err, ERR_USER, "host name is longer than %d characters",
-			POLICY_NAME_MAX);
+		return err_set(
+			err, ERR_USER, "host name is longer than %d characters", POLICY_NAME_MAX);
 	for (size_t i = 0; i <= len; i++) {
 		plain[i] = s[i];
 		if (s[i] != '*')
@@ -123,7 +129,8 @@ static int parse_host(char *s, struct policy_rule *r, struct err *err)
 		return 0;
 	}
 	if (strcmp(s, "*") == 0)
-		return err_set(err, ERR_USER, "\"*\" alone matches nothing: write \"**\" for every host");
+		return err_set(
+			err, ERR_USER, "\"*\" alone matches nothing: write \"**\" for every host");
 	if (*s == '\0')
 		return err_set(err, ERR_USER, "no host: %s", expected);
 	if (strspn(s, "0123456789./") == strlen(s))
@@ -154,7 +161,8 @@ static int split(char *s, char **ret_host, char **ret_ports, bool *ret_v6, struc
 		*ret_ports = close[1] ? close + 2 : NULL;
 		*ret_v6 = true;
 		if (!strchr(s + 1, ':'))
-			return err_set(err, ERR_USER, "only an IPv6 address is written in brackets");
+			return err_set(
+				err, ERR_USER, "only an IPv6 address is written in brackets");
 		return 0;
 	}
 	if (!colon)
@@ -184,7 +192,8 @@ static int parse_target(char *s, struct policy_rule *r, struct err *err)
 
 int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *err)
 {
-	struct policy_rule r = {.allow = true, .port_lo = 443, .port_hi = 443, .protos = POLICY_TCP};
+	struct policy_rule r = {
+		.allow = true, .port_lo = 443, .port_hi = 443, .protos = POLICY_TCP};
 	size_t len = strnlen(target, POLICY_TARGET_MAX);
 	_free_ char *s = NULL;
 
@@ -195,11 +204,15 @@ int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *e
 		unsigned char c = (unsigned char)target[i];
 
 		if (c >= 0x80)
-			return err_set(err, ERR_USER, "rule \"%s\" is not ASCII: write the host in "
-						      "punycode (xn--...)", target);
+			return err_set(err, ERR_USER,
+				"rule \"%s\" is not ASCII: write the host in "
+				"punycode (xn--...)",
+				target);
 		if (c <= ' ' || c == 0x7f)
-			return err_set(err, ERR_USER, "rule has a blank or control character at "
-						      "position %zu: %s", i + 1, expected);
+			return err_set(err, ERR_USER,
+				"rule has a blank or control character at "
+				"position %zu: %s",
+				i + 1, expected);
 	}
 	s = xstrdup(target);
 	if (parse_target(s, &r, err) < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a question. Properties: the answer is at most DNS_ANSWER_MAX, echoes id and question,
- * reads as a DNS message, and names keep their addresses. */
+/* Any bytes as a question. Properties: the answer is at most DNS_ANSWER_MAX, echoes id and
+ * question, reads as a DNS message, and names keep their addresses. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -33,13 +33,14 @@ static void init(struct http1_head *h, unsigned mode)
 		return;
 	}
 	http1_request_init(&request);
-	require(http1_parse(&request, requests[mode >> 5 & 3], strlen(requests[mode >> 5 & 3]), NULL) ==
-		1);
+	require(http1_parse(&request, requests[mode >> 5 & 3], strlen(requests[mode >> 5 & 3]),
+			NULL) == 1);
 	http1_response_init(h, &request);
 }
 
 /* Feed a growing prefix from exact-size memory, @step bytes more each time. */
-static int parse_cut(struct http1_head *h, const uint8_t *p, size_t len, size_t step, struct err *err)
+static int parse_cut(
+	struct http1_head *h, const uint8_t *p, size_t len, size_t step, struct err *err)
 {
 	size_t n = 0;
 
@@ -56,8 +57,8 @@ static int parse_cut(struct http1_head *h, const uint8_t *p, size_t len, size_t 
 }
 
 /* Decode a body in cuts; all output to @all. */
-static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, size_t step, size_t room,
-	struct buf *all, size_t *ret_used, bool *ret_eof)
+static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, size_t step,
+	size_t room, struct buf *all, size_t *ret_used, bool *ret_eof)
 {
 	struct http1_body b;
 	_buf_ struct buf out;
@@ -168,7 +169,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(r1 == r2 && err1.errnum == err2.errnum && strcmp(err1.msg, err2.msg) == 0);
 	if (r1 != 1)
 		return 0;
-	require(one.size == two.size && one.framing == two.framing && one.n_headers == two.n_headers);
+	require(one.size == two.size && one.framing == two.framing &&
+		one.n_headers == two.n_headers);
 	check_write(&one, mode);
 	if (!one.response)
 		check_path(&one);

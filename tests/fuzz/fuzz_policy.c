@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lines of text as rules and as questions. Properties: what parses is printable and prints as a target
- * that means the same; deny wins; coverage agrees with matching; remedies work. */
+/* Lines of text as rules and as questions. Properties: what parses is printable and prints as a
+ * target that means the same; deny wins; coverage agrees with matching; remedies work. */
 #include <stdlib.h>
 #include <string.h>
 

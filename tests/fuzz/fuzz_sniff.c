@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any first bytes. Properties: a verdict stays when more bytes come, there is one at the ceiling, and
- * what is reported is well-formed. */
+/* Any first bytes. Properties: a verdict stays when more bytes come, there is one at the ceiling,
+ * and what is reported is well-formed. */
 #include <stdlib.h>
 #include <string.h>
 

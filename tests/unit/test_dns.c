@@ -33,7 +33,7 @@ static size_t question(uint8_t *to, unsigned flags, const char *name, unsigned t
 	to[n++] = (uint8_t)(type >> 8);
 	to[n++] = (uint8_t)type;
 	to[n++] = (uint8_t)(class >> 8);
-	to[n++] = (uint8_t)class;
+	to[n++] = (uint8_t) class;
 	return n;
 }
 
@@ -155,7 +155,8 @@ static void test_name_lengths(void **state)
 }
 
 /* Ask @names; the answer goes to @out. Returns the rcode in the header. */
-static int ask(struct names *names, const char *name, unsigned type, bool reachable, struct buf *out)
+static int ask(
+	struct names *names, const char *name, unsigned type, bool reachable, struct buf *out)
 {
 	uint8_t msg[600];
 	struct dns_query q;
@@ -175,8 +176,9 @@ static unsigned answers(const struct buf *b)
 
 static void test_local(void **state)
 {
-	static const uint8_t expect[] = {0xbe, 0xef, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 1, 'A', 4, 't',
-		'e', 's', 't', 0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 18, 0, 1};
+	static const uint8_t expect[] = {0xbe, 0xef, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0, 1, 'A', 4,
+		't', 'e', 's', 't', 0, 0, 1, 0, 1, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 18,
+		0, 1};
 	static const uint8_t ptr[] = {1, 'a', 4, 't', 'e', 's', 't', 0};
 	struct names *names = names_new(key);
 	_buf_ struct buf out;
@@ -213,17 +215,19 @@ static void test_local(void **state)
 	assert_int_equal(ask(names, "1.0.18.198.in-addr.arpa", DNS_PTR, false, &out), DNS_NOERROR);
 	assert_int_equal(answers(&out), 1);
 	assert_memory_equal(buf_head(&out) + buf_len(&out) - sizeof(ptr), ptr, sizeof(ptr));
-	assert_int_equal(ask(names, "99.0.18.198.in-addr.arpa", DNS_PTR, false, &out), DNS_NXDOMAIN);
+	assert_int_equal(
+		ask(names, "99.0.18.198.in-addr.arpa", DNS_PTR, false, &out), DNS_NXDOMAIN);
 	assert_int_equal(ask(names, "8.8.8.8.in-addr.arpa", DNS_PTR, true, &out), DNS_NXDOMAIN);
-	assert_int_equal(ask(names, "01.0.18.198.in-addr.arpa", DNS_PTR, false, &out), DNS_NXDOMAIN);
+	assert_int_equal(
+		ask(names, "01.0.18.198.in-addr.arpa", DNS_PTR, false, &out), DNS_NXDOMAIN);
 	names_free(names);
 }
 
 static void test_build(void **state)
 {
 	struct dns_query q = {.id = 1, .opcode = 5, .edns = true};
-	static const uint8_t badvers[] = {0, 1, 0xa8, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 4, 0xd0, 1,
-		0, 0, 0, 0, 0};
+	static const uint8_t badvers[] = {
+		0, 1, 0xa8, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 4, 0xd0, 1, 0, 0, 0, 0, 0};
 	char long_name[POLICY_NAME_MAX + 1];
 	_buf_ struct buf out;
 

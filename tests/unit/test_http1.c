@@ -46,9 +46,9 @@ static int parse_request(struct http1_head *h, const char *text, struct err *err
 
 static void test_request(void **state)
 {
-	static const char text[] =
-		"POST /a/b?c=d&e HTTP/1.1\r\nHost:  A.Test:8080 \r\nX-Empty:\r\ncontent-length:5\r\n"
-		"Accept: a,b\r\nX-Obs: \xe9\r\n\r\nhello";
+	static const char text[] = "POST /a/b?c=d&e HTTP/1.1\r\nHost:  A.Test:8080 "
+				   "\r\nX-Empty:\r\ncontent-length:5\r\n"
+				   "Accept: a,b\r\nX-Obs: \xe9\r\n\r\nhello";
 	struct http1_head h;
 	struct err err;
 
@@ -153,8 +153,10 @@ static void test_refused_requests(void **state)
 		{"GET http:///x HTTP/1.1\r\n" H "\r\n", 400},
 		{"GET http://a.test\\@b.test/ HTTP/1.1\r\n" H "\r\n", 400},
 		/* framing */
-		{"POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", 400},
+		{"POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+			400},
+		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+			400},
 		{"POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nContent-Length: 5\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Content-Length: 5\r\ncontent-length: 6\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Content-Length: 5, 5\r\n\r\n", 400},
@@ -181,10 +183,15 @@ static void test_refused_requests(void **state)
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: \"chunked\"\r\n\r\n", 501},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked,\r\n\r\n", 501},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding:\r\n\r\n", 501},
-		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: \x0b" "chunked\r\n\r\n", 400},
-		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: \x0b"
+		 "chunked\r\n\r\n",
 			400},
-		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\ntransfer-encoding: x\r\n\r\n", 400},
+		{"POST / HTTP/1.1\r\n" H
+		 "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+			400},
+		{"POST / HTTP/1.1\r\n" H
+		 "Transfer-Encoding: chunked\r\ntransfer-encoding: x\r\n\r\n",
+			400},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding\r\n : chunked\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding:\r\n chunked\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding : chunked\r\n\r\n", 400},
@@ -224,35 +231,36 @@ static void test_accepted_requests(void **state)
 		enum http1_framing framing;
 		bool keep, upgrade, expect;
 	} t[] = {
-		{"GET / HTTP/1.1\r\n" H "\r\n", HTTP1_ORIGIN, "a.test", "/", 0, HTTP1_NO_BODY, true},
+		{"GET / HTTP/1.1\r\n" H "\r\n", HTTP1_ORIGIN, "a.test", "/", 0, HTTP1_NO_BODY,
+			true},
 		{"GET / HTTP/1.0\r\n\r\n", HTTP1_ORIGIN, NULL, "/", 0, HTTP1_NO_BODY, false},
 		{"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", HTTP1_ORIGIN, NULL, "/", 0,
 			HTTP1_NO_BODY, true},
-		{"GET / HTTP/1.1\r\n" H "Connection: x, close\r\n\r\n", HTTP1_ORIGIN, "a.test", "/", 0,
+		{"GET / HTTP/1.1\r\n" H "Connection: x, close\r\n\r\n", HTTP1_ORIGIN, "a.test", "/",
+			0, HTTP1_NO_BODY, false},
+		{"GET HTTP://A.test HTTP/1.1\r\nHost: a.test:80\r\n\r\n", HTTP1_ABSOLUTE, "a.test",
+			"", 0, HTTP1_NO_BODY, true},
+		{"GET https://a.test:443/x?y HTTP/1.1\r\nHost: a.test\r\n\r\n", HTTP1_ABSOLUTE,
+			"a.test", "/x", 443, HTTP1_NO_BODY, true},
+		{"GET http://a.test?y HTTP/1.0\r\n\r\n", HTTP1_ABSOLUTE, "a.test", "", 0,
 			HTTP1_NO_BODY, false},
-		{"GET HTTP://A.test HTTP/1.1\r\nHost: a.test:80\r\n\r\n", HTTP1_ABSOLUTE, "a.test", "",
-			0, HTTP1_NO_BODY, true},
-		{"GET https://a.test:443/x?y HTTP/1.1\r\nHost: a.test\r\n\r\n", HTTP1_ABSOLUTE, "a.test",
-			"/x", 443, HTTP1_NO_BODY, true},
-		{"GET http://a.test?y HTTP/1.0\r\n\r\n", HTTP1_ABSOLUTE, "a.test", "", 0, HTTP1_NO_BODY,
-			false},
-		{"GET / HTTP/1.1\r\nHost: [2001:DB8::1]:80\r\n\r\n", HTTP1_ORIGIN, "2001:db8::1", "/", 80,
+		{"GET / HTTP/1.1\r\nHost: [2001:DB8::1]:80\r\n\r\n", HTTP1_ORIGIN, "2001:db8::1",
+			"/", 80, HTTP1_NO_BODY, true},
+		{"OPTIONS * HTTP/1.1\r\n" H "\r\n", HTTP1_ASTERISK, "a.test", NULL, 0,
 			HTTP1_NO_BODY, true},
-		{"OPTIONS * HTTP/1.1\r\n" H "\r\n", HTTP1_ASTERISK, "a.test", NULL, 0, HTTP1_NO_BODY,
-			true},
 		{"CONNECT a.test:443 HTTP/1.1\r\n" H "\r\n", HTTP1_AUTHORITY, "a.test", NULL, 443,
 			HTTP1_NO_BODY, true},
-		{"PUT / HTTP/1.1\r\n" H "Transfer-Encoding: \tChunked \r\n\r\n", HTTP1_ORIGIN, "a.test",
-			"/", 0, HTTP1_CHUNKED, true},
-		{"PUT / HTTP/1.1\r\n" H "Content-Length: 0\r\nExpect: 100-Continue\r\n\r\n", HTTP1_ORIGIN,
-			"a.test", "/", 0, HTTP1_LENGTH, true, false, true},
-		{"GET / HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", HTTP1_ORIGIN,
-			"a.test", "/", 0, HTTP1_NO_BODY, true, true},
-		{"GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n", HTTP1_ORIGIN, "a.test", "/", 0,
-			HTTP1_NO_BODY, true, false},
+		{"PUT / HTTP/1.1\r\n" H "Transfer-Encoding: \tChunked \r\n\r\n", HTTP1_ORIGIN,
+			"a.test", "/", 0, HTTP1_CHUNKED, true},
+		{"PUT / HTTP/1.1\r\n" H "Content-Length: 0\r\nExpect: 100-Continue\r\n\r\n",
+			HTTP1_ORIGIN, "a.test", "/", 0, HTTP1_LENGTH, true, false, true},
+		{"GET / HTTP/1.1\r\n" H "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			HTTP1_ORIGIN, "a.test", "/", 0, HTTP1_NO_BODY, true, true},
+		{"GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n", HTTP1_ORIGIN, "a.test", "/",
+			0, HTTP1_NO_BODY, true, false},
 		{"GET / HTTP/1.1\r\n" H "Connection: upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-		 "HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", HTTP1_ORIGIN, "a.test", "/", 0,
-			HTTP1_NO_BODY, true, false},
+		 "HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+			HTTP1_ORIGIN, "a.test", "/", 0, HTTP1_NO_BODY, true, false},
 		{"M-SEARCH /|{}\"\\ HTTP/1.1\r\n" H "\r\n", HTTP1_ORIGIN, "a.test", "/|{}\"\\", 0,
 			HTTP1_NO_BODY, true},
 	};
@@ -277,8 +285,8 @@ static void test_accepted_requests(void **state)
 	}
 }
 
-static int parse_response(struct http1_head *h, const char *request, const char *text,
-	struct err *err)
+static int parse_response(
+	struct http1_head *h, const char *request, const char *text, struct err *err)
 {
 	struct http1_head req;
 
@@ -303,7 +311,8 @@ static void test_responses(void **state)
 		{GET_, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200, HTTP1_LENGTH, true},
 		{GET_, "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n", 200, HTTP1_LENGTH, true},
 		{GET_, "HTTP/1.1 200 \r\nContent-Length: 5\r\n\r\n", 200, HTTP1_LENGTH, true},
-		{GET_, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, HTTP1_CHUNKED, true},
+		{GET_, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, HTTP1_CHUNKED,
+			true},
 		{GET_, "HTTP/1.1 200 OK\r\n\r\n", 200, HTTP1_UNTIL_CLOSE, false},
 		{GET_, "HTTP/1.0 200 OK\r\n\r\n", 200, HTTP1_UNTIL_CLOSE, false},
 		{GET_, "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", 200, HTTP1_LENGTH, false},
@@ -312,18 +321,20 @@ static void test_responses(void **state)
 		{GET_, "HTTP/1.1 304 No\r\nContent-Length: 9\r\n\r\n", 304, HTTP1_NO_BODY, true},
 		{GET_, "HTTP/1.1 100 Continue\r\n\r\n", 100, HTTP1_NO_BODY, true},
 		{HEAD_, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200, HTTP1_NO_BODY, true},
-		{HEAD_, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, HTTP1_NO_BODY, true},
+		{HEAD_, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, HTTP1_NO_BODY,
+			true},
 		{HEAD_, "HTTP/1.1 200 OK\r\n\r\n", 200, HTTP1_NO_BODY, true},
 		{CONN_, "HTTP/1.1 200 OK\r\n\r\n", 200, HTTP1_TUNNEL, false},
 		{CONN_, "HTTP/1.1 403 No\r\nContent-Length: 5\r\n\r\n", 403, HTTP1_LENGTH, true},
-		{UPGR_, "HTTP/1.1 101 Switch\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 101,
-			HTTP1_TUNNEL, false},
+		{UPGR_, "HTTP/1.1 101 Switch\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+			101, HTTP1_TUNNEL, false},
 		{GET_, "HTTP/1.1 999 \xe9\r\nContent-Length: 0\r\n\r\n", 999, HTTP1_LENGTH, true},
 		{GET_, "HTTP/1.1 101 Switch\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n", 0},
 		{GET_, "HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n", 0},
 		{GET_, "HTTP/1.1 204 No\r\nTransfer-Encoding: chunked\r\n\r\n", 0},
 		{GET_, "HTTP/1.1 100 Go\r\nContent-Length: 5\r\n\r\n", 0},
-		{GET_, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 0},
+		{GET_, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+			0},
 		{GET_, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", 0},
 		{GET_, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 0},
 		{GET_, "HTTP/1.1 2OO OK\r\n\r\n", 0},
@@ -382,8 +393,8 @@ static void test_ceilings(void **state)
 			n += (size_t)sprintf(text + n, "X: y\r\n");
 		n += (size_t)sprintf(text + n, "\r\n");
 		http1_request_init(&h);
-		assert_int_equal(http1_parse(&h, text, n, &err),
-			fields > HTTP1_HEADERS_MAX ? -1 : 1);
+		assert_int_equal(
+			http1_parse(&h, text, n, &err), fields > HTTP1_HEADERS_MAX ? -1 : 1);
 	}
 	assert_int_equal(err.errnum, 431);
 }
@@ -406,10 +417,12 @@ static void test_write(void **state)
 			"GET / HTTP/1.1\r\n" H "Connection: close\r\n\r\n"},
 		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 			"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"},
-		{"GET / HTTP/1.1\r\n" H "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n",
+		{"GET / HTTP/1.1\r\n" H
+		 "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n",
 			"GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\nConnection: upgrade\r\n\r\n"},
 		{"GET / HTTP/1.1\r\n" H "Connection: upgrade, http2-settings\r\nUpgrade: h2c\r\n"
-		 "HTTP2-Settings: x\r\n\r\n", "GET / HTTP/1.1\r\n" H "\r\n"},
+		 "HTTP2-Settings: x\r\n\r\n",
+			"GET / HTTP/1.1\r\n" H "\r\n"},
 	};
 	struct http1_head h;
 	struct err err = {0};
@@ -448,8 +461,9 @@ static void test_write_edits(void **state)
 	buf_init(&out, 4096);
 	assert_int_equal(parse_request(&h, req, &err), 1);
 	assert_int_equal(http1_write(&h, good, ARRAY_SIZE(good), &out), 0);
-	assert_string_equal(buf_cstr(&out), "GET / HTTP/1.1\r\n" H "Authorization: Bearer s3cret\r\n"
-					    "Connection: close\r\n\r\n");
+	assert_string_equal(buf_cstr(&out),
+		"GET / HTTP/1.1\r\n" H "Authorization: Bearer s3cret\r\n"
+		"Connection: close\r\n\r\n");
 	buf_reset(&out);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_int_equal(http1_write(&h, &bad[i], 1, &out), -1);
@@ -475,20 +489,23 @@ static void test_write_response(void **state)
 	_buf_ struct buf out;
 
 	buf_init(&out, 4096);
-	assert_int_equal(parse_response(&h, GET_, "HTTP/1.1 200\r\nA:b\r\nUpgrade: h2c\r\n\r\n", &err),
-		1);
+	assert_int_equal(
+		parse_response(&h, GET_, "HTTP/1.1 200\r\nA:b\r\nUpgrade: h2c\r\n\r\n", &err), 1);
 	assert_int_equal(http1_write(&h, NULL, 0, &out), 0);
 	assert_string_equal(buf_cstr(&out), "HTTP/1.1 200 \r\nA: b\r\nConnection: close\r\n\r\n");
 	buf_reset(&out);
-	assert_int_equal(parse_response(&h, UPGR_, "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\n"
-						    "Connection: Upgrade\r\n\r\n", &err), 1);
+	assert_int_equal(parse_response(&h, UPGR_,
+				 "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\n"
+				 "Connection: Upgrade\r\n\r\n",
+				 &err),
+		1);
 	assert_int_equal(http1_write(&h, NULL, 0, &out), 0);
 	assert_string_equal(buf_cstr(&out), "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\n"
 					    "Connection: upgrade\r\n\r\n");
 }
 
-/* Feed @in in steps of @step bytes into a buffer with @room bytes, drained each time. Returns the last
- * result, *ret_used the bytes consumed. */
+/* Feed @in in steps of @step bytes into a buffer with @room bytes, drained each time. Returns the
+ * last result, *ret_used the bytes consumed. */
 static int feed(const struct http1_head *h, const char *in, size_t len, size_t step, size_t room,
 	struct buf *all, size_t *ret_used, struct http1_body *b)
 {
@@ -525,16 +542,18 @@ static void test_chunked(void **state)
 {
 	static const struct {
 		const char *in, *out; /* out NULL: refused */
-		size_t rest;	      /* bytes behind the message */
+		size_t rest;          /* bytes behind the message */
 		int result;
 	} t[] = {
 		{"5\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n", 0, 1},
 		{"5\r\nhello\r\n0\r\n\r\nGET /", "5\r\nhello\r\n0\r\n\r\n", 5, 1},
 		{"0\r\n\r\n", "0\r\n\r\n", 0, 1},
 		{"0000\r\n\r\n", "0\r\n\r\n", 0, 1},
-		{"00A;x=\"y\" z\r\n0123456789\r\n0;q\r\n\r\n", "a\r\n0123456789\r\n0\r\n\r\n", 0, 1},
+		{"00A;x=\"y\" z\r\n0123456789\r\n0;q\r\n\r\n", "a\r\n0123456789\r\n0\r\n\r\n", 0,
+			1},
 		{"1\r\na\r\n1\r\nb\r\n0\r\n\r\n", "1\r\na\r\n1\r\nb\r\n0\r\n\r\n", 0, 1},
-		{"1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n!", "1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", 1, 1},
+		{"1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n!", "1\r\na\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n",
+			1, 1},
 		{"5\r\nhel", "5\r\nhel", 0, 0},
 		{"0\r\n", "", 0, 0},
 		{"5\r\nhello\r\n0\r\n\r", "5\r\nhello\r\n", 0, 0},
@@ -603,15 +622,17 @@ static void test_chunked_ceilings(void **state)
 		for (int long_one = 0; long_one < 2; long_one++) {
 			_buf_ struct buf all;
 			struct http1_body b;
-			size_t used, n = long_one ? HTTP1_TRAILER_MAX + 10 : HTTP1_TRAILER_MAX - 100;
+			size_t used,
+				n = long_one ? HTTP1_TRAILER_MAX + 10 : HTTP1_TRAILER_MAX - 100;
 			size_t len = (size_t)sprintf(text, trailer ? "0\r\nX: " : "1;");
 
 			buf_init(&all, 65536);
 			memset(text + len, 'x', n);
 			len += n;
-			len += (size_t)sprintf(text + len, trailer ? "\r\n\r\n" : "\r\na\r\n0\r\n\r\n");
-			assert_int_equal(feed(&h, text, len, 100, 1000, &all, &used, &b),
-				long_one ? -1 : 1);
+			len += (size_t)sprintf(
+				text + len, trailer ? "\r\n\r\n" : "\r\na\r\n0\r\n\r\n");
+			assert_int_equal(
+				feed(&h, text, len, 100, 1000, &all, &used, &b), long_one ? -1 : 1);
 			http1_body_done(&b);
 		}
 	}
@@ -636,7 +657,8 @@ static void test_other_bodies(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		const struct http1_head h = {.framing = t[i].framing, .content_length = t[i].length};
+		const struct http1_head h = {
+			.framing = t[i].framing, .content_length = t[i].length};
 
 		for (size_t step = 1; step < 10; step++) {
 			_buf_ struct buf all;
@@ -644,7 +666,8 @@ static void test_other_bodies(void **state)
 			size_t used;
 
 			buf_init(&all, 4096);
-			assert_int_equal(feed(&h, t[i].in, strlen(t[i].in), step, 24, &all, &used, &b),
+			assert_int_equal(
+				feed(&h, t[i].in, strlen(t[i].in), step, 24, &all, &used, &b),
 				t[i].result);
 			assert_string_equal(buf_cstr(&all), t[i].out);
 			assert_int_equal(used, strlen(t[i].out));

@@ -39,7 +39,9 @@ static void test_names(void **state)
 		{"a@b", NULL},
 		{"a%2eb", NULL},
 		{"*.com", NULL},
-		{"b\xc3\xbc""cher.example", NULL},
+		{"b\xc3\xbc"
+		 "cher.example",
+			NULL},
 		{"1.2.3", NULL},
 		{"1.2.3.4", NULL},
 		{"127.1", NULL},
@@ -182,7 +184,9 @@ static void test_targets(void **state)
 		{"https://example.com", "not a URL"},
 		{"example.com/path", "path"},
 		{"example.com/8", "path"},
-		{"b\xc3\xbc""cher.example", "punycode"},
+		{"b\xc3\xbc"
+		 "cher.example",
+			"punycode"},
 		{"exa mple.com", "blank"},
 		{"example.com\n", "blank"},
 		{"exa\tmple.com", "blank"},
@@ -368,8 +372,8 @@ static void test_decide(void **state)
 
 		if (v.allowed != t[i].allowed || !v.rule != !t[i].rule ||
 			(v.rule && strcmp(v.rule->text, t[i].rule) != 0))
-			fail_msg("[%s] %s:%u: %d by %s", t[i].rules, t[i].host, t[i].port, v.allowed,
-				v.rule ? v.rule->text : "none");
+			fail_msg("[%s] %s:%u: %d by %s", t[i].rules, t[i].host, t[i].port,
+				v.allowed, v.rule ? v.rule->text : "none");
 		policy_done(&p);
 	}
 }
@@ -534,6 +538,7 @@ static void test_names_special(void **state)
 		{"+**:*", "10.0.0.1", 443, false},
 		{"+0.0.0.0/0:*", "10.0.0.1", 443, false},
 		{"+0.0.0.0/1:*", "10.0.0.1", 443, false},
+		{"+10.0.0.0/7:*", "10.0.0.1", 443, false},
 		{"+10.0.0.0/8", "10.0.0.1", 443, true},
 		{"+10.0.0.0/8", "10.0.0.1", 80, false},
 		{"-10.0.0.0/8", "10.0.0.1", 443, false},
@@ -567,8 +572,8 @@ static void test_explain(void **state)
 	char buf[POLICY_EXPLAIN_MAX];
 
 	v = policy_decide(&p, &q);
-	assert_string_equal(policy_explain(&v, &q, buf),
-		"api.example.com:443 is denied: no rule allows it");
+	assert_string_equal(
+		policy_explain(&v, &q, buf), "api.example.com:443 is denied: no rule allows it");
 	assert_string_equal(policy_remedy(&v, &q, buf),
 		"add \"api.example.com:443\" to permissions.network.allow of a kit, or run: "
 		"hutch run --allow api.example.com:443 …");
@@ -582,7 +587,8 @@ static void test_explain(void **state)
 	q.port = 80;
 	v = policy_decide(&p, &q);
 	assert_string_equal(policy_explain(&v, &q, buf),
-		"api.example.com:80 is denied: the rule allow \"api.example.com\" (kit hello) covers "
+		"api.example.com:80 is denied: the rule allow \"api.example.com\" (kit hello) "
+		"covers "
 		"port 443 only");
 	assert_non_null(strstr(policy_remedy(&v, &q, buf), "--allow api.example.com:80"));
 
@@ -592,8 +598,9 @@ static void test_explain(void **state)
 	assert_string_equal(policy_explain(&v, &q, buf),
 		"api.example.com:443 (192.0.2.1) is denied by the rule deny \"192.0.2.0/24:*\" "
 		"(user?x)");
-	assert_string_equal(policy_remedy(&v, &q, buf),
-		"deny wins over every allow: remove \"192.0.2.0/24:*\" from the deny list of user?x");
+	assert_string_equal(
+		policy_remedy(&v, &q, buf), "deny wins over every allow: remove \"192.0.2.0/24:*\" "
+					    "from the deny list of user?x");
 	policy_done(&p);
 }
 
