@@ -18,7 +18,7 @@
 #define DIAL_ONE_MS	5000u
 #define DIAL_ALL_MS	10000u
 #define LOOKUP_MS	2000 /* first try; c-ares lengthens the next ones */
-#define LOOKUP_TRIES	3
+#define LOOKUP_TRIES	2
 /* Questions on their way, those included whose connection is gone already. */
 #define LOOKUPS_MAX	4096u
 #define RESOLV_CONF	"/etc/resolv.conf"

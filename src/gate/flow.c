@@ -121,7 +121,7 @@ static void audit_connection(struct flow *f)
 	struct flow_decision d;
 	struct audit_record r;
 
-	if (f->audited || f->state == FLOW_DNS)
+	if (f->audited)
 		return;
 	f->audited = true;
 	flow_decide(f, &d);
@@ -160,8 +160,6 @@ static void drop_upstream(struct flow *f)
 
 void flow_close(struct flow *f)
 {
-	if (f->state == FLOW_DNS)
-		f->audited = true;
 	drop_upstream(f);
 	f->guest.fin = true;
 	f->state = FLOW_CLOSING;
@@ -181,10 +179,22 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	va_start(ap, fmt);
 	set_reason(f, verdict, fmt, ap);
 	va_end(ap);
+	proxy_end(f);
+	audit_connection(f);
+	drop_upstream(f);
+	stream_abandon(&f->guest);
 	link_send(f->gate, LINK_TCP_RESET, f->id, NULL, 0);
-	if (f->state == FLOW_DNS)
-		f->audited = true;
+	f->state = FLOW_RESET;
+	flow_deadline(f, LINGER_MS);
+}
+
+static bool reset_step(struct flow *f)
+{
+	buf_consume(&f->guest.in, buf_len(&f->guest.in));
+	if (!stream_gone(&f->guest))
+		return false;
 	f->state = FLOW_DEAD;
+	return true;
 }
 
 static bool closing_step(struct flow *f)
@@ -364,6 +374,8 @@ static bool step(struct flow *f)
 		return dns_step(f);
 	case FLOW_CLOSING:
 		return closing_step(f);
+	case FLOW_RESET:
+		return reset_step(f);
 	case FLOW_DEAD:
 	default:
 		return false;
@@ -441,7 +453,7 @@ static void on_sweep(struct loop *l, struct loop_timer *t)
 			if (f->state == FLOW_SNIFF)
 				deny_raw(f, f->dial_failed ? f->dial_err.msg
 							   : "no readable first bytes in time");
-			else if (f->state == FLOW_CLOSING)
+			else if (f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 				f->state = FLOW_DEAD;
 			else if (f->state == FLOW_PROXY)
 				proxy_timeout(f);
@@ -516,6 +528,7 @@ static bool admit(struct flow *f, uint32_t addr)
 	}
 	if (f->is_addr && addr == GATE_GATEWAY) {
 		f->state = FLOW_DNS;
+		f->audited = true; /* questions leave nothing to account for */
 		flow_deadline(f, HELLO_MS);
 		return true;
 	}
@@ -580,7 +593,7 @@ void flow_recheck_all(struct gate *g)
 		struct flow_decision d;
 
 		next = f->next;
-		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_DNS)
+		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 			continue;
 		flow_decide(f, &d);
 		f->credential =

@@ -19,6 +19,9 @@ enum flow_state {
 	FLOW_DNS,
 	/* The last answer is on its way to the guest; `up` is gone; input is thrown away. */
 	FLOW_CLOSING,
+	/* The VMM has been told to reset. Our socket stays open until it lets go of its own, or an
+	 * orderly end could reach the guest before the reset. `up` is gone. */
+	FLOW_RESET,
 	/* Freed before control returns to the loop. Nothing may be called. */
 	FLOW_DEAD,
 };

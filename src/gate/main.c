@@ -84,7 +84,7 @@ static void control_send(struct gate *g, const char *event, const char *key, con
 
 	json_decref(o);
 	free(line);
-	if (!with_nl || send(FD_CONTROL, with_nl, strlen(with_nl), MSG_NOSIGNAL) < 0)
+	if (!with_nl || send(FD_CONTROL, with_nl, strlen(with_nl), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_error("control: cannot answer");
 }
 

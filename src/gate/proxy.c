@@ -270,12 +270,19 @@ static bool check_request(struct flow *f)
 /* No request is under way. */
 static bool end_of_guest(struct flow *f)
 {
-	if (f->proxy->n_requests == 0 && f->guest.read_failed)
-		flow_reset(f, f->allowed ? AUDIT_ERROR : AUDIT_DENY, "guest: %s",
-			f->guest.err.msg);
-	else
-		flow_close(f);
+	if (f->proxy->n_requests == 0 && f->guest.read_failed) {
+		f->verdict = f->allowed ? AUDIT_ERROR : AUDIT_DENY;
+		snprintf(f->reason, sizeof(f->reason), "guest: %.600s", f->guest.err.msg);
+	}
+	flow_close(f);
 	return true;
+}
+
+/* A server that was there has closed the idle connection: pass that on, so that the client opens a
+ * new one for its next request. */
+static bool server_left(const struct flow *f)
+{
+	return f->up.eof && !f->up.read_failed && (!f->up.tls || tls_ready(f->up.tls));
 }
 
 static bool read_request(struct flow *f)
@@ -288,7 +295,7 @@ static bool read_request(struct flow *f)
 	if (f->guest.tls && tls_ready(f->guest.tls) && p->n_requests == 0 && buf_len(in) == 0)
 		flow_deadline(f, 0);
 	if (buf_len(in) == 0) {
-		if (f->guest.eof || stream_gone(&f->guest) || (p->n_requests > 0 && f->up.eof))
+		if (f->guest.eof || stream_gone(&f->guest) || server_left(f))
 			return end_of_guest(f);
 		return false;
 	}
@@ -398,7 +405,7 @@ static bool wait_for_server(struct flow *f)
 		return true;
 	}
 	if (stream_gone(&f->guest)) {
-		flow_reset(f, AUDIT_ERROR, "the guest went away");
+		flow_reset(f, AUDIT_ALLOW, "the guest went away");
 		return true;
 	}
 	if (buf_len(&up->in) > 0)
@@ -533,7 +540,7 @@ static bool exchange(struct flow *f)
 	bool moved;
 
 	if (stream_gone(&f->guest) && (f->proxy->up_done || buf_len(&f->guest.in) == 0)) {
-		flow_reset(f, AUDIT_ERROR, "the guest went away");
+		flow_reset(f, AUDIT_ALLOW, "the guest went away");
 		return true;
 	}
 	moved = forward_request_body(f);

@@ -50,6 +50,16 @@ void stream_start_tls(struct stream *s, struct tls *tls)
 	stream_move(&s->in, &s->net_in);
 }
 
+void stream_abandon(struct stream *s)
+{
+	tls_free(s->tls);
+	s->tls = NULL;
+	buf_consume(&s->in, buf_len(&s->in));
+	buf_consume(&s->out, buf_len(&s->out));
+	buf_consume(&s->net_in, buf_len(&s->net_in));
+	buf_consume(&s->net_out, buf_len(&s->net_out));
+}
+
 void stream_event(struct stream *s, struct loop *l, uint32_t events)
 {
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))

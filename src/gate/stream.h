@@ -42,6 +42,8 @@ void stream_done(struct stream *s, struct loop *l); /* closes; twice is fine */
 int stream_attach(struct stream *s, struct loop *l, int fd, loop_fn *fn);
 /* Takes @tls. What was already read becomes ciphertext. */
 void stream_start_tls(struct stream *s, struct tls *tls);
+/* Drop everything in the buffers, and TLS. Nothing will be sent any more. */
+void stream_abandon(struct stream *s);
 /* To be called from the watch's callback. */
 void stream_event(struct stream *s, struct loop *l, uint32_t events);
 /* Read at most once per event, filter, write. Returns whether anything changed. */

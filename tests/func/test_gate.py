@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import socket
 import ssl
 import stat
@@ -897,7 +898,7 @@ def test_cut_response_does_not_look_complete(web):
     b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n",
-])
+], ids=["nothing", "garbage", "both framings", "two lengths", "long"])
 def test_bad_response_is_explained(web, raw):
     def reply(r):
         r.conn.send(raw)
@@ -935,7 +936,7 @@ SMUGGLE = [
 ]
 
 
-@pytest.mark.parametrize("raw", SMUGGLE)
+@pytest.mark.parametrize("raw", SMUGGLE, ids=range(len(SMUGGLE)))
 def test_ambiguous_requests_are_refused(web, raw):
     c = web.open()
     c.send(raw)
@@ -1046,3 +1047,196 @@ def test_audit_escapes_hostile_text(gate):
     c.response()
     lines = g.audit(1)
     assert len(lines) == 1 and lines[0]["verdict"] == "deny"
+
+
+# ---- the finer points ----
+
+
+def hello_with_ech(name):
+    """A ClientHello of Python's, with an encrypted_client_hello extension added."""
+    out = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    record = out.read()
+    body = bytearray(record[9:])
+    at = 34 + 1 + body[34]
+    at += 2 + struct.unpack_from("!H", body, at)[0]
+    at += 1 + body[at]
+    ext = struct.pack("!HH", 0xfe0d, 12) + b"\0" * 12
+    # in front, because a pre-shared key would have to stay last
+    size = struct.unpack_from("!H", body, at)[0]
+    struct.pack_into("!H", body, at, size + len(ext))
+    body[at + 2:at + 2] = ext
+    handshake = b"\x01" + len(body).to_bytes(3, "big") + bytes(body)
+    return b"\x16\x03\x01" + struct.pack("!H", len(handshake)) + handshake
+
+
+def test_hidden_server_name_is_not_tunnelled(gate, serve):
+    heard = []
+
+    def listen(sock):
+        heard.append(sock.recv(65536))
+
+    s = serve(Server(listen))
+    g = gate(rules=[rule("api.example.test")], resolves={"api.example.test": s.address})
+    hello = hello_with_ech("api.example.test")
+    c = g.open("api.example.test", 443)
+    c.send(hello)
+    assert c.recv_exactly(3)[0] == 0x16  # a server's answer: ours
+    c.close()
+    g.audit(1)
+    # what goes out is our own client's hello, if anything
+    assert all(h != hello and b"\xfe\x0d" + b"\0\x0c" not in h for h in heard)
+
+
+def test_hello_in_single_bytes(gate, serve, pki):
+    s = serve(HttpServer(tls=pki.context()))
+    g = gate(rules=[rule("api.example.test")], resolves={"api.example.test": s.address})
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ctx = ssl.create_default_context(cafile=pki.ca)
+    tls = ctx.wrap_bio(incoming, outgoing, server_hostname="api.example.test")
+    c = g.open("api.example.test", 443)
+    for _ in range(20):
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            for b in outgoing.read():
+                c.send(bytes([b]))
+            incoming.write(c.recv_some())
+    assert tls.getpeercert()["subject"] == ((("commonName", "server"),),)
+
+
+@pytest.mark.parametrize("hello", [
+    b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+    b"\x16\x03\x01\xff\xff" + b"\x01\x00\xff\xfb" + b"A" * 40000,
+    b"\x16\x03\x01\x00\x00" * 9000,
+], ids=["short", "long", "empty records"])
+def test_broken_hello_is_not_passed_on(gate, serve, hello):
+    s = serve(Server(echo))
+    g = gate(rules=[rule("raw.test:443")], resolves={"raw.test": s.address})
+    c = g.open("raw.test", 443)
+    try:
+        c.send(hello)
+    except OSError:
+        pass
+    assert c.was_reset()
+    assert g.audit(1)[0]["verdict"] == "deny"
+
+
+def test_server_that_closes_an_idle_connection(api):
+    """Opened ahead of time, closed by the server: the client is told before its first request."""
+    def handler(sock):
+        time.sleep(0.2)
+        sock.unwrap()
+
+    api.server.handler = handler
+    g = api.gate()
+    c = g.open("api.example.test", 443).tls()
+    assert c.recv_all() == b""
+
+
+def test_server_that_breaks_off_the_handshake(gate, serve):
+    s = serve(Server(lambda sock: None))
+    g = gate(rules=[rule("api.example.test")], resolves={"api.example.test": s.address},
+             credentials=[credential("svc", "api.example.test")], secrets={"svc": SECRET})
+    code, headers, _ = g.open("api.example.test", 443).tls().request()
+    assert code == 502 and headers["x-hutch-refused"] == "upstream"
+
+
+def test_name_that_does_not_exist(gate):
+    g = gate(rules=[rule("x.test:80")])
+    c = g.open("x.test", 80)
+    code, headers, body = c.request()
+    assert code == 502 and headers["x-hutch-refused"] == "upstream"
+    assert b"look up x.test" in body
+
+
+def test_reset_comes_before_the_end_of_the_stream(gate):
+    """Or the guest could see an orderly end first."""
+    g = gate()
+    c = g.open("evil.test", 443)
+    c.send(b"\0raw")
+    assert c.was_reset()
+    c.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        c.sock.recv(1)
+    c.sock.close()
+
+
+def test_vmm_that_does_not_read_its_messages(tmp_path):
+    g = Gate(str(tmp_path), rules=[rule("a.test")])
+    g._read_link = lambda: None
+    g.__enter__()
+    g.link.setblocking(False)
+    packet = MSG.pack(DNS_QUERY, 0, 1, 0, 0, 24) + dns_question("a.test")
+    sent = 0
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        try:
+            g.link.send(packet)
+            sent += 1
+        except BlockingIOError:
+            time.sleep(0.01)
+    assert g.proc.poll() is None, g.log()
+    g.link.setblocking(True)
+    got = 0
+    g.link.settimeout(1)
+    try:
+        while g.link.recv(4096):
+            got += 1
+    except TimeoutError:
+        pass
+    assert got == sent  # late, but none is lost
+    g.__exit__(None, None, None)
+
+
+def test_slow_guest_does_not_make_us_buffer(gate, serve):
+    total = 64 << 20
+    sent = []
+
+    def pour(sock):
+        sock.settimeout(3)
+        try:
+            while sum(sent) < total:
+                sent.append(sock.send(b"z" * 65536))
+        except TimeoutError:
+            pass
+
+    s = serve(Server(pour))
+    g = gate(rules=[rule("raw.test:7")], resolves={"raw.test": s.address})
+    c = g.open("raw.test", 7)
+    time.sleep(4)
+    assert sum(sent) < 24 << 20  # the kernel's socket buffers and 64 KiB of ours
+    assert c.recv_some(1) == b"z"
+
+
+def test_random_bytes_on_every_path(web):
+    """Whatever the guest or the server says, the gate stays up and answers the next one."""
+    r = random.Random(7)
+    heads = [b"GET / HTTP/1.1\r\nHost: www.example.test\r\n", b"POST / HTTP/1.1\r\n", b"\x16\x03\x01",
+             b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n",
+             b"\r\n\r\n", b"\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"Upgrade: websocket\r\n"]
+
+    def junk():
+        out = b"".join(r.choice(heads) for _ in range(r.randrange(6)))
+        return out + bytes(r.randrange(256) for _ in range(r.randrange(40)))
+
+    def reply(request):
+        request.conn.send(junk())
+        return r.random() < 0.5
+
+    web.reply = reply
+    for _ in range(60):
+        try:
+            c = web.open()
+            c.sock.settimeout(0.05)
+            c.send(b"GET / HTTP/1.1\r\nHost: www.example.test\r\n\r\n" if r.random() < 0.5
+                   else junk())
+            c.recv_some()
+            c.close()
+        except (OSError, AssertionError):
+            pass
+    web.reply = send_response
+    assert web.open().request()[0] == 200
