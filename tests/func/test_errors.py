@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Wrong input: one line that says what and why, status 125, nothing left behind."""
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+
+from conftest import CACHE, HUTCH, Home
+
+
+@pytest.fixture
+def work(home):
+    path = home.path("work")
+    os.makedirs(path)
+    return path
+
+
+def kit(home, text, name="kit"):
+    path = home.path(name)
+    os.makedirs(path)
+    with open(os.path.join(path, "spec.yaml"), "w") as f:
+        f.write(text)
+    return path
+
+
+MIXIN = 'schemaVersion: "2"\nkind: mixin\nname: extra\n'
+
+
+def refused(home, *args, says=(), remedy=None, **kw):
+    r = home.run(*args, **kw)
+    assert r.returncode == 125, (r.returncode, r.stderr)
+    lines = [l for l in r.stderr.splitlines() if l.startswith("hutch: ")]
+    assert len(lines) == 1, r.stderr
+    for text in says:
+        assert text in r.stderr, r.stderr
+    if remedy:
+        assert remedy in r.stderr.splitlines()[-1], r.stderr
+    boxes = home.path("state", "hutch", "boxes")
+    assert not os.path.isdir(boxes) or os.listdir(boxes) == []
+    rt = os.path.join(home.runtime, "hutch")
+    assert not os.path.isdir(rt) or os.listdir(rt) == []
+    return r
+
+
+def test_unknown_kit_key(home, work):
+    path = kit(home, MIXIN + "permissions:\n  netwrok:\n    allow: [example.com]\nnonsense: 1\n")
+    r = refused(home, "run", "--kit", path, "shell", work, says=["spec.yaml:5:3", "netwrok", "network"])
+    assert "spec.yaml:7:1" in r.stderr  # all errors in one go
+
+
+def test_missing_kit(home, work):
+    refused(home, "run", "--kit", home.path("nowhere"), "shell", work, says=["nowhere"])
+    refused(home, "run", "no-such-agent", work, says=["no-such-agent"])
+
+
+def test_missing_kit_file(home, work):
+    path = home.path("empty")
+    os.makedirs(path)
+    refused(home, "run", "--kit", path, "shell", work, says=["spec.yaml"])
+
+
+@pytest.mark.parametrize("name", ["Upper", "-x", "x-", "a" * 65, "../x", "a/b", ""])
+def test_invalid_name(home, work, name):
+    refused(home, "run", "--name", name, "shell", work, says=["not a sandbox name"])
+
+
+def test_absent_path(home, work):
+    refused(home, "run", "shell", home.path("nope"), says=["nope", "no such"])
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/usr", "/proc"])
+def test_paths_that_may_not_be_shared(home, path):
+    refused(home, "run", "shell", path, says=[path])
+
+
+@pytest.mark.parametrize("flag,value", [
+    ("--memory", "lots"), ("--memory", "1k"), ("--cpus", "0"), ("--cpus", "x"), ("--disk", "-1"),
+    ("--engine", "bochs"), ("--allow", "*bad*"), ("--resolve", "nonsense"), ("-e", "NOT_SET_HERE"),
+])
+def test_bad_flag_values(home, work, flag, value):
+    refused(home, "run", flag, value, "shell", work, says=[value])
+
+
+def test_unknown_flag_and_command(home, work):
+    refused(home, "run", "--nope", "shell", work, says=["--nope"])
+    refused(home, "frobnicate", says=["frobnicate"])
+
+
+def test_required_credential_without_value(home, work):
+    path = kit(home, MIXIN + """permissions:
+  network:
+    allow: [api.example.test]
+credentials:
+  - service: needed
+    required: true
+    apiKey:
+      name: NEEDED_KEY
+      inject: [{domain: api.example.test, header: Authorization, format: "Bearer %s"}]
+""")
+    refused(home, "run", "--kit", path, "shell", work, says=["needed"],
+            remedy="hutch secret set needed")
+
+
+def test_credential_for_a_domain_that_is_not_allowed(home, work):
+    path = kit(home, MIXIN + """credentials:
+  - service: wide
+    apiKey:
+      name: WIDE_KEY
+      inject: [{domain: api.example.test, header: Authorization, format: "Bearer %s"}]
+""")
+    refused(home, "run", "--kit", path, "shell", work, says=["api.example.test"])
+
+
+def test_qemu_missing(home, work):
+    refused(home, "run", "shell", work, says=["qemu-system-x86_64", "not installed"],
+            remedy="apt install", env={"PATH": home.base})
+
+
+def test_no_images(home, work):
+    for name in ("images", "kernels"):
+        os.unlink(home.path("data", "hutch", name))
+    refused(home, "run", "shell", work, remedy="hutch image build")
+
+
+def test_kernel_pack_corrupt(home, work):
+    link = home.path("data", "hutch", "kernels")
+    os.unlink(link)
+    source = os.path.realpath(os.path.join(CACHE, "hutch", "kernels", "default"))
+    shutil.copytree(source, os.path.join(link, os.path.basename(source)))
+    os.symlink(os.path.basename(source), os.path.join(link, "default"))
+    kernel = os.path.join(link, "default", "kernel")
+    with open(kernel, "r+b") as f:
+        f.seek(1 << 20)
+        f.write(b"\0garbage")
+    refused(home, "run", "shell", work, says=["corrupt"], remedy="hutch image build")
+    os.truncate(kernel, 1000)
+    refused(home, "run", "shell", work, says=["corrupt"])
+
+
+def test_kvm_engine_is_refused_honestly(home, work):
+    refused(home, "run", "--engine", "kvm", "shell", work, says=["kvm"])
+
+
+def test_unknown_sandbox(home):
+    for args in (["exec", "ghost", "--", "true"], ["stop", "ghost"], ["rm", "ghost"],
+                 ["logs", "ghost"], ["policy", "log", "ghost"]):
+        refused(home, *args, says=["ghost"])
+    assert home.run("rm", "-f", "ghost").returncode == 0
+
+
+def test_secret_never_from_the_command_line(home):
+    r = home.run("secret", "set", "github", "s3cr3t")
+    assert r.returncode == 125 and "standard input" in r.stderr
+    assert home.ok("secret", "ls") == ""
+
+
+def test_secret_store(home):
+    assert home.run("secret", "set", "github", input="v4lue\n").returncode == 0
+    out = home.ok("secret", "ls")
+    assert "github" in out and "v4lue" not in out
+    store = home.path("data", "hutch", "secrets")
+    assert stat.S_IMODE(os.stat(store).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(os.path.join(store, "github")).st_mode) == 0o600
+    home.ok("secret", "rm", "github")
+    assert home.run("secret", "rm", "github").returncode == 125
+    assert home.run("secret", "set", "empty", input="").returncode == 125
+    assert home.run("secret", "set", "../x", input="v").returncode == 125
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_disk_full_while_building_the_image(tmp_path):
+    """A file system of 100 MiB: the kernel fits, the image does not."""
+    script = """
+        set -e
+        mount -t tmpfs -o size=100m none "$1"
+        export XDG_DATA_HOME="$1"
+        mkdir -p "$1/hutch"; cp -a "$2/hutch/kernels" "$1/hutch/"
+        status=0; "$3" image build || status=$?
+        ls -A "$1/hutch/images" >&3
+        exit $status
+    """
+    left = tmp_path / "left"
+    with open(left, "w") as out:
+        r = subprocess.run(
+            ["unshare", "-m", "sh", "-c", "exec 3>&%d; " % out.fileno() + script, "sh",
+             str(tmp_path), CACHE, HUTCH],
+            capture_output=True, text=True, timeout=900, pass_fds=[out.fileno()])
+    assert r.returncode == 125, r.stderr
+    assert "No space left on device" in r.stderr.splitlines()[-2]
+    assert "free about 2 GiB" in r.stderr.splitlines()[-1]
+    assert left.read_text() == ""
+
+
+def test_dry_run_makes_nothing(home, work):
+    out = home.ok("run", "--dry-run", "shell", work)
+    assert work in out
+    assert not os.path.isdir(home.path("state", "hutch", "boxes", "shell-work"))
+    assert home.ok("run", "--dry-run", "--json", "shell", work).startswith("{")

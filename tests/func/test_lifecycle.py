@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kill -9 of any process, names that are taken, failing set-up: the truth is told, nothing is left."""
+import os
+import signal
+
+import pytest
+
+from conftest import alive, wait_for
+
+
+@pytest.fixture
+def work(home):
+    path = home.path("work")
+    os.makedirs(path)
+    return path
+
+
+@pytest.mark.parametrize("victim", ["hutch-box", "hutch-vmm", "hutch-gate", "qemu"])
+def test_kill_9_of_any_process(home, work, victim):
+    home.ok("create", "--name", "k", "shell", work)
+    workers = home.workers("k")
+    assert set(workers) == {"hutch-box", "hutch-vmm", "hutch-gate", "qemu"}
+    os.kill(workers[victim], signal.SIGKILL)
+    wait_for(lambda: not any(alive(p) for p in workers.values()), 2, "the others to end")
+    assert home.state("k") == "stopped"
+    assert home.ok("run", "--name", "k", "shell", work, "--", "-c", "echo back") == "back\n"
+    home.ok("rm", "-f", "k")
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+    assert os.listdir(os.path.join(home.runtime, "hutch")) == []
+
+
+def test_name_taken(home, work):
+    home.ok("create", "--name", "n", "shell", work)
+    r = home.run("create", "--name", "n", "shell", work)
+    assert r.returncode == 125 and "taken" in r.stderr and "hutch rm n" in r.stderr
+    other = home.path("other")
+    os.makedirs(other)
+    r = home.run("run", "--name", "n", "shell", other, "--", "-c", "true")
+    assert r.returncode == 125 and work in r.stderr
+    r = home.run("run", "--name", "n", "--cpus", "1", "shell", work, "--", "-c", "true")
+    assert r.returncode == 125 and "--cpus" in r.stderr
+    r = home.run("rm", "n")
+    assert r.returncode == 125 and "running" in r.stderr
+    home.ok("stop", "n")
+    home.ok("rm", "n")
+
+
+def test_failing_install_step_leaves_nothing(home, work):
+    path = home.path("kit")
+    os.makedirs(path)
+    with open(os.path.join(path, "spec.yaml"), "w") as f:
+        f.write('schemaVersion: "2"\nkind: mixin\nname: bad\nsetup:\n  install:\n'
+                '    - command: "echo this explains it; exit 9"\n      description: Break\n')
+    r = home.run("run", "--name", "b", "--kit", path, "shell", work, "--", "-c", "true")
+    assert r.returncode == 125
+    assert "kit bad" in r.stderr and "Break" in r.stderr and "exit 9" in r.stderr
+    assert "this explains it" in r.stderr
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+
+
+def test_guest_powers_itself_off(home, work):
+    home.ok("create", "--name", "p", "shell", work)
+    home.run("exec", "p", "--", "sudo", "kill", "-TERM", "1")
+    wait_for(lambda: home.state("p") == "stopped", 30, "the sandbox to stop")
+    assert home.ok("exec", "p", "--", "echo", "again") == "again\n"
+
+
+def test_kit_effects(home, work):
+    """Everything that a kit of this grammar can say takes effect, once or at each start."""
+    path = home.path("kit")
+    os.makedirs(os.path.join(path, "files", "home", "dir"))
+    os.makedirs(os.path.join(path, "files", "workspace"))
+    for name, text in (("home/dir/a", "A\n"), ("workspace/w.txt", "W\n")):
+        with open(os.path.join(path, "files", name), "w") as f:
+            f.write(text)
+    with open(os.path.join(path, "spec.yaml"), "w") as f:
+        f.write("""schemaVersion: "2"
+kind: mixin
+name: fx
+environment: {variables: {FX: "v a l"}}
+agentInstructions: {content: "read me\\n"}
+setup:
+  install:
+    - command: 'echo "$(id -u) $PWD" >> /installed'
+    - command: 'id -u >> /installed'
+      user: "1000"
+  startup:
+    - command: [sh, -c, 'echo started >> ~/starts']
+  files:
+    - {path: /etc/fx, content: "dir=${WORKDIR}\\n", mode: "0640"}
+    - {path: /etc/hostname, content: "no", onlyIfMissing: true}
+""")
+    home.ok("create", "--name", "fx", "--kit", path, "shell", work)
+    sh = lambda text: home.ok("exec", "fx", "--", "sh", "-c", text)
+    assert sh('echo "$FX"') == "v a l\n"
+    assert sh("cat ~/dir/a; cat w.txt") == "A\nW\n"
+    assert open(os.path.join(work, "w.txt")).read() == "W\n"
+    assert sh("sudo cat /etc/fx") == "dir=%s\n" % work
+    assert sh("stat -c %a /etc/fx") == "640\n"
+    assert sh("cat /etc/hostname") == "fx\n"
+    assert "read me" in sh("cat ~/kits-memory/fx.md") and "fx" in sh("cat ~/AGENTS.md")
+    assert sh("cat /installed").splitlines()[0].startswith("0 ")
+    home.ok("stop", "fx")
+    assert sh("wc -l < /installed; wc -l < ~/starts").split() == ["2", "2"]
