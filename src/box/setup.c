@@ -100,6 +100,8 @@ static int add_tree(struct job *j, const char *host, const char *guest, int dept
 		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
 			continue;
 		from = fs_join(host, d->d_name);
+		if (depth > TREE_DEPTH)
+			errno = ELOOP;
 		if (depth > TREE_DEPTH || lstat(from, &st) < 0) {
 			result = err_errno(err, "%s", from);
 			break;

@@ -110,7 +110,7 @@ def test_credential_for_a_domain_that_is_not_allowed(home, work):
       name: WIDE_KEY
       inject: [{domain: api.example.test, header: Authorization, format: "Bearer %s"}]
 """)
-    refused(home, "run", "--kit", path, "shell", work, says=["api.example.test"])
+    refused(home, "run", "--kit", path, "shell", work, says=["inject[0].domain", "not allowed"])
 
 
 def test_qemu_missing(home, work):
