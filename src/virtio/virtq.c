@@ -230,21 +230,28 @@ void virtq_unpop(struct virtq *q)
 		q->last_avail--;
 }
 
-void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+void virtq_push_all(struct virtq *q, const uint16_t *heads, const uint32_t *written, unsigned n)
 {
 	struct used *u = q->used;
-	struct used_elem *e;
 
 	if (!q->ready || q->bad)
 		return;
-	e = &u->ring[q->used_idx & (q->size - 1)];
-	__atomic_store_n(&e->id, htole32(head), __ATOMIC_RELAXED);
-	__atomic_store_n(&e->len, htole32(written), __ATOMIC_RELAXED);
-	q->used_idx++;
+	for (unsigned i = 0; i < n; i++) {
+		struct used_elem *e = &u->ring[q->used_idx & (q->size - 1)];
+
+		__atomic_store_n(&e->id, htole32(heads[i]), __ATOMIC_RELAXED);
+		__atomic_store_n(&e->len, htole32(written[i]), __ATOMIC_RELAXED);
+		q->used_idx++;
+	}
 	__atomic_store_n(&u->idx, htole16(q->used_idx), __ATOMIC_RELEASE);
 	/* After half a lap without a look at used_event the comparison below would be ambiguous. */
 	if ((uint16_t)(q->used_idx - q->signalled_used) >= 0x8000)
 		q->signalled_valid = false;
+}
+
+void virtq_push(struct virtq *q, uint16_t head, uint32_t written)
+{
+	virtq_push_all(q, &head, &written, 1);
 }
 
 bool virtq_should_interrupt(struct virtq *q)

@@ -64,6 +64,9 @@ enum virtq_next virtq_pop(struct virtq *q, struct virtq_chain *ret);
 void virtq_unpop(struct virtq *q);
 /* Give a request back (no effect on a stopped or bad queue) with @written bytes of its writable part filled. */
 void virtq_push(struct virtq *q, uint16_t head, uint32_t written);
+/* Give @n requests back at once: the guest sees all of them or none (one network frame that spans
+ * several receive buffers). @heads[i] has @written[i] bytes filled. */
+void virtq_push_all(struct virtq *q, const uint16_t *heads, const uint32_t *written, unsigned n);
 /* Whether the guest wants an interrupt for what was pushed since the last call. */
 bool virtq_should_interrupt(struct virtq *q);
 /* Ask the guest (not) to kick. After enabling, look once more with virtq_pop: returns true when
