@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The hello API: an HTTPS server on loopback that answers with the key it received.
+"""The hello API: an HTTPS server on loopback that tells who is calling: a digest of the key.
 
     server.py CERT KEY [PORT]     prints "listening PORT" once it serves
 """
+import hashlib
 import http.server
 import json
 import ssl
@@ -14,13 +15,16 @@ class Hello(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        body = json.dumps({"path": self.path, "key": self.headers.get("Authorization", "")}).encode()
+        # A digest, never the key: an API that answers with the key would carry it into the sandbox.
+        key = self.headers.get("Authorization", "")
+        caller = hashlib.sha256(key.encode()).hexdigest()[:16]
+        body = json.dumps({"path": self.path, "caller": caller}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        print("received", self.headers.get("Authorization", ""), flush=True)
+        print("received", key, flush=True)
 
     def log_message(self, *args):
         pass
