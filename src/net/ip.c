@@ -48,7 +48,7 @@ static void arp_input(struct net *n, const struct iovec *frame, unsigned n_iov)
 	struct rd rd = rd_make(a, sizeof(a));
 	uint32_t sender;
 
-	if (iov_read(frame, n_iov, ETH_LEN, a, sizeof(a)) != sizeof(a) ||
+	if (net_iov_read(frame, n_iov, ETH_LEN, a, sizeof(a)) != sizeof(a) ||
 		memcmp(rd_bytes(&rd, 8), want, 8) != 0) {
 		n->stats.dropped++;
 		return;
@@ -138,7 +138,7 @@ static void icmp_input(struct net *n, struct ip_in *in)
 	p = reply_begin(n);
 	if (!p)
 		return;
-	iov_read(in->iov, in->n, 0, p + IP_PAYLOAD_AT, in->len);
+	net_iov_read(in->iov, in->n, 0, p + IP_PAYLOAD_AT, in->len);
 	p[IP_PAYLOAD_AT] = ICMP_ECHO_REPLY;
 	p[IP_PAYLOAD_AT + 1] = 0;
 	icmp_send(n, p, NET_GATEWAY_IP, in->len);
@@ -181,12 +181,12 @@ static void ip_input(struct net *n, const struct iovec *frame, unsigned n_iov, s
 	struct ip_in in;
 
 	in.csum_ok = csum_ok;
-	in.head_len = iov_read(frame, n_iov, ETH_LEN, in.head, sizeof(in.head));
+	in.head_len = net_iov_read(frame, n_iov, ETH_LEN, in.head, sizeof(in.head));
 	if (!ip_check(&in, frame_len) || in.src != NET_GUEST_IP) {
 		n->stats.dropped++;
 		return;
 	}
-	in.n = iov_slice(in.iov, frame, n_iov, ETH_LEN + (size_t)(in.head[0] & 15) * 4, in.len);
+	in.n = net_iov_slice(in.iov, frame, n_iov, ETH_LEN + (size_t)(in.head[0] & 15) * 4, in.len);
 	switch (in.proto) {
 	case PROTO_TCP:
 		tcp_input(n, &in);
@@ -212,7 +212,7 @@ void eth_input(struct net *n, const struct iovec *frame, unsigned n_iov, bool cs
 	n->stats.frames_in++;
 	for (unsigned i = 0; i < n_iov; i++)
 		len += frame[i].iov_len;
-	if (n_iov > NET_IOV_MAX || iov_read(frame, n_iov, 0, h, sizeof(h)) != sizeof(h)) {
+	if (n_iov > NET_IOV_MAX || net_iov_read(frame, n_iov, 0, h, sizeof(h)) != sizeof(h)) {
 		n->stats.dropped++;
 		return;
 	}

@@ -148,9 +148,9 @@ static inline void put32(uint8_t *p, uint32_t v)
 }
 
 /* Copy @len bytes at @off of @iov to @to; returns what was there. */
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len);
+size_t net_iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len);
 /* The part [@off, @off + @len) of @in as pieces of its own (@out: as many as @n). */
-unsigned iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len);
+unsigned net_iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len);
 
 /* ip.c */
 void eth_input(struct net *n, const struct iovec *frame, unsigned n_iov, bool csum_ok);

@@ -121,7 +121,7 @@ uint64_t siphash(const uint8_t key[static 16], const void *p, size_t len)
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len)
+size_t net_iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len)
 {
 	size_t done = 0;
 
@@ -140,7 +140,7 @@ size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_
 	return done;
 }
 
-unsigned iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len)
+unsigned net_iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len)
 {
 	unsigned k = 0;
 

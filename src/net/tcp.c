@@ -154,7 +154,7 @@ static bool parse_options(struct segment *s, struct rd rd)
 static bool parse(struct segment *s, const struct ip_in *in)
 {
 	uint8_t h[60];
-	struct rd rd = rd_make(h, iov_read(in->iov, in->n, 0, h, sizeof(h)));
+	struct rd rd = rd_make(h, net_iov_read(in->iov, in->n, 0, h, sizeof(h)));
 	struct sum sum = {0};
 
 	*s = (struct segment){.addr = in->dst};
@@ -330,7 +330,7 @@ static void data_input(struct net *n, struct flow *f, const struct segment *s,
 		fin = false;
 	}
 	if (len) {
-		k = iov_slice(iov, in->iov, in->n, s->hdr_len + skip, len);
+		k = net_iov_slice(iov, in->iov, in->n, s->hdr_len + skip, len);
 		took = n->ops->write(n->arg, flow_name(n, f), iov, k);
 		if (took < 0) {
 			tcp_kill(n, f);

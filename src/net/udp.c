@@ -37,7 +37,7 @@ static bool dns_question(struct net *n, const struct ip_in *in, uint16_t guest_p
 	s = dns_slot_new(n, guest_port);
 	if (!s)
 		return false;
-	iov_read(in->iov, in->n, UDP_LEN, msg, len);
+	net_iov_read(in->iov, in->n, UDP_LEN, msg, len);
 	if (n->ops->dns(n->arg, s->id, msg, len))
 		return true;
 	s->id = 0;
@@ -47,7 +47,7 @@ static bool dns_question(struct net *n, const struct ip_in *in, uint16_t guest_p
 void udp_input(struct net *n, struct ip_in *in)
 {
 	uint8_t h[UDP_LEN];
-	struct rd rd = rd_make(h, iov_read(in->iov, in->n, 0, h, sizeof(h)));
+	struct rd rd = rd_make(h, net_iov_read(in->iov, in->n, 0, h, sizeof(h)));
 	uint16_t from = rd_be16(&rd), to = rd_be16(&rd), len = rd_be16(&rd), check = rd_be16(&rd);
 	struct sum s = {0};
 
