@@ -209,6 +209,23 @@ static int check_singles(const struct http1_head *h, struct err *err)
 	return 0;
 }
 
+/* Whether a field that is not @framing could be taken for it: gateways of the CGI kind read '_' as
+ * '-', and there are parsers that stop comparing when the known name ends. */
+static bool looks_like(struct http1_slice name, const char *framing)
+{
+	size_t len = strlen(framing);
+
+	if (name.n < len)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		char c = name.p[i] == '_' ? '-' : name.p[i];
+
+		if (strncasecmp(&c, framing + i, 1) != 0)
+			return false;
+	}
+	return !http1_slice_is_nocase(name, framing);
+}
+
 static int parse_fields(struct http1_head *h, const char *s, const char *end, struct err *err)
 {
 	while (s < end) {
@@ -219,9 +236,8 @@ static int parse_fields(struct http1_head *h, const char *s, const char *end, st
 			return http1_refuse(err, 431, "more than %d fields", HTTP1_HEADERS_MAX);
 		if (http1_field(s, (size_t)(cr - s), f, err) < 0)
 			return -1;
-		/* Gateways of the CGI kind read '_' as '-'. */
-		if (http1_slice_is_nocase(f->name, "content_length") ||
-			http1_slice_is_nocase(f->name, "transfer_encoding"))
+		if (looks_like(f->name, "content-length") ||
+			looks_like(f->name, "transfer-encoding"))
 			return http1_refuse(err, 400, "misspelt framing field");
 		h->n_headers++;
 		s = cr + 2;

@@ -173,6 +173,8 @@ static void test_refused_requests(void **state)
 		{"POST / HTTP/1.1\r\n" H "Content-Length : 5\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Content_Length: 5\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Transfer_Encoding: chunked\r\n\r\n", 400},
+		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding_: chunked\r\n\r\n", 400},
+		{"POST / HTTP/1.1\r\n" H "Content-Lengths: 5\r\n\r\n", 400},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: xchunked\r\n\r\n", 501},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked, identity\r\n\r\n", 501},
 		{"POST / HTTP/1.1\r\n" H "Transfer-Encoding: identity, chunked\r\n\r\n", 501},
