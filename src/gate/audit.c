@@ -16,12 +16,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define AUDIT_FILE	"audit.jsonl"
-#define AUDIT_FILE_OLD	"audit.jsonl.1"
-#define AUDIT_FILE_MAX	(64u << 20)
+#define AUDIT_FILE       "audit.jsonl"
+#define AUDIT_FILE_OLD   "audit.jsonl.1"
+#define AUDIT_FILE_MAX   (64u << 20)
 #define AUDIT_STRING_MAX 512u /* bytes of one hostile string that are kept */
 /* A dozen strings, each byte at most six characters. */
-#define AUDIT_LINE_MAX	(16u * 6u * AUDIT_STRING_MAX)
+#define AUDIT_LINE_MAX (16u * 6u * AUDIT_STRING_MAX)
 
 static const char *const verdict_names[] = {
 	[AUDIT_ALLOW] = "allow", [AUDIT_DENY] = "deny", [AUDIT_ERROR] = "error"};
@@ -35,8 +35,8 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {
-	int dirfd;    /* borrowed */
-	int fd;	      /* owned; -1 until the first line */
+	int dirfd; /* borrowed */
+	int fd;    /* owned; -1 until the first line */
 	uint64_t size;
 	char box[80];
 };

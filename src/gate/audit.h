@@ -15,11 +15,11 @@ enum audit_proto { AUDIT_TCP, AUDIT_TLS, AUDIT_HTTP, AUDIT_HTTPS, AUDIT_DNS, AUD
 struct audit_record {
 	enum audit_verdict verdict;
 	enum audit_proto proto;
-	const char *name;   /* what the guest wanted to reach */
-	const char *addr;   /* what was dialled, or NULL */
+	const char *name; /* what the guest wanted to reach */
+	const char *addr; /* what was dialled, or NULL */
 	uint16_t port;
 	const char *method, *path; /* path without query */
-	int status;	    /* of the response that the guest saw */
+	int status;                /* of the response that the guest saw */
 	const char *rule, *source;
 	const char *credential; /* service that was injected */
 	uint64_t bytes_up, bytes_down;

@@ -27,15 +27,15 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
-#define CA_KEY	     "ca.key"
-#define CA_CERT	     "ca.pem"
-#define CA_DAYS	     3650L
+#define CA_KEY        "ca.key"
+#define CA_CERT       "ca.pem"
+#define CA_DAYS       3650L
 #define CA_RENEW_DAYS 30
-#define LEAF_DAYS    7L
-#define LEAF_KEEP_S  86400
-#define LEAF_CACHE   128u
-#define DAY_S	     86400L
-#define PEM_FILE_MAX 65536u
+#define LEAF_DAYS     7L
+#define LEAF_KEEP_S   86400
+#define LEAF_CACHE    128u
+#define DAY_S         86400L
+#define PEM_FILE_MAX  65536u
 
 struct leaf {
 	char name[256];
@@ -44,10 +44,10 @@ struct leaf {
 };
 
 struct ca {
-	X509 *cert;	    /* owned */
-	EVP_PKEY *key;	    /* owned */
+	X509 *cert;         /* owned */
+	EVP_PKEY *key;      /* owned */
 	EVP_PKEY *leaf_key; /* owned */
-	char *pem;	    /* owned */
+	char *pem;          /* owned */
 	struct leaf cache[LEAF_CACHE];
 	unsigned next; /* slot to replace */
 };
@@ -96,8 +96,8 @@ static int set_common_name(X509_NAME *name, const char *cn)
 {
 	return X509_NAME_add_entry_by_txt(
 		       name, "CN", MBSTRING_ASC, (const unsigned char *)cn, -1, -1, 0)
-		? 0
-		: -1;
+		       ? 0
+		       : -1;
 }
 
 /* What both kinds of certificate have. Valid from yesterday: guests' clocks may lag. */
@@ -138,8 +138,8 @@ static X509 *make_leaf(struct ca *ca, const char *name)
 	struct in_addr ip;
 	char san[300];
 
-	snprintf(san, sizeof(san), "%s:%s", inet_pton(AF_INET, name, &ip) == 1 ? "IP" : "DNS",
-		name);
+	snprintf(
+		san, sizeof(san), "%s:%s", inet_pton(AF_INET, name, &ip) == 1 ? "IP" : "DNS", name);
 	if (cert &&
 		(strlen(name) > 64 || set_common_name(X509_get_subject_name(cert), name) == 0) &&
 		X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) &&
@@ -160,8 +160,8 @@ static X509 *make_leaf(struct ca *ca, const char *name)
  * textual form, where ',' or ':' would mean something. */
 static bool name_fits_certificate(const char *name)
 {
-	size_t n = strspn(name,
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
+	size_t n =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
 
 	return n > 0 && n < 254 && name[n] == '\0';
 }
@@ -235,7 +235,7 @@ static int make(struct ca *ca, int dirfd, const char *box, struct err *err)
 		ssl_err(err, "make a certificate authority");
 	/* The key first: a certificate without its key is made anew, and so is the reverse. */
 	else if (save_bio(dirfd, CA_KEY, key, 0600, err) == 0 &&
-		save_bio(dirfd, CA_CERT, cert, 0644, err) == 0)
+		 save_bio(dirfd, CA_CERT, cert, 0644, err) == 0)
 		result = 0;
 	BIO_free(key);
 	BIO_free(cert);

@@ -36,8 +36,8 @@ static int check_inject(const struct spec_inject *i, struct err *err)
 		return err_set(err, ERR_USER, "'%.80s' is no header name", i->header);
 	if (i->username)
 		return strchr(i->username, ':')
-			? err_set(err, ERR_USER, "a user name cannot contain ':'")
-			: 0;
+			       ? err_set(err, ERR_USER, "a user name cannot contain ':'")
+			       : 0;
 	return check_format(i->format, err);
 }
 

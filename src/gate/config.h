@@ -12,7 +12,7 @@
 /* One place where a credential goes. */
 struct config_inject {
 	const struct spec_credential *credential; /* borrowed from net */
-	const struct spec_inject *inject;	  /* borrowed from net */
+	const struct spec_inject *inject;         /* borrowed from net */
 	struct policy_rule target;
 };
 

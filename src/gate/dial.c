@@ -15,13 +15,13 @@
 #include "base/fd.h"
 #include "base/mem.h"
 
-#define DIAL_ONE_MS	5000u
-#define DIAL_ALL_MS	10000u
-#define LOOKUP_MS	2000 /* first try; c-ares lengthens the next ones */
-#define LOOKUP_TRIES	2
+#define DIAL_ONE_MS  5000u
+#define DIAL_ALL_MS  10000u
+#define LOOKUP_MS    2000 /* first try; c-ares lengthens the next ones */
+#define LOOKUP_TRIES 2
 /* Questions on their way, those included whose connection is gone already. */
-#define LOOKUPS_MAX	4096u
-#define RESOLV_CONF	"/etc/resolv.conf"
+#define LOOKUPS_MAX 4096u
+#define RESOLV_CONF "/etc/resolv.conf"
 
 /* A socket of c-ares in our loop. */
 struct lookup_sock {
@@ -123,9 +123,9 @@ static int ready_channel(struct dialer *dr, struct err *err)
 	int r;
 
 	stat(RESOLV_CONF, &st);
-	if (dr->channel && (dr->n_lookups > 0 ||
-			(st.st_mtim.tv_sec == dr->conf_time.tv_sec &&
-				st.st_mtim.tv_nsec == dr->conf_time.tv_nsec)))
+	if (dr->channel &&
+		(dr->n_lookups > 0 || (st.st_mtim.tv_sec == dr->conf_time.tv_sec &&
+					      st.st_mtim.tv_nsec == dr->conf_time.tv_nsec)))
 		return 0;
 	if (dr->channel)
 		ares_destroy(dr->channel);

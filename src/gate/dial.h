@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Real connections to the world: look a name up, try its addresses in turn, never block.
  *
- * Look-ups go through c-ares with the host's own settings (/etc/hosts, /etc/resolv.conf), exactly as
- * written: no search domains, no aliases. IPv4 addresses first, 5 s for each, 10 s for all. */
+ * Look-ups go through c-ares with the host's own settings (/etc/hosts, /etc/resolv.conf), exactly
+ * as written: no search domains, no aliases. IPv4 addresses first, 5 s for each, 10 s for all. */
 #pragma once
 
 #include <stdbool.h>

@@ -15,8 +15,8 @@
  * connection ends behind a shared address, so it is not tunnelled: our TLS end does not know the
  * extension, and the requests are read.
  *
- * Every wake-up ends in flow_run: pump both sockets, step the state, until nothing moves. Each socket
- * is read once per wake-up, so one busy connection cannot starve the others. */
+ * Every wake-up ends in flow_run: pump both sockets, step the state, until nothing moves. Each
+ * socket is read once per wake-up, so one busy connection cannot starve the others. */
 #include "gate/flow.h"
 
 #include <arpa/inet.h>
@@ -31,14 +31,14 @@
 #include "gate/dns.h"
 #include "gate/sniff.h"
 
-#define DENIED_SILENT_MS 3000u	/* a refused destination, nothing sent */
-#define HELLO_MS	 30000u /* the first bytes have begun */
-#define CLOSE_MS	 60000u /* the guest reads the last answer */
-#define LINGER_MS	 2000u	/* the guest closes its side */
-#define SWEEP_MS	 500u
+#define DENIED_SILENT_MS 3000u  /* a refused destination, nothing sent */
+#define HELLO_MS         30000u /* the first bytes have begun */
+#define CLOSE_MS         60000u /* the guest reads the last answer */
+#define LINGER_MS        2000u  /* the guest closes its side */
+#define SWEEP_MS         500u
 
-/* Protocols in which the server speaks first: no explanation could be understood, and a client would
- * wait for a greeting, so the connection is refused outright. */
+/* Protocols in which the server speaks first: no explanation could be understood, and a client
+ * would wait for a greeting, so the connection is refused outright. */
 static const uint16_t server_first_ports[] = {
 	21, 22, 23, 25, 110, 119, 143, 587, 873, 2222, 3306, 5900, 6667};
 
@@ -81,8 +81,7 @@ static const char *check_addr(struct dial *d, const struct policy_addr *a)
 	static char why[160];
 	struct flow *f = container_of(d, struct flow, dial);
 	const struct policy *p = &f->gate->config->policy;
-	struct policy_query q = {
-		.name = f->is_addr ? NULL : f->name, .addr = a, .port = f->port};
+	struct policy_query q = {.name = f->is_addr ? NULL : f->name, .addr = a, .port = f->port};
 	const char *special = policy_addr_special(a);
 
 	if (!policy_decide(p, &q).allowed)
@@ -103,8 +102,8 @@ void flow_deadline(struct flow *f, unsigned ms)
 	f->deadline_ns = ms ? loop_now(f->gate->loop) + ms * 1000000ull : 0;
 }
 
-void flow_audit_fields(const struct flow *f, const struct flow_decision *d,
-	struct audit_record *ret)
+void flow_audit_fields(
+	const struct flow *f, const struct flow_decision *d, struct audit_record *ret)
 {
 	*ret = (struct audit_record){.verdict = f->verdict,
 		.proto = f->proto,
@@ -166,18 +165,13 @@ void flow_close(struct flow *f)
 	flow_deadline(f, CLOSE_MS);
 }
 
-static void set_reason(struct flow *f, enum audit_verdict verdict, const char *fmt, va_list ap)
-{
-	f->verdict = verdict;
-	vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
-}
-
 void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...)
 {
 	va_list ap;
 
+	f->verdict = verdict;
 	va_start(ap, fmt);
-	set_reason(f, verdict, fmt, ap);
+	vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
 	va_end(ap);
 	proxy_end(f);
 	audit_connection(f);
@@ -318,8 +312,8 @@ static bool sniff_step(struct flow *f)
 		return start_http(f);
 	case SNIFF_HTTP2:
 		f->proto = AUDIT_HTTP;
-		proxy_refuse_unread(f, 505, "request",
-			"HTTP/2 without TLS is not supported, use HTTP/1.1");
+		proxy_refuse_unread(
+			f, 505, "request", "HTTP/2 without TLS is not supported, use HTTP/1.1");
 		return true;
 	case SNIFF_OTHER:
 		if (!f->allowed || f->credential)
@@ -476,8 +470,8 @@ static bool is_stream_socket(int fd)
 	socklen_t len = sizeof(int);
 
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
-		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && domain == AF_UNIX &&
-		type == SOCK_STREAM;
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && domain == AF_UNIX &&
+	       type == SOCK_STREAM;
 }
 
 static bool server_speaks_first(uint16_t port)
@@ -596,8 +590,7 @@ void flow_recheck_all(struct gate *g)
 		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 			continue;
 		flow_decide(f, &d);
-		f->credential =
-			!f->is_addr && config_wants_credential(g->config, f->name, f->port);
+		f->credential = !f->is_addr && config_wants_credential(g->config, f->name, f->port);
 		if (d.allowed)
 			continue;
 		flow_reset(f, AUDIT_DENY, "%s", d.reason);

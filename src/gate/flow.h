@@ -12,8 +12,8 @@ enum flow_state {
 	FLOW_SNIFF,
 	/* Bytes pass untouched, each direction ends on its own. `up` may still be connecting. */
 	FLOW_TUNNEL,
-	/* HTTP/1 is read in both directions (proxy.c); TLS towards the guest is ours. Also the state
-	 * in which a refusal is worded. */
+	/* HTTP/1 is read in both directions (proxy.c); TLS towards the guest is ours. Also the
+	 * state in which a refusal is worded. */
 	FLOW_PROXY,
 	/* Questions to the name server, over TCP. No `up`. */
 	FLOW_DNS,
@@ -37,8 +37,8 @@ struct flow {
 	bool is_addr;
 	struct policy_addr addr; /* with is_addr */
 	uint16_t port;
-	bool allowed;	 /* by the policy, when it was opened */
-	bool credential; /* a credential may have to be added: never pass it on unread */
+	bool allowed;       /* by the policy, when it was opened */
+	bool credential;    /* a credential may have to be added: never pass it on unread */
 	char identity[640]; /* not "": its own bytes contradict the destination, and how */
 
 	struct stream guest, up;
@@ -64,8 +64,8 @@ struct flow {
 struct flow_decision {
 	bool allowed;
 	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
-	char reason[POLICY_EXPLAIN_MAX];	   /* when denied */
-	char remedy[POLICY_EXPLAIN_MAX];	   /* when denied; may be "" */
+	char reason[POLICY_EXPLAIN_MAX];           /* when denied */
+	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
 };
 void flow_decide(const struct flow *f, struct flow_decision *ret);
 
@@ -83,8 +83,8 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
 /* Fields that every audit line of this connection has. */
-void flow_audit_fields(const struct flow *f, const struct flow_decision *d,
-	struct audit_record *ret);
+void flow_audit_fields(
+	const struct flow *f, const struct flow_decision *d, struct audit_record *ret);
 
 /* tunnel.c: move bytes in both directions. Whether anything moved. */
 bool tunnel_step(struct flow *f);

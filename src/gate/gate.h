@@ -24,7 +24,7 @@ struct flow;
 
 struct gate {
 	struct loop *loop;
-	struct config *config; /* owned; replaced as a whole, so nothing may keep pointers into it */
+	struct config *config; /* owned; replaced as a whole: keep no pointers into it */
 	struct names *names;
 	struct ca *ca; /* owned; made with the first configuration */
 	struct tls_shared *tls;

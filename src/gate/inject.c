@@ -19,7 +19,7 @@ static void put_base64(struct buf *b, const uint8_t *p, size_t n)
 {
 	for (; n > 0; p += MIN(n, (size_t)3), n -= MIN(n, (size_t)3)) {
 		uint32_t v = (uint32_t)p[0] << 16 | (n > 1 ? (uint32_t)p[1] << 8 : 0) |
-			(n > 2 ? p[2] : 0u);
+			     (n > 2 ? p[2] : 0u);
 
 		buf_put_u8(b, (uint8_t)base64_digits[v >> 18]);
 		buf_put_u8(b, (uint8_t)base64_digits[v >> 12 & 63]);
@@ -60,7 +60,7 @@ static bool has_placeholder(struct http1_slice value)
 	buf_init(&plain, HTTP1_HEAD_MAX);
 	get_base64(&plain, value.p + 6, value.n - 6);
 	return buf_len(&plain) > 0 &&
-		memmem(buf_head(&plain), buf_len(&plain), word, sizeof(word) - 1);
+	       memmem(buf_head(&plain), buf_len(&plain), word, sizeof(word) - 1);
 }
 
 static bool guest_sent_placeholder(const struct http1_head *h, const char *header)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Credentials on their way out: which header fields of a request have to be replaced, and by what.
  *
- * The caller vouches for the identity: the policy allows the destination, server name and Host agree
- * with it, and the connection is TLS that was verified for that name. Values are read from the store
- * at this moment and live until inject_done, which wipes them. */
+ * The caller vouches for the identity: the policy allows the destination, server name and Host
+ * agree with it, and the connection is TLS that was verified for that name. Values are read from
+ * the store at this moment and live until inject_done, which wipes them. */
 #pragma once
 
 #include <stdint.h>
@@ -13,7 +13,7 @@
 #include "gate/config.h"
 #include "gate/http1.h"
 
-#define INJECT_MAX	   16
+#define INJECT_MAX         16
 #define INJECT_PLACEHOLDER "proxy-managed" /* what the guest has in place of a value */
 
 struct inject {
@@ -24,9 +24,9 @@ struct inject {
 };
 
 /* Fill *ret for request @h to @name:@port. @store: secret store directory, or -1 for none.
- * A header of a credential is set, whatever the guest sent in it. A credential without a value takes
- * the guest's placeholder out, or is an error when the kit requires it. -1 with @err (ERR_USER: the
- * user can remedy it); *ret needs inject_done in both cases. */
+ * A header of a credential is set, whatever the guest sent in it. A credential without a value
+ * takes the guest's placeholder out, or is an error when the kit requires it. -1 with @err
+ * (ERR_USER: the user can remedy it); *ret needs inject_done in both cases. */
 int inject_prepare(struct inject *ret, const struct config *c, int store, const char *name,
 	uint16_t port, const struct http1_head *h, struct err *err);
 void inject_done(struct inject *in);

@@ -5,12 +5,12 @@
  * 5 the sandbox's directory, 6 the secret store (may be closed).
  *
  * Trusts: fd 3, 5, 6. Hostile: everything on fd 4 and in the streams that come with it, everything
- * that servers and name servers answer. The process needs the real network, the resolver's files and
- * the host's certificates, so it keeps its namespaces; it gives up privileges instead.
+ * that servers and name servers answer. The process needs the real network, the resolver's files
+ * and the host's certificates, so it keeps its namespaces; it gives up privileges instead.
  *
- * Ends with 0 as soon as the box or the VMM is gone. What the loop serves: the control stream and the
- * link (here and link.c), the two sockets of every connection (flow.c), connecting sockets and those
- * of the resolver (dial.c). */
+ * Ends with 0 as soon as the box or the VMM is gone. What the loop serves: the control stream and
+ * the link (here and link.c), the two sockets of every connection (flow.c), connecting sockets and
+ * those of the resolver (dial.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -34,7 +34,7 @@
 enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_END };
 
 #define CONTROL_MAX (16u << 20) /* bytes of one configuration */
-#define FDS_SPARE   128u	/* everything but connections */
+#define FDS_SPARE   128u        /* everything but connections */
 
 /* Every descriptor we were given is close-on-exec, everything else is closed. */
 static int tidy_descriptors(struct err *err)
@@ -49,15 +49,25 @@ static int tidy_descriptors(struct err *err)
 	return 0;
 }
 
+/* The leak check of AddressSanitizer traces the process, which the kernel then would not let it. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TRACEABLE 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TRACEABLE 1
+#endif
+#endif
+#ifndef TRACEABLE
+#define TRACEABLE 0
+#endif
+
 /* No core dump may hold a secret; as many connections as the host lets us have. */
 static unsigned limit_resources(void)
 {
 	struct rlimit core = {0}, files;
 
 	setrlimit(RLIMIT_CORE, &core);
-#ifndef __SANITIZE_ADDRESS__ /* its leak check traces the process */
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-#endif
+	prctl(PR_SET_DUMPABLE, TRACEABLE, 0, 0, 0);
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return 256;
 	files.rlim_cur = MIN(files.rlim_max, (rlim_t)(2 * GATE_FLOWS_MAX + FDS_SPARE));

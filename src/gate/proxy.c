@@ -2,13 +2,13 @@
 /* HTTP/1 between the guest and a server, request by request.
  *
  * One connection of the guest is one connection to the server. Requests are served one after the
- * other; pipelined ones wait in guest.in. For each request, before a byte of it leaves: the rules are
- * asked again, Host has to agree with the destination, the server's certificate has been verified,
- * and credentials are read from the store. Heads are rewritten, bodies stream through with their
- * framing checked, in both directions at once.
+ * other; pipelined ones wait in guest.in. For each request, before a byte of it leaves: the rules
+ * are asked again, Host has to agree with the destination, the server's certificate has been
+ * verified, and credentials are read from the store. Heads are rewritten, bodies stream through
+ * with their framing checked, in both directions at once.
  *
- * When something goes wrong before the guest has seen a byte of the response, it gets an explanation;
- * afterwards a reset, so that a cut response never looks complete. */
+ * When something goes wrong before the guest has seen a byte of the response, it gets an
+ * explanation; afterwards a reset, so that a cut response never looks complete. */
 #include "gate/flow.h"
 
 #include <stdio.h>
@@ -24,20 +24,20 @@
 #define PATH_MAX_LOGGED 512
 
 enum proxy_state {
-	PROXY_REQUEST,	/* no complete request head yet; nothing of it has been sent on */
+	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
 	PROXY_UPSTREAM, /* `req` is read and permitted, the server is not ready yet */
 	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
 };
 
 struct proxy {
 	enum proxy_state state;
-	bool tls;		   /* towards the guest, so also towards the server */
-	unsigned n_requests;	   /* answered on this connection */
-	struct buf head;	   /* bytes of the request's head: what `req` points into */
+	bool tls;            /* towards the guest, so also towards the server */
+	unsigned n_requests; /* answered on this connection */
+	struct buf head;     /* bytes of the request's head: what `req` points into */
 	struct http1_head req, resp;
 	struct http1_body up_body, down_body;
-	bool open;     /* a request is under way that the audit log has not seen */
-	bool up_done;  /* request body complete */
+	bool open;      /* a request is under way that the audit log has not seen */
+	bool up_done;   /* request body complete */
 	bool answering; /* final response head has gone to the guest */
 	uint64_t started_ns;
 	char services[256]; /* credentials added */
@@ -96,8 +96,8 @@ void proxy_connected(struct flow *f)
 
 /* ---- audit ---- */
 
-static void audit_request(struct flow *f, enum audit_verdict verdict, int status,
-	const char *reason)
+static void audit_request(
+	struct flow *f, enum audit_verdict verdict, int status, const char *reason)
 {
 	struct proxy *p = f->proxy;
 	struct flow_decision d;
@@ -164,8 +164,8 @@ static void answer(struct flow *f, struct refusal *r)
 	flow_close(f);
 }
 
-static bool refuse(struct flow *f, int status, const char *code, const char *reason,
-	const char *remedy)
+static bool refuse(
+	struct flow *f, int status, const char *code, const char *reason, const char *remedy)
 {
 	answer(f, &(struct refusal){.status = status,
 			  .code = code,
@@ -343,8 +343,8 @@ static bool send_head(struct flow *f)
 	int r = 0;
 
 	if (p->tls && f->credential)
-		r = inject_prepare(&in, f->gate->config, f->gate->secrets, f->name, f->port,
-			&p->req, &err);
+		r = inject_prepare(
+			&in, f->gate->config, f->gate->secrets, f->name, f->port, &p->req, &err);
 	if (r < 0) {
 		inject_done(&in);
 		return refuse(f, 403, "credential", err.msg, err.hint);
@@ -451,7 +451,7 @@ static bool finish_request(struct flow *f)
 {
 	struct proxy *p = f->proxy;
 	bool keep = p->up_done && p->req.keep_alive && p->resp.keep_alive &&
-		p->resp.framing != HTTP1_UNTIL_CLOSE;
+		    p->resp.framing != HTTP1_UNTIL_CLOSE;
 
 	p->n_requests++;
 	audit_request(f, AUDIT_ALLOW, (int)p->resp.status, NULL);
@@ -487,9 +487,10 @@ static bool read_response_head(struct flow *f)
 		return fail_upstream(f, r < 0 ? err.msg : "the response's head is too long");
 	if (r == 0 && f->up.eof) {
 		if (p->n_requests == 0 || buf_len(in) > 0 || f->up.read_failed)
-			return fail_upstream(f, f->up.read_failed
-					? f->up.err.msg
-					: "the server closed the connection without an answer");
+			return fail_upstream(
+				f, f->up.read_failed
+					   ? f->up.err.msg
+					   : "the server closed the connection without an answer");
 		flow_reset(f, AUDIT_ERROR, "the server had closed the kept connection");
 		return true;
 	}

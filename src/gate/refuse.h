@@ -8,15 +8,15 @@
 #include "base/buf.h"
 
 struct refusal {
-	int status;	    /* 403 policy, 502 upstream, 400 … unreadable request */
-	const char *code;   /* "policy", "identity", "credential", "upstream", "request" */
-	const char *host;   /* as the guest knows it */
+	int status;       /* 403 policy, 502 upstream, 400 … unreadable request */
+	const char *code; /* "policy", "identity", "credential", "upstream", "request" */
+	const char *host; /* as the guest knows it */
 	uint16_t port;
 	const char *reason; /* a clause without full stop */
 	const char *rule;   /* rule with its source, or NULL */
 	const char *remedy; /* what the user can do, one line, or NULL */
 };
 
-/* Append a complete HTTP/1.1 response to @out (room for 8 KiB): JSON with @json, else plain text. No
- * body with @head_only. The connection must be closed behind it. */
+/* Append a complete HTTP/1.1 response to @out (room for 8 KiB): JSON with @json, else plain text.
+ * No body with @head_only. The connection must be closed behind it. */
 void refuse_write(struct buf *out, const struct refusal *r, bool json, bool head_only);

@@ -177,7 +177,7 @@ static bool filter(struct stream *s)
 	if (tls_ended(s->tls) || (s->net_eof && buf_room(&s->in) > 0 && buf_len(&s->net_in) == 0))
 		s->eof = true;
 	return before != buf_len(&s->net_in) + buf_len(&s->out) || in != buf_len(&s->in) ||
-		ready != tls_ready(s->tls) || eof != s->eof;
+	       ready != tls_ready(s->tls) || eof != s->eof;
 }
 
 static bool finish(struct stream *s)

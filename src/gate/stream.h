@@ -19,21 +19,21 @@
  * descriptor yet (connecting) is valid: out collects. */
 struct stream {
 	struct loop_watch watch;
-	int fd;		  /* owned; -1: none */
-	struct tls *tls;  /* owned; NULL: plain */
-	struct buf in;	  /* from the peer */
-	struct buf out;	  /* to the peer */
+	int fd;                     /* owned; -1: none */
+	struct tls *tls;            /* owned; NULL: plain */
+	struct buf in;              /* from the peer */
+	struct buf out;             /* to the peer */
 	struct buf net_in, net_out; /* ciphertext, with tls only */
-	bool wipe;	  /* out may hold a secret */
-	bool fin;	  /* nothing more will be put into out: end our direction once it is sent */
+	bool wipe;                  /* out may hold a secret */
+	bool fin; /* nothing more will be put into out: end our direction once it is sent */
 	bool fin_sent;
-	bool eof;	  /* nothing more will appear in `in` */
-	bool net_eof;	  /* the socket has ended */
-	bool read_failed; /* eof because of an error (err) */
+	bool eof;          /* nothing more will appear in `in` */
+	bool net_eof;      /* the socket has ended */
+	bool read_failed;  /* eof because of an error (err) */
 	bool write_failed; /* the peer takes nothing more; out is discarded */
-	bool may_read;	  /* the descriptor was reported readable and not read since */
-	bool hup;	  /* taken out of the loop: both directions have ended */
-	struct err err;	  /* with read_failed or a failed TLS */
+	bool may_read;     /* the descriptor was reported readable and not read since */
+	bool hup;          /* taken out of the loop: both directions have ended */
+	struct err err;    /* with read_failed or a failed TLS */
 };
 
 void stream_init(struct stream *s);

@@ -21,7 +21,7 @@ struct tls_shared {
 };
 
 struct tls {
-	SSL *ssl;	/* owned, with both BIOs */
+	SSL *ssl;       /* owned, with both BIOs */
 	BIO *from, *to; /* borrowed from ssl: ciphertext in, ciphertext out */
 	bool client, ready, ended, ending, failed;
 };
@@ -58,10 +58,11 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
 	if (!ctx)
 		return NULL;
 	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(
+		ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-			SSL_MODE_RELEASE_BUFFERS);
+				      SSL_MODE_RELEASE_BUFFERS);
 	return ctx;
 }
 

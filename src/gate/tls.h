@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS as a filter between buffers: ciphertext on one side, plaintext on the other. No I/O.
  *
- * Only this file and ca.c call OpenSSL. HTTP/1.1 is the only protocol negotiated, TLS 1.2 the oldest
- * version, no renegotiation, no resumption, no early data. */
+ * Only this file and ca.c call OpenSSL. HTTP/1.1 is the only protocol negotiated, TLS 1.2 the
+ * oldest version, no renegotiation, no resumption, no early data. */
 #pragma once
 
 #include <stdbool.h>
@@ -24,8 +24,9 @@ struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name
 struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *err);
 void tls_free(struct tls *t); /* NULL is fine */
 
-/* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as they
- * have room. Returns 0, or -1 with @err once and for ever: handshake, certificate or protocol failure.
+/* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as
+ * they have room. Returns 0, or -1 with @err once and for ever: handshake, certificate or protocol
+ * failure.
  * @net_out may then hold an alert that should still be sent. */
 int tls_pump(struct tls *t, struct buf *net_in, struct buf *in, struct buf *out,
 	struct buf *net_out, struct err *err);

@@ -8,7 +8,8 @@
 
 #include "base/mem.h"
 
-/* Lives at the start of its own mapping, the value right behind it: one page for an ordinary key. */
+/* Lives at the start of its own mapping, the value right behind it: one page for an ordinary key.
+ */
 struct secret {
 	size_t map_len, len;
 	bool locked;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A secret value in memory that is locked, left out of core dumps and wiped.
  *
- * The type is opaque on purpose: there is no way to print it, and the bytes come out of one function
- * whose name is easy to search for. */
+ * The type is opaque on purpose: there is no way to print it, and the bytes come out of one
+ * function whose name is easy to search for. */
 #pragma once
 
 #include <stdbool.h>

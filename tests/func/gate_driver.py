@@ -320,7 +320,8 @@ def parse_head(raw):
 
 def dns_question(name, qtype=1, ident=0x1234):
     labels = b"".join(bytes([len(p)]) + p.encode() for p in name.split("."))
-    return struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", qtype, 1)
+    head = struct.pack("!6H", ident, 0x0100, 1, 0, 0, 0)
+    return head + labels + b"\0" + struct.pack("!2H", qtype, 1)
 
 
 def dns_rcode(reply):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import socket
 import ssl
 import stat
@@ -43,6 +44,7 @@ def pki(tmp_path_factory):
 
     class Pki:
         ca = str(d / "ca.pem")
+        cert, key = d / "ca-server.pem", d / "ca-server.key"
 
         @staticmethod
         def context(name="ca"):
@@ -1215,8 +1217,8 @@ def test_slow_guest_does_not_make_us_buffer(gate, serve):
 def test_random_bytes_on_every_path(web):
     """Whatever the guest or the server says, the gate stays up and answers the next one."""
     r = random.Random(7)
-    heads = [b"GET / HTTP/1.1\r\nHost: www.example.test\r\n", b"POST / HTTP/1.1\r\n", b"\x16\x03\x01",
-             b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n",
+    heads = [b"GET / HTTP/1.1\r\nHost: www.example.test\r\n", b"POST / HTTP/1.1\r\n",
+             b"\x16\x03\x01", b"HTTP/1.1 200 OK\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n",
              b"\r\n\r\n", b"\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"Upgrade: websocket\r\n"]
 
     def junk():
@@ -1240,3 +1242,110 @@ def test_random_bytes_on_every_path(web):
             pass
     web.reply = send_response
     assert web.open().request()[0] == 200
+
+
+# ---- real programs on both sides ----
+
+
+class Bridge:
+    """Lets a program that can only connect to addresses be the guest: a port that leads to @host."""
+
+    def __init__(self, gate, host, port):
+        self.gate, self.host, self.to = gate, host, port
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.port = self.sock.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.sock.accept()
+            except OSError:
+                return
+            conn = self.gate.open(self.host, self.to)
+            for a, b in ((client, conn.sock), (conn.sock, client)):
+                threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
+
+    @staticmethod
+    def _pass(a, b):
+        a.settimeout(None)
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def nginx(tmp_path, pki):
+    """nginx with a file that only a request with the credential gets."""
+    binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    if not binary:
+        pytest.skip("nginx is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        port = s.getsockname()[1]
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "file").write_bytes(b"0123456789" * 200000)
+    (tmp_path / "nginx.conf").write_text(f"""
+daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path};
+  fastcgi_temp_path {tmp_path}; uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
+  gzip on; gzip_types *; client_max_body_size 8m;
+  server {{
+    listen 127.0.0.1:{port} ssl http2; server_name api.example.test;
+    ssl_certificate {pki.cert}; ssl_certificate_key {pki.key};
+    if ($http_authorization != "Bearer {SECRET}") {{ return 401; }}
+    root {tmp_path}/www;
+  }}
+}}
+""")
+    tmp_path.chmod(0o755)
+    (tmp_path / "www").chmod(0o755)
+    proc = subprocess.Popen([binary, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-g",
+                             "user root;" if os.getuid() == 0 else ""], stderr=subprocess.DEVNULL)
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    yield port
+    proc.terminate()
+    proc.wait()
+
+
+def test_curl_and_nginx(gate, nginx, tmp_path):
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    g = gate(rules=[rule("api.example.test")],
+             resolves={"api.example.test": f"127.0.0.1:{nginx}"},
+             credentials=[credential("svc", "api.example.test")], secrets={"svc": SECRET})
+    (tmp_path / "sandbox-ca.pem").write_text(g.ca_pem)
+    bridge = Bridge(g, "api.example.test", 443)
+    evil = Bridge(g, "evil.test", 443)
+
+    def curl(*args):
+        return subprocess.run(
+            ["curl", "-sS", "--max-time", "30", "--cacert", tmp_path / "sandbox-ca.pem",
+             "--connect-to", f"api.example.test:443:127.0.0.1:{bridge.port}",
+             "--connect-to", f"evil.test:443:127.0.0.1:{evil.port}", *args],
+            capture_output=True, env={"PATH": os.environ["PATH"]})
+
+    want = b"0123456789" * 200000
+    r = curl("https://api.example.test/file", "-H", "Authorization: Bearer proxy-managed")
+    assert r.stdout == want, r.stderr
+    r = curl("--compressed", "https://api.example.test/file", "https://api.example.test/file")
+    assert r.stdout == want * 2, r.stderr
+    r = curl("-r", "10-19", "https://api.example.test/file")
+    assert r.stdout == b"0123456789"
+    r = curl("-T", tmp_path / "www" / "file", "-w", "%{http_code}", "-o", "/dev/null",
+             "https://api.example.test/new")
+    assert r.stdout == b"405", r.stderr
+    r = curl("https://evil.test/")
+    assert b"blocked by hutch policy" in r.stdout, r.stderr
+    r = curl("-w", "%{http_code}", "-o", "/dev/null", "-I", "https://api.example.test/file")
+    assert r.stdout == b"200"
+    assert [x["status"] for x in g.audit(7)] == [200, 200, 200, 206, 405, 403, 200]

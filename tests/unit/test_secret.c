@@ -74,10 +74,24 @@ static void test_names(void **state)
 		const char *name;
 		bool ok;
 	} t[] = {
-		{"github", true}, {"my-api.key_2", true}, {"A", true}, {"OPENAI", true},
-		{"0", true}, {"", false}, {".", false}, {"..", false}, {".hidden", false},
-		{"a/b", false}, {"../a", false}, {"a ", false}, {"a\n", false}, {"-a", false},
-		{"a-", false}, {"a.", false}, {"_a", false}, {"\xc3\xa4", false},
+		{"github", true},
+		{"my-api.key_2", true},
+		{"A", true},
+		{"OPENAI", true},
+		{"0", true},
+		{"", false},
+		{".", false},
+		{"..", false},
+		{".hidden", false},
+		{"a/b", false},
+		{"../a", false},
+		{"a ", false},
+		{"a\n", false},
+		{"-a", false},
+		{"a-", false},
+		{"a.", false},
+		{"_a", false},
+		{"\xc3\xa4", false},
 		{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", true},
 		{"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false},
 	};
