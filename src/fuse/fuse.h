@@ -25,6 +25,9 @@ struct fuse_config {
 	 * are not counted. Leave FUSE_FDS_SPARE below RLIMIT_NOFILE. At least FUSE_FDS_MIN. */
 	unsigned max_fds;
 	unsigned max_inodes; /* 0: FUSE_INODES_MAX */
+	/* Offer extended attributes ("user." only). Then the guest's kernel asks for one whenever it
+	 * first writes to a new file, a round trip that nobody needs; without, it never asks. */
+	bool xattr;
 };
 
 /* What the guest occupies, for tests and the log. */

@@ -32,6 +32,7 @@ enum op_flag {
 	OP_DIR = 1 << 2,   /* the node is a directory */
 	OP_QUIET = 1 << 3, /* has no answer */
 	OP_FREE = 1 << 4,  /* needs no node, and may come before INIT */
+	OP_XATTR = 1 << 5, /* absent unless configured */
 };
 
 struct op {
@@ -83,10 +84,10 @@ static const struct op ops[] = {
 	[FUSE_READDIRPLUS] = {op_readdirplus, 0, OP_DIR | OP_ROOT},
 	[FUSE_RELEASEDIR] = {op_releasedir, 0, OP_DIR | OP_ROOT},
 	[FUSE_FSYNCDIR] = {op_fsyncdir, 0, OP_DIR | OP_ROOT},
-	[FUSE_SETXATTR] = {op_setxattr, 0, OP_WRITE},
-	[FUSE_GETXATTR] = {op_getxattr, 0, OP_ROOT},
-	[FUSE_LISTXATTR] = {op_listxattr, 0, OP_ROOT},
-	[FUSE_REMOVEXATTR] = {op_removexattr, 0, OP_WRITE},
+	[FUSE_SETXATTR] = {op_setxattr, 0, OP_WRITE | OP_XATTR},
+	[FUSE_GETXATTR] = {op_getxattr, 0, OP_ROOT | OP_XATTR},
+	[FUSE_LISTXATTR] = {op_listxattr, 0, OP_ROOT | OP_XATTR},
+	[FUSE_REMOVEXATTR] = {op_removexattr, 0, OP_WRITE | OP_XATTR},
 };
 
 /* --- INIT, DESTROY --- */
@@ -250,7 +251,7 @@ bool read_only(const struct req *r, const struct inode *n)
 /* Everything that can be checked without knowing the operation. */
 static int req_check(struct req *r, const struct op *op)
 {
-	if (!op->fn)
+	if (!op->fn || ((op->flags & OP_XATTR) && !r->s->xattr))
 		return -ENOSYS;
 	if (r->room < op->reply)
 		return -EINVAL;
@@ -372,6 +373,7 @@ struct fuse_server *fuse_server_new(const struct fuse_config *cfg, struct err *e
 	s = xcalloc(1, sizeof(*s));
 	s->guest_uid = cfg->guest_uid;
 	s->guest_gid = cfg->guest_gid;
+	s->xattr = cfg->xattr;
 	s->uid = geteuid();
 	s->gid = getegid();
 	s->max_fds = cfg->max_fds;

@@ -115,6 +115,7 @@ struct fuse_server {
 	bool dirty[FUSE_EXPORTS_MAX]; /* written to since the last SYNCFS */
 
 	bool ready; /* INIT was answered */
+	bool xattr;
 	uint64_t op; /* serial number of the request */
 
 	struct inode **chunks;

@@ -353,10 +353,11 @@ static inline int client_mount(struct client *c)
 	return CALL(c, FUSE_INIT, 0, in);
 }
 
-/* A server with a budget of @fds descriptors, mounted, exports looked up. */
+/* A server with a budget of @fds descriptors (and extended attributes, when that is more than 100),
+ * mounted, exports looked up. */
 static inline struct client *client_new(unsigned fds, unsigned inodes)
 {
-	struct fuse_config cfg = {AGENT, AGENT, fds, inodes};
+	struct fuse_config cfg = {AGENT, AGENT, fds, inodes, fds > 100};
 	struct client *c = calloc(1, sizeof(*c));
 	struct err err;
 	int base;

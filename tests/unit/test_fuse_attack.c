@@ -514,6 +514,7 @@ static void test_inode_ceiling(void **state)
 	}
 	assert_int_equal(err, -ENOMEM);
 	assert_int_equal(known, 40 - 3);
+	assert_int_equal(NAME(c, FUSE_REMOVEXATTR, c->w, "user.a"), -ENOSYS); /* not configured */
 	/* listings still work: names without inodes */
 	assert_int_equal(c_opendir(c, c->w, &fh), 0);
 	assert_true(c_readdir(c, FUSE_READDIRPLUS, c->w, fh, 0, 4096) > 0);
