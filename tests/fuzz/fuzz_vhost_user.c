@@ -74,16 +74,23 @@ static void on_close(struct vhost_user *v, void *arg)
 	vu = NULL;
 }
 
+/* @lie is added to the length in the header. */
+static void send_lie(int sock, uint32_t req, uint32_t flags, const void *p, uint32_t len,
+	uint32_t lie, const int *fds, size_t nfds)
+{
+	uint8_t out[12 + 256];
+	uint32_t head[3] = {req, flags, len + lie};
+
+	memcpy(out, head, 12);
+	memcpy(out + 12, p, len);
+	if (fd_send(sock, out, 12 + len, fds, nfds) < 0)
+		return;
+}
+
 static void send_msg(int sock, uint32_t req, uint32_t flags, const void *p, uint32_t len,
 	const int *fds, size_t nfds)
 {
-	uint8_t out[12 + 300];
-	uint32_t head[3] = {req, flags, len};
-
-	memcpy(out, head, 12);
-	memcpy(out + 12, p, MIN(len, 300u));
-	if (fd_send(sock, out, 12 + MIN(len, 300u), fds, nfds) < 0)
-		return;
+	send_lie(sock, req, flags, p, len, 0, fds, nfds);
 }
 
 /* What a correct front end sends first, so that the input can start behind it. */
@@ -129,7 +136,7 @@ static void play(struct loop *l, int sock, const uint8_t *p, size_t n)
 				write(evfd, &(uint64_t){1}, 8) < 0)
 				abort();
 		} else {
-			send_msg(sock, p[0], p[1] ^ 1u, p + 4, (uint32_t)len + (p[1] >> 4) * 16u,
+			send_lie(sock, p[0], p[1] ^ 1u, p + 4, (uint32_t)len, (p[1] >> 4) * 16u,
 				fds, p[2] & 7);
 		}
 		turn(l);
