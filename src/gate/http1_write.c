@@ -99,8 +99,7 @@ static void put_connection(const struct http1_head *h, struct buf *out)
 {
 	if (h->upgrade || (h->response && h->status == 101))
 		buf_puts(out, "Connection: upgrade\r\n");
-	else if (!h->keep_alive && h->minor == 1 && h->framing != HTTP1_TUNNEL &&
-		 !(h->response && h->status < 200))
+	else if (!h->keep_alive && h->minor == 1 && h->framing != HTTP1_TUNNEL)
 		buf_puts(out, "Connection: close\r\n");
 	else if (h->keep_alive && h->minor == 0)
 		buf_puts(out, "Connection: keep-alive\r\n");

@@ -60,7 +60,7 @@ static void test_parse(void **state)
 	assert_true(q.edns);
 	/* Every truncation is either dropped or a format error. */
 	for (size_t i = 0; i < n + sizeof(opt_record); i++) {
-		_free_ uint8_t *exact = malloc(i ? i : 1);
+		_free_ uint8_t *exact = xmalloc(i ? i : 1);
 
 		memcpy(exact, msg, i);
 		assert_int_equal(dns_parse(exact, i, &q), i < 12 ? -1 : DNS_FORMERR);

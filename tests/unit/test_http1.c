@@ -21,7 +21,7 @@ static int parse(struct http1_head *h, const char *text, size_t len, struct err 
 	int r = 0, w;
 
 	for (size_t n = 0; n <= len && r == 0; n++) {
-		_free_ char *exact = malloc(n ? n : 1);
+		_free_ char *exact = xmalloc(n ? n : 1);
 
 		memcpy(exact, text, n);
 		r = http1_parse(h, exact, n, err);
@@ -368,18 +368,19 @@ static void test_responses(void **state)
 
 static void test_ceilings(void **state)
 {
-	_free_ char *text = malloc(HTTP1_HEAD_MAX * 2);
+	const size_t size = HTTP1_HEAD_MAX * 2;
+	_free_ char *text = xmalloc(size);
 	struct http1_head h;
 	struct err err = {0};
 	size_t n;
 
-	memset(text, 'A', HTTP1_HEAD_MAX * 2);
+	memset(text, 'A', size);
 	http1_request_init(&h);
 	assert_int_equal(http1_parse(&h, text, HTTP1_LINE_MAX, &err), 0);
 	assert_int_equal(http1_parse(&h, text, HTTP1_LINE_MAX + 1, &err), -1);
 	assert_int_equal(err.errnum, 414);
 
-	n = (size_t)sprintf(text, "GET / HTTP/1.1\r\n" H "X: ");
+	n = (size_t)snprintf(text, size, "GET / HTTP/1.1\r\n" H "X: ");
 	memset(text + n, 'x', HTTP1_HEAD_MAX - n);
 	memcpy(text + HTTP1_HEAD_MAX - 4, "\r\n\r\n", 4);
 	http1_request_init(&h);
@@ -390,10 +391,10 @@ static void test_ceilings(void **state)
 	assert_int_equal(err.errnum, 431);
 
 	for (int fields = HTTP1_HEADERS_MAX; fields <= HTTP1_HEADERS_MAX + 1; fields++) {
-		n = (size_t)sprintf(text, "GET / HTTP/1.1\r\n" H);
+		n = (size_t)snprintf(text, size, "GET / HTTP/1.1\r\n" H);
 		for (int i = 1; i < fields; i++)
-			n += (size_t)sprintf(text + n, "X: y\r\n");
-		n += (size_t)sprintf(text + n, "\r\n");
+			n += (size_t)snprintf(text + n, size - n, "X: y\r\n");
+		n += (size_t)snprintf(text + n, size - n, "\r\n");
 		http1_request_init(&h);
 		assert_int_equal(
 			http1_parse(&h, text, n, &err), fields > HTTP1_HEADERS_MAX ? -1 : 1);
@@ -504,6 +505,12 @@ static void test_write_response(void **state)
 	assert_int_equal(http1_write(&h, NULL, 0, &out), 0);
 	assert_string_equal(buf_cstr(&out), "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\n"
 					    "Connection: upgrade\r\n\r\n");
+	buf_reset(&out);
+	assert_int_equal(parse_response(&h, GET_,
+				 "HTTP/1.1 103 Hints\r\nConnection: x, close\r\n\r\n", &err),
+		1);
+	assert_int_equal(http1_write(&h, NULL, 0, &out), 0);
+	assert_string_equal(buf_cstr(&out), "HTTP/1.1 103 Hints\r\nConnection: close\r\n\r\n");
 }
 
 /* Feed @in in steps of @step bytes into a buffer with @room bytes, drained each time. Returns the
@@ -520,7 +527,7 @@ static int feed(const struct http1_head *h, const char *in, size_t len, size_t s
 	http1_body_init(b, h);
 	while (r == 0) {
 		size_t left = avail - used;
-		_free_ char *exact = malloc(left ? left : 1);
+		_free_ char *exact = xmalloc(left ? left : 1);
 
 		memcpy(exact, in + used, left);
 		r = http1_body_feed(b, exact, left, &n, &out, &err);
@@ -617,8 +624,9 @@ static void test_chunked(void **state)
 
 static void test_chunked_ceilings(void **state)
 {
+	const size_t size = 65536;
 	const struct http1_head h = {.framing = HTTP1_CHUNKED};
-	_free_ char *text = malloc(65536);
+	_free_ char *text = xmalloc(size);
 
 	for (int trailer = 0; trailer < 2; trailer++) {
 		for (int long_one = 0; long_one < 2; long_one++) {
@@ -626,13 +634,13 @@ static void test_chunked_ceilings(void **state)
 			struct http1_body b;
 			size_t used,
 				n = long_one ? HTTP1_TRAILER_MAX + 10 : HTTP1_TRAILER_MAX - 100;
-			size_t len = (size_t)sprintf(text, trailer ? "0\r\nX: " : "1;");
+			size_t len = (size_t)snprintf(text, size, trailer ? "0\r\nX: " : "1;");
 
 			buf_init(&all, 65536);
 			memset(text + len, 'x', n);
 			len += n;
-			len += (size_t)sprintf(
-				text + len, trailer ? "\r\n\r\n" : "\r\na\r\n0\r\n\r\n");
+			len += (size_t)snprintf(text + len, size - len,
+				trailer ? "\r\n\r\n" : "\r\na\r\n0\r\n\r\n");
 			assert_int_equal(
 				feed(&h, text, len, 100, 1000, &all, &used, &b), long_one ? -1 : 1);
 			http1_body_done(&b);

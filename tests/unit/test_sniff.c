@@ -63,7 +63,7 @@ static enum sniff_kind grow(const void *data, size_t len, struct sniff *s, size_
 	size_t n;
 
 	for (n = 0; n <= len; n++) {
-		_free_ uint8_t *exact = malloc(n ? n : 1);
+		_free_ uint8_t *exact = xmalloc(n ? n : 1);
 
 		memcpy(exact, data, n);
 		kind = sniff(exact, n, s);
@@ -103,7 +103,7 @@ static void test_real_hellos(void **state)
 /* Whatever single bit a hello has wrong, the verdict is consistent and nothing is read outside. */
 static void test_flipped_hellos(void **state)
 {
-	_free_ uint8_t *copy = malloc(sizeof(hello13));
+	_free_ uint8_t *copy = xmalloc(sizeof(hello13));
 	unsigned verdicts[SNIFF_OTHER + 1] = {0};
 	enum sniff_kind kind;
 	struct sniff s;
@@ -364,7 +364,7 @@ static void test_text_limits(void **state)
 		{"", '\n', SNIFF_HTTP1},
 		{"", '\0', SNIFF_OTHER},
 	};
-	_free_ char *data = malloc(SNIFF_MAX);
+	_free_ char *data = xmalloc(SNIFF_MAX);
 	struct sniff s;
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
