@@ -20,11 +20,11 @@
 #include "virtio/vhost_user.h"
 #include "vq_driver.h"
 
-#define MEM_BYTES (4u << 20)
-#define UVA	  0x7f1234560000ull
-#define F_TOY	  (1ull << 3)
-#define F_PROTO	  (1ull << 30)
-#define F_ALL	  (F_TOY | F_PROTO | VIRTIO_F_VERSION_1_BIT | VIRTIO_F_EVENT_IDX_BIT)
+#define MEM_BYTES  (4u << 20)
+#define UVA        0x7f1234560000ull
+#define F_TOY      (1ull << 3)
+#define F_PROTO    (1ull << 30)
+#define F_ALL      (F_TOY | F_PROTO | VIRTIO_F_VERSION_1_BIT | VIRTIO_F_EVENT_IDX_BIT)
 #define NEED_REPLY 8u
 
 enum {
@@ -420,7 +420,8 @@ static void test_new_call_fd(void **state)
 	fe_init(&fe);
 	start(&fe);
 	drain(fe.call[1]);
-	/* A replaced descriptor is signalled once, in case the old one got an interrupt too late. */
+	/* A replaced descriptor is signalled once, in case the old one got an interrupt too late.
+	 */
 	send_vring_fd(&fe, SET_VRING_CALL, 0, fe.call[1]);
 	assert_int_equal(drain(fe.call[1]), 1);
 	/* None at all: nothing is signalled, nothing breaks. */
@@ -592,7 +593,8 @@ static void test_dead_kick_fd(void **state)
 	int ep = epoll_create1(EPOLL_CLOEXEC), fd = eventfd(1, EFD_CLOEXEC);
 
 	/* An anonymous descriptor that becomes readable but cannot be read. */
-	assert_int_equal(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}), 0);
+	assert_int_equal(
+		epoll_ctl(ep, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}), 0);
 	fe_init(&fe);
 	start(&fe);
 	send_vring_fd(&fe, SET_VRING_KICK, 0, ep);
@@ -612,7 +614,7 @@ struct bad_msg {
 	unsigned fds; /* this many memfds */
 };
 
-#define S(index, num) ((uint64_t)(index) | (uint64_t)(num) << 32)
+#define S(index, num)              ((uint64_t)(index) | (uint64_t)(num) << 32)
 #define REGION(gpa, len, uva, off) (gpa), (len), (uva), (off)
 
 static const struct bad_msg bad_msgs[] = {
@@ -656,7 +658,8 @@ static const struct bad_msg bad_msgs[] = {
 	{"ring outside memory", true, SET_VRING_ADDR, 0, 40, {0, UVA + MEM_BYTES, UVA, UVA}},
 	{"ring end outside", true, SET_VRING_ADDR, 0, 40, {0, UVA + MEM_BYTES - 240, UVA, UVA}},
 	{"ring wraps", true, SET_VRING_ADDR, 0, 40, {0, UVA, ~7ull, UVA}},
-	{"used ring end outside", true, SET_VRING_ADDR, 0, 40, {0, UVA, UVA + MEM_BYTES - 132, UVA}},
+	{"used ring end outside", true, SET_VRING_ADDR, 0, 40,
+		{0, UVA, UVA + MEM_BYTES - 132, UVA}},
 	{"guest address as ring", true, SET_VRING_ADDR, 0, 40, {0, VQD_GPA, VQD_GPA, VQD_GPA}},
 	{"misaligned descriptors", true, SET_VRING_ADDR, 0, 40, {0, UVA + 8, UVA, UVA}},
 	{"misaligned used", true, SET_VRING_ADDR, 0, 40, {0, UVA, UVA + 2, UVA}},
@@ -664,7 +667,8 @@ static const struct bad_msg bad_msgs[] = {
 	{"ring logging", true, SET_VRING_ADDR, 0, 40, {S(0, 1), UVA, UVA, UVA}},
 	{"address of queue 2", true, SET_VRING_ADDR, 0, 40, {2, UVA, UVA, UVA}},
 	{"table, no descriptor", true, SET_MEM_TABLE, 0, 40, {1, REGION(0, 4096, UVA, 0)}},
-	{"table, a descriptor too many", true, SET_MEM_TABLE, 0, 40, {1, REGION(0, 4096, UVA, 0)}, 2},
+	{"table, a descriptor too many", true, SET_MEM_TABLE, 0, 40, {1, REGION(0, 4096, UVA, 0)},
+		2},
 	{"table, short", true, SET_MEM_TABLE, 0, 40, {2, REGION(0, 4096, UVA, 0)}, 2},
 	{"table, long", true, SET_MEM_TABLE, 0, 48, {1, REGION(0, 4096, UVA, 0)}, 1},
 	{"table, count -1", true, SET_MEM_TABLE, 0, 8, {0xffffffff}},

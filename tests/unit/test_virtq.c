@@ -45,9 +45,9 @@ static void test_gmem_bounds(void **state)
 	} cases[] = {
 		{0x1000, 1, a},
 		{0x1000, 4096, a},
-		{0x1000, 4097, NULL},	       /* runs into the neighbour */
+		{0x1000, 4097, NULL}, /* runs into the neighbour */
 		{0x1fff, 1, a + 0xfff},
-		{0x1fff, 2, NULL},	       /* crosses regions although they touch */
+		{0x1fff, 2, NULL}, /* crosses regions although they touch */
 		{0x2000, 4096, b},
 		{0x2fff, 1, b + 0xfff},
 		{0x3000, 1, NULL},
@@ -123,7 +123,8 @@ static void test_start(void **state)
 
 	assert_true(virtq_start(&q, &m, 256, ring, ring + 4096, ring + 8192, 0, false));
 	assert_true(virtq_start(&q, &m, 1, ring, ring + 4096, ring + 8192, 0, false));
-	assert_true(virtq_start(&q, &m, VIRTQ_SIZE_MAX, ring, ring + 32768, ring + 40960, 0, false));
+	assert_true(
+		virtq_start(&q, &m, VIRTQ_SIZE_MAX, ring, ring + 32768, ring + 40960, 0, false));
 	assert_false(virtq_start(&q, &m, 0, ring, ring + 4096, ring + 8192, 0, false));
 	assert_false(virtq_start(&q, &m, 255, ring, ring + 4096, ring + 8192, 0, false));
 	assert_false(virtq_start(&q, &m, 2048, ring, ring + 4096, ring + 8192, 0, false));
@@ -361,8 +362,7 @@ static void spoil(struct rig *r, enum spoil how, uint64_t data)
 		break;
 	case SP_IND_TOO_MANY:
 		table = indirect_table(r, VIRTQ_IOV_MAX + 1, data, 8);
-		*d = (struct vqd_desc){
-			table, (VIRTQ_IOV_MAX + 1) * sizeof(*t), VQD_INDIRECT, 0};
+		*d = (struct vqd_desc){table, (VIRTQ_IOV_MAX + 1) * sizeof(*t), VQD_INDIRECT, 0};
 		break;
 	case SP_IND_HUGE:
 		*d = (struct vqd_desc){VQD_GPA, 2u << 20, VQD_INDIRECT, 0};
@@ -423,7 +423,7 @@ static void test_interrupt_flag(void **state)
 	push_one(&r, &seg);
 	assert_true(virtq_should_interrupt(&r.q));
 	assert_false(virtq_should_interrupt(&r.q)); /* said already */
-	vqd_avail(&r.drv)[0] = 1;		    /* NO_INTERRUPT */
+	vqd_avail(&r.drv)[0] = 1;                   /* NO_INTERRUPT */
 	push_one(&r, &seg);
 	assert_false(virtq_should_interrupt(&r.q));
 	vqd_avail(&r.drv)[0] = 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The driver's side of a split queue, for device tests: fake guest memory and a small virtio driver.
+/* The driver's side of a split queue, for device tests: fake guest memory and a small virtio
+ * driver.
  *
- * Guest physical addresses start at VQD_GPA, so that a host pointer or an offset taken for an address
- * fails at once. */
+ * Guest physical addresses start at VQD_GPA, so that a host pointer or an offset taken for an
+ * address fails at once. */
 #pragma once
 
 #include <dirent.h>
@@ -14,7 +15,7 @@
 #include "virtio/gmem.h"
 #include "virtio/virtq.h"
 
-#define VQD_GPA	     0x40000000ull
+#define VQD_GPA      0x40000000ull
 #define VQD_NEXT     1u
 #define VQD_WRITE    2u
 #define VQD_INDIRECT 4u
@@ -118,8 +119,8 @@ static inline void vqd_publish(struct vqd *d, uint16_t head)
 	__atomic_store_n(&a[1], d->avail_idx, __ATOMIC_SEQ_CST);
 }
 
-/* Queue a request of @n_out readable, then @n_in writable segments. The head, or -1 when the queue is
- * full. */
+/* Queue a request of @n_out readable, then @n_in writable segments. The head, or -1 when the queue
+ * is full. */
 static inline int vqd_add(struct vqd *d, const struct vqd_seg *segs, unsigned n_out, unsigned n_in)
 {
 	unsigned n = n_out + n_in;
