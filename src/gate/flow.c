@@ -182,6 +182,12 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	flow_deadline(f, LINGER_MS);
 }
 
+void flow_reset_unreached(struct flow *f)
+{
+	flow_reset(
+		f, f->dial_err.class == ERR_USER ? AUDIT_DENY : AUDIT_ERROR, "%s", f->dial_err.msg);
+}
+
 static bool reset_step(struct flow *f)
 {
 	buf_consume(&f->guest.in, buf_len(&f->guest.in));
@@ -205,7 +211,7 @@ static bool closing_step(struct flow *f)
 
 /* ---- first bytes ---- */
 
-static void tunnel(struct flow *f, enum audit_proto proto)
+void flow_tunnel(struct flow *f, enum audit_proto proto)
 {
 	f->proto = proto;
 	f->state = FLOW_TUNNEL;
@@ -257,7 +263,7 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 		drop_upstream(f);
 	if (f->identity[0] || f->credential || s->ech)
 		return intercept(f, name);
-	tunnel(f, AUDIT_TLS);
+	flow_tunnel(f, AUDIT_TLS);
 	return true;
 }
 
@@ -284,7 +290,7 @@ static bool wait_for_bytes(struct flow *f)
 	}
 	if (silent && f->allowed && !f->credential &&
 		(f->guest.eof || f->up.eof || buf_len(&f->up.in) > 0)) {
-		tunnel(f, AUDIT_TCP);
+		flow_tunnel(f, AUDIT_TCP);
 		return true;
 	}
 	if (!silent && !f->hello_begun) {
@@ -318,7 +324,7 @@ static bool sniff_step(struct flow *f)
 	case SNIFF_OTHER:
 		if (!f->allowed || f->credential)
 			return deny_raw(f, "a credential belongs here: only HTTP is passed on");
-		tunnel(f, AUDIT_TCP);
+		flow_tunnel(f, AUDIT_TCP);
 		return true;
 	default:
 		return deny_raw(f, "unknown protocol");
@@ -434,6 +440,20 @@ static void on_dialled(struct dial *d, int fd, const struct err *err)
 	flow_run(f);
 }
 
+static void expire(struct flow *f)
+{
+	if (f->state == FLOW_SNIFF && f->dial_failed)
+		flow_reset_unreached(f);
+	else if (f->state == FLOW_SNIFF)
+		deny_raw(f, "no readable first bytes in time");
+	else if (f->state == FLOW_CLOSING || f->state == FLOW_RESET)
+		f->state = FLOW_DEAD;
+	else if (f->state == FLOW_PROXY)
+		proxy_timeout(f);
+	else
+		flow_reset(f, AUDIT_ERROR, "took too long");
+}
+
 /* What is too late ends. Runs only while some connection has a deadline. */
 static void on_sweep(struct loop *l, struct loop_timer *t)
 {
@@ -444,15 +464,7 @@ static void on_sweep(struct loop *l, struct loop_timer *t)
 	for (; f; f = next) {
 		next = f->next;
 		if (f->deadline_ns && f->deadline_ns <= loop_now(l)) {
-			if (f->state == FLOW_SNIFF)
-				deny_raw(f, f->dial_failed ? f->dial_err.msg
-							   : "no readable first bytes in time");
-			else if (f->state == FLOW_CLOSING || f->state == FLOW_RESET)
-				f->state = FLOW_DEAD;
-			else if (f->state == FLOW_PROXY)
-				proxy_timeout(f);
-			else
-				flow_reset(f, AUDIT_ERROR, "the guest took too long");
+			expire(f);
 			flow_run(f);
 		} else if (f->deadline_ns) {
 			more = true;

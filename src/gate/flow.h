@@ -76,11 +76,15 @@ void flow_recheck_all(struct gate *g);
 void flow_end_all(struct gate *g);
 
 /* Called by proxy.c and tunnel.c while they are being stepped. */
+/* Pass everything on from now on. */
+void flow_tunnel(struct flow *f, enum audit_proto proto);
 /* End with what is in guest.out. */
 void flow_close(struct flow *f);
 /* End at once, the guest sees a reset. @fmt is the reason for the audit log. */
 void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The server could not be dialled. */
+void flow_reset_unreached(struct flow *f);
 void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
 /* Fields that every audit line of this connection has. */
 void flow_audit_fields(

@@ -469,7 +469,7 @@ static bool upgrade(struct flow *f)
 		flow_reset(f, AUDIT_ERROR, "server: an upgrade that nobody asked for");
 		return true;
 	}
-	f->state = FLOW_TUNNEL;
+	flow_tunnel(f, f->proto);
 	return true;
 }
 
@@ -540,7 +540,7 @@ static bool exchange(struct flow *f)
 {
 	bool moved;
 
-	if (stream_gone(&f->guest) && (f->proxy->up_done || buf_len(&f->guest.in) == 0)) {
+	if (stream_gone(&f->guest)) {
 		flow_reset(f, AUDIT_ALLOW, "the guest went away");
 		return true;
 	}

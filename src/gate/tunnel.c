@@ -2,6 +2,8 @@
 /* Bytes that pass untouched. */
 #include "gate/flow.h"
 
+#define DELIVER_MS 60000u /* for the last bytes of a guest that has gone */
+
 /* Whether this end will neither give nor take anything more. */
 static bool over(const struct stream *s)
 {
@@ -17,7 +19,8 @@ static bool pass(struct stream *from, struct stream *to, uint64_t *bytes)
 		buf_consume(&from->in, before); /* nobody takes it any more */
 		return true;
 	}
-	if (stream_has_room(to))
+	/* Only whole buffers change hands: never more than two steps of content per direction. */
+	if (buf_len(&to->out) == 0)
 		moved = stream_move(&from->in, &to->out);
 	*bytes += before - buf_len(&from->in);
 	/* After an error the other side must not see an orderly end. */
@@ -33,8 +36,7 @@ bool tunnel_step(struct flow *f)
 	bool moved;
 
 	if (f->dial_failed) {
-		flow_reset(f, f->dial_err.class == ERR_USER ? AUDIT_DENY : AUDIT_ERROR, "%s",
-			f->dial_err.msg);
+		flow_reset_unreached(f);
 		return true;
 	}
 	moved = pass(&f->guest, &f->up, &f->bytes_up);
@@ -50,5 +52,7 @@ bool tunnel_step(struct flow *f)
 		flow_close(f);
 		return true;
 	}
+	if (stream_gone(&f->guest) && !f->deadline_ns)
+		flow_deadline(f, DELIVER_MS);
 	return moved;
 }

@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import json
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -38,7 +39,7 @@ class Gate:
     """One hutch-gate process. Use as a context manager."""
 
     def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
-                 store=True):
+                 store=True, max_files=None):
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.stderr_path = os.path.join(path, "gate.log")
@@ -55,6 +56,7 @@ class Gate:
         self.answers = {}  # question id -> bytes
         self.ca_file = ca_file
         self.store = store
+        self.max_files = max_files
 
     def set_secret(self, name, value):
         with open(os.path.join(self.secret_dir, name), "w") as f:
@@ -83,6 +85,8 @@ class Gate:
                 os.dup2(fd, 3 + i)
             if not self.store:
                 os.close(6)
+            if self.max_files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self.max_files, self.max_files))
 
         self.stderr = open(self.stderr_path, "wb")
         self.proc = subprocess.Popen([BINARY, "testbox"], stdin=subprocess.DEVNULL,
@@ -126,6 +130,11 @@ class Gate:
     def log(self):
         with open(self.stderr_path, errors="replace") as f:
             return f.read()
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.proc.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     # -- the VMM's side --
 

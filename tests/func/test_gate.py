@@ -1244,6 +1244,84 @@ def test_random_bytes_on_every_path(web):
     assert web.open().request()[0] == 200
 
 
+def test_refused_upload_gets_its_answer(gate):
+    g = gate()
+    c = g.open("evil.test", 80)
+    c.send(b"POST / HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 5000000\r\n\r\n")
+    c.send(b"z" * 5000000)
+    check_denied(c.response(), "evil.test", 80)
+
+
+def test_more_connections_than_there_is_room_for(gate):
+    g = gate(max_files=200)  # room for 32
+    conns = [g.open("evil.test", 8443) for _ in range(40)]
+    assert [c is not None for c in conns] == [True] * 32 + [False] * 8
+    conns[0].close()
+    deadline = time.monotonic() + 10
+    while not (c := g.open("evil.test", 8443)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_waiting_costs_nothing(gate, serve):
+    """Connections that are half closed, blocked or abandoned do not keep the process busy."""
+    hold = threading.Event()
+
+    def deaf(sock):  # neither reads nor ends
+        hold.wait(20)
+
+    def half(sock):
+        sock.shutdown(socket.SHUT_WR)
+        hold.wait(20)
+
+    def flood(sock):
+        sock.setblocking(False)
+        try:
+            while True:
+                sock.send(b"z" * 65536)
+        except BlockingIOError:
+            pass
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    names = {"deaf.test": deaf, "half.test": half, "flood.test": flood}
+    g = gate(rules=[rule("**:*")],
+             resolves={n: serve(Server(f)).address for n, f in names.items()})
+    keep = []
+    for name in names:
+        for _ in range(3):
+            c = g.open(name, 7)
+            c.send(b"\0")
+            keep.append(c)
+    c = g.open("deaf.test", 7)  # guest has ended its side
+    c.sock.shutdown(socket.SHUT_WR)
+    keep.append(c)
+    c = g.open("deaf.test", 7)  # gone altogether, with data that the server does not take
+    c.sock.settimeout(0.5)
+    try:
+        while True:
+            c.send(b"\0" * 65536)
+    except TimeoutError:
+        c.close()
+    time.sleep(0.5)
+    before = g.cpu_seconds()
+    time.sleep(2)
+    assert g.cpu_seconds() - before < 0.2
+    hold.set()
+    for c in keep:
+        c.close()
+
+
+def test_audit_log_has_a_ceiling(gate):
+    g = gate()
+    path = os.path.join(g.box_dir, "audit.jsonl")
+    with open(path, "w") as f:
+        f.truncate(64 << 20)
+    g.open("evil.test", 80).request()
+    lines = g.audit(1)
+    assert len(lines) == 1 and os.stat(path).st_size < 1000
+    assert os.stat(path + ".1").st_size == 64 << 20
+
+
 # ---- real programs on both sides ----
 
 
