@@ -226,7 +226,16 @@ void flow_queue(struct net *n, struct flow *f)
 	else
 		n->flows[n->out_tail].out_next = slot;
 	n->out_tail = slot;
-	n->n_queued++;
+}
+
+/* Back to the front: the link had no room for it. */
+static void flow_requeue_first(struct net *n, struct flow *f)
+{
+	f->queued = true;
+	f->out_next = n->out_head;
+	n->out_head = slot_of(n, f);
+	if (f->out_next == NO_SLOT)
+		n->out_tail = n->out_head;
 }
 
 static struct flow *flow_dequeue(struct net *n)
@@ -235,7 +244,6 @@ static struct flow *flow_dequeue(struct net *n)
 
 	n->out_head = f->out_next;
 	f->queued = false;
-	n->n_queued--;
 	return f;
 }
 
@@ -309,16 +317,17 @@ void net_flush(struct net *n)
 {
 	if (!n->link)
 		return;
-	/* One round over those that are queued now, and as many more as there is room for. */
 	if (flush_replies(n)) {
 		while (n->out_head != NO_SLOT) {
 			struct flow *f = flow_dequeue(n);
 			enum tcp_out r = f->state == FLOW_FREE ? TCP_OUT_DONE : tcp_output(n, f);
 
-			if (r != TCP_OUT_DONE)
-				flow_queue(n, f);
-			if (r == TCP_OUT_STUCK)
+			if (r == TCP_OUT_STUCK) {
+				flow_requeue_first(n, f);
 				break;
+			}
+			if (r == TCP_OUT_MORE)
+				flow_queue(n, f);
 		}
 	}
 	n->link->tx_flush(n->link_arg);

@@ -96,7 +96,7 @@ struct net {
 	uint32_t *buckets, *ids;  /* owned, n_buckets each: by addresses, by id */
 	uint32_t n_buckets;	  /* power of two */
 	uint32_t free_head;	  /* through hash_next */
-	uint32_t out_head, out_tail, n_queued;
+	uint32_t out_head, out_tail;
 	uint32_t last_id, last_dns;
 	uint64_t due_ms;	  /* no timer is due before; 0: none armed */
 	uint32_t linger_scan;	  /* where to look for a flow to recycle */
