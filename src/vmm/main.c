@@ -48,7 +48,9 @@ struct vmm {
 /* A front end that hung up or broke the protocol: the virtual machine is gone. */
 static void on_frontend_gone(struct vhost_user *vu, void *arg)
 {
-	log_info("device=%s front end gone", (const char *)arg);
+	const char *why = vhost_user_error(vu)->msg;
+
+	log_info("device=%s front end gone%s%s", (const char *)arg, *why ? ": " : "", why);
 	_exit(0);
 }
 
