@@ -9,6 +9,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/fd.h"
+
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
 #endif
@@ -70,7 +72,10 @@ int host_chmod_path(int fd, mode_t mode)
 
 bool host_links_nameless(int dirfd)
 {
-	/* The right to name a file by descriptor is checked first; then the new name "." can only
-	 * exist already. Nothing is ever made. */
-	return linkat(dirfd, "", dirfd, ".", AT_EMPTY_PATH) < 0 && errno == EEXIST;
+	/* The kernel asks that the process opened the source itself: the export's descriptor, which
+	 * came from elsewhere, would not do. That right is checked first; then the new name "." can
+	 * only exist already. Nothing is ever made. */
+	_close_ int own = host_open(dirfd, ".", O_PATH | O_DIRECTORY, 0);
+
+	return own >= 0 && linkat(own, "", dirfd, ".", AT_EMPTY_PATH) < 0 && errno == EEXIST;
 }

@@ -6,6 +6,7 @@
  *   BASE/outside  must never be reached; holds "secret" */
 #pragma once
 
+#include <linux/capability.h>
 #include <linux/fuse.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -110,8 +112,10 @@ static inline int client_call(struct client *c, uint32_t op, uint64_t node, cons
 
 static inline int client_entry(struct client *c, int err, struct fuse_entry_out *e)
 {
-	struct fuse_entry_out tmp;
+	struct fuse_entry_out tmp = {0};
 
+	if (e)
+		*e = tmp;
 	if (err)
 		return err;
 	assert_true(c->rep_len >= sizeof(tmp));
@@ -130,7 +134,7 @@ static inline int c_lookup(struct client *c, uint64_t dir, const char *name,
 /* nodeid of an existing name */
 static inline uint64_t c_node(struct client *c, uint64_t dir, const char *name)
 {
-	struct fuse_entry_out e;
+	struct fuse_entry_out e = {0};
 
 	assert_int_equal(c_lookup(c, dir, name, &e), 0);
 	return e.nodeid;
@@ -213,6 +217,7 @@ static inline int c_open_op(struct client *c, uint32_t op, uint64_t node, uint32
 	struct fuse_open_out o;
 	int err = CALL(c, op, node, in);
 
+	*fh = 0;
 	if (err)
 		return err;
 	assert_int_equal(c->rep_len, sizeof(o));
@@ -240,6 +245,7 @@ static inline int c_create_op(struct client *c, uint32_t op, uint64_t dir, const
 	struct fuse_open_out o;
 	int err = client_entry(c, CALLN(c, op, dir, in, name), e);
 
+	*fh = 0;
 	if (err)
 		return err;
 	assert_int_equal(c->rep_len, sizeof(*e) + sizeof(o));
@@ -353,6 +359,17 @@ static inline int client_mount(struct client *c)
 	return CALL(c, FUSE_INIT, 0, in);
 }
 
+/* Exports are opened by one process and used by another: descriptors opened so far become those of
+ * other credentials, for which the kernel grants less. */
+static inline void other_credentials(void)
+{
+	struct __user_cap_header_struct hdr = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	assert_int_equal(syscall(SYS_capget, &hdr, data), 0);
+	assert_int_equal(syscall(SYS_capset, &hdr, data), 0);
+}
+
 /* A server with a budget of @fds descriptors (and extended attributes, when that is more than 100),
  * mounted, exports looked up. */
 static inline struct client *client_new(unsigned fds, unsigned inodes)
@@ -370,6 +387,7 @@ static inline struct client *client_new(unsigned fds, unsigned inodes)
 	c->outside = sub_dir(base, "outside");
 	close(base);
 	put_file(c->outside, "secret", "secret");
+	other_credentials();
 	c->s = fuse_server_new(&cfg, &err);
 	assert_non_null(c->s);
 	assert_int_equal(fuse_export_add(c->s, "w", dup(c->share), false, &err), 0);
