@@ -45,8 +45,7 @@ static void fs_kick(struct vdev *d, unsigned q)
 	do {
 		virtq_kicks_off(vq);
 		while ((got = virtq_pop(vq, &c)) == VIRTQ_CHAIN) {
-			size_t n = fuse_handle(
-				fs->server, c.iov, c.n_out, c.iov + c.n_out, c.n_in);
+			size_t n = fuse_handle(fs->server, c.iov, c.n_out, c.iov + c.n_out, c.n_in);
 
 			virtq_push(vq, c.head, (uint32_t)n);
 			/* Not at the end of the batch: the guest can go on while the next is

@@ -9,24 +9,24 @@
 
 #include "base/err.h"
 
-#define FUSE_EXPORTS_MAX 64u	       /* children of the root directory */
-#define FUSE_INODES_MAX	 (1u << 20)    /* files the guest may know at a time; beyond: ENOMEM */
-#define FUSE_FDS_MIN	 16u
-#define FUSE_FDS_SPARE	 16u	       /* descriptors used for the length of one request */
-#define FUSE_IOV_MAX	 320u	       /* segments of one request, each direction */
-#define FUSE_WRITE_MAX	 (1u << 20)    /* data of one READ or WRITE */
+#define FUSE_EXPORTS_MAX 64u        /* children of the root directory */
+#define FUSE_INODES_MAX  (1u << 20) /* files the guest may know at a time; beyond: ENOMEM */
+#define FUSE_FDS_MIN     16u
+#define FUSE_FDS_SPARE   16u        /* descriptors used for the length of one request */
+#define FUSE_IOV_MAX     320u       /* segments of one request, each direction */
+#define FUSE_WRITE_MAX   (1u << 20) /* data of one READ or WRITE */
 
 struct fuse_server;
 
 struct fuse_config {
-	/* Files of the server's own user and group appear to belong to these; all others to 65534. */
+	/* Files of the server's own user and group appear to belong to these, others to 65534. */
 	uint32_t guest_uid, guest_gid;
 	/* Ceiling on descriptors held for the guest (open files and directories in use); exports
 	 * are not counted. Leave FUSE_FDS_SPARE below RLIMIT_NOFILE. At least FUSE_FDS_MIN. */
 	unsigned max_fds;
 	unsigned max_inodes; /* 0: FUSE_INODES_MAX */
-	/* Offer extended attributes ("user." only). Then the guest's kernel asks for one whenever it
-	 * first writes to a new file, a round trip that nobody needs; without, it never asks. */
+	/* Offer extended attributes ("user." only). Then the guest's kernel asks for one whenever
+	 * it first writes to a new file, a round trip that nobody needs; without, it never asks. */
 	bool xattr;
 };
 

@@ -60,8 +60,7 @@ uint64_t handle_id(const struct fuse_server *s, const struct handle *h)
 	return (uint64_t)h->gen << 32 | (uint64_t)(h - s->handles);
 }
 
-struct handle *handle_get(
-	struct fuse_server *s, const struct inode *n, uint64_t fh, bool dir)
+struct handle *handle_get(struct fuse_server *s, const struct inode *n, uint64_t fh, bool dir)
 {
 	uint32_t i = (uint32_t)fh;
 	struct handle *h;

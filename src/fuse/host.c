@@ -17,8 +17,9 @@
 
 int host_err(int errnum)
 {
-	/* ENOSYS would make the guest's kernel give up the operation for the whole mount, though only
-	 * one export's file system lacks it. Values outside Linux' table do not exist for a guest. */
+	/* ENOSYS would make the guest's kernel give up the operation for the whole mount, though
+	 * only one export's file system lacks it. Values outside Linux' table do not exist for a
+	 * guest. */
 	if (errnum == ENOSYS)
 		return -EOPNOTSUPP;
 	if (errnum <= 0 || errnum > EHWPOISON)

@@ -157,8 +157,8 @@ void inode_detach(struct fuse_server *s, struct inode *n)
 	inode_pin(s, n);
 }
 
-/* Moves on the host can make remembered names contradict: a/b is remembered, then b/a is seen. Before
- * @n goes below @parent, whatever claims on that chain to be @n's child loses its name. */
+/* Moves on the host can make remembered names contradict: a/b is remembered, then b/a is seen.
+ * Before @n goes below @parent, whatever claims on that chain to be @n's child loses its name. */
 static void break_cycle(struct fuse_server *s, const struct inode *n, struct inode *parent)
 {
 	struct inode *p = parent;
@@ -201,7 +201,7 @@ bool inode_same(const struct inode *n, const struct statx *st)
 		return false;
 	/* Numbers of deleted files are reused; the birth time tells the files apart. */
 	return !n->has_btime || !(st->stx_mask & STATX_BTIME) ||
-		(n->btime_sec == st->stx_btime.tv_sec && n->btime_nsec == st->stx_btime.tv_nsec);
+	       (n->btime_sec == st->stx_btime.tv_sec && n->btime_nsec == st->stx_btime.tv_nsec);
 }
 
 static struct inode *find_number(
@@ -280,7 +280,7 @@ int inode_get_export(struct fuse_server *s, unsigned export, struct statx *st, s
 	if (r < 0)
 		return r;
 	if (!(*ret)->export_root) {
-		/* Was it known as a directory inside itself (bind mount)? Then that name is void. */
+		/* Known as a directory inside itself (bind mount)? That name is void. */
 		inode_detach(s, *ret);
 		inode_drop_fd(s, *ret);
 		(*ret)->export_root = true;

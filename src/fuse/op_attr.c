@@ -12,7 +12,7 @@
 #include "base/fd.h"
 
 #define ATTR_VALID_S 1u
-#define NSEC	     1000000000u
+#define NSEC         1000000000u
 
 void root_stat(struct fuse_server *s, struct statx *st)
 {
@@ -22,7 +22,7 @@ void root_stat(struct fuse_server *s, struct statx *st)
 		.stx_uid = s->uid,
 		.stx_gid = s->gid,
 		.stx_blksize = 4096,
-		/* No host inode has this number: devices mark the highest byte with 0 … DEVS_MAX. */
+		/* No host file has this number: devices mark the top byte with 0 … DEVS_MAX. */
 		.stx_ino = 0xff00000000000001ull};
 }
 
@@ -47,8 +47,8 @@ int op_getattr(struct req *r)
 
 /* --- SETATTR --- */
 
-/* Kernels before 6.6 cannot change the mode through an O_PATH descriptor: open the file. A file that
- * its owner may neither read nor write stays as it is there. */
+/* Kernels before 6.6 cannot change the mode through an O_PATH descriptor: open the file. A file
+ * that its owner may neither read nor write stays as it is there. */
 static int chmod_opened(struct fuse_server *s, struct inode *n, mode_t mode)
 {
 	_close_ int fd = -1;

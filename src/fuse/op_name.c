@@ -13,7 +13,7 @@
 
 /* How long the guest may believe a name and its attributes: long enough to spare most round trips
  * of a compiler or of git, short enough that edits on the host show up at once for a human. */
-#define ENTRY_VALID_S	  1u
+#define ENTRY_VALID_S     1u
 #define NEGATIVE_VALID_NS 500000000u
 
 #define OVERFLOW_ID 65534u
@@ -40,8 +40,8 @@ void attr_fill(struct fuse_server *s, const struct statx *st, struct fuse_attr *
 	};
 }
 
-void entry_fill(struct fuse_server *s, struct inode *n, const struct statx *st,
-	struct fuse_entry_out *e)
+void entry_fill(
+	struct fuse_server *s, struct inode *n, const struct statx *st, struct fuse_entry_out *e)
 {
 	*e = (struct fuse_entry_out){
 		.nodeid = inode_id(n), .entry_valid = ENTRY_VALID_S, .attr_valid = ENTRY_VALID_S};

@@ -17,7 +17,7 @@
 static uint32_t open_flags(struct inode *n, const struct statx *st)
 {
 	bool same = n->seen_sec == st->stx_ctime.tv_sec && n->seen_nsec == st->stx_ctime.tv_nsec &&
-		n->seen_size == st->stx_size;
+		    n->seen_size == st->stx_size;
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -39,9 +39,9 @@ static int reply_open(struct req *r, struct handle *h, uint32_t flags)
 	return reply_put(r, &o, sizeof(o));
 }
 
-/* Of the guest's flags only the access mode and O_TRUNC matter here. O_APPEND comes with each WRITE,
- * O_SYNC arrives as FSYNC, O_EXCL and O_CREAT select the operation; the rest (O_DIRECT, O_NOATIME,
- * O_PATH, O_ASYNC …) is not for the host. */
+/* Of the guest's flags only the access mode and O_TRUNC matter here. O_APPEND comes with each
+ * WRITE, O_SYNC arrives as FSYNC, O_EXCL and O_CREAT select the operation; the rest (O_DIRECT,
+ * O_NOATIME, O_PATH, O_ASYNC …) is not for the host. */
 static int access_mode(uint32_t flags)
 {
 	int mode = (int)(flags & O_ACCMODE);
@@ -114,8 +114,7 @@ static int created(struct req *r, const char *name, int fd_, mode_t mode, bool w
 		return err;
 	s->dirty[n->export] = true;
 	err = reply_entry(r, n, &st);
-	return err < 0 ? err
-		       : reply_open(r, handle_new(s, n, steal_fd(&fd), false, writable), 0);
+	return err < 0 ? err : reply_open(r, handle_new(s, n, steal_fd(&fd), false, writable), 0);
 }
 
 /* CREATE found the name taken, which the guest's kernel did not expect. */
@@ -136,8 +135,7 @@ static int create_existing(struct req *r, const char *name, uint32_t flags)
 	err = reply_entry(r, n, &st);
 	return err < 0 ? err
 		       : reply_open(r,
-				 handle_new(r->s, n, fd, false, access_mode(flags) != O_RDONLY),
-				 0);
+				 handle_new(r->s, n, fd, false, access_mode(flags) != O_RDONLY), 0);
 }
 
 int op_create(struct req *r)

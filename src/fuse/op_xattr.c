@@ -65,7 +65,7 @@ int op_setxattr(struct req *r)
 	return fsetxattr(fd, name, value, size, (int)flags) < 0 ? host_err(errno) : 0;
 }
 
-/* The answer to a value or a list of @len bytes: its size when the guest gave no room, else itself. */
+/* The answer to a value or a list of @len bytes: its size when the guest gave no room. */
 static int reply_sized(struct req *r, uint32_t size, size_t len)
 {
 	struct fuse_getxattr_out o = {.size = (uint32_t)len};

@@ -11,16 +11,17 @@
 #include "base/mem.h"
 
 #define MINOR_MIN 31u /* Linux 5.4, the first with virtio-fs */
-#define MINOR	  38u /* what these sources were written against */
+#define MINOR     38u /* what these sources were written against */
 
 /* ASYNC_READ, BIG_WRITES, MAX_PAGES, PARALLEL_DIROPS, READDIRPLUS: fewer and larger requests.
  * ATOMIC_O_TRUNC: one request instead of two. AUTO_INVAL_DATA: the guest drops cached pages when a
  * host program has changed the file. HANDLE_KILLPRIV_V2: without it the guest's kernel asks for a
  * security.capability attribute before every write; setuid bits are our business anyway.
- * Left out on purpose: POSIX_LOCKS and FLOCK_LOCKS (the guest's kernel then serves all locks itself:
- * they hold among guest programs, not against the host), WRITEBACK_CACHE (the guest would stop
- * believing sizes and times that the host changed), DONT_MASK, POSIX_ACL, NO_OPEN, NO_OPENDIR (open
- * handles keep unlinked files and directory positions alive), EXPORT_SUPPORT (no lookups of ".."). */
+ * Left out on purpose: POSIX_LOCKS and FLOCK_LOCKS (the guest's kernel then serves all locks
+ * itself: they hold among guest programs, not against the host), WRITEBACK_CACHE (the guest would
+ * stop believing sizes and times that the host changed), DONT_MASK, POSIX_ACL, NO_OPEN, NO_OPENDIR
+ * (open handles keep unlinked files and directory positions alive), EXPORT_SUPPORT (no lookups of
+ * ".."). */
 #define INIT_FLAGS                                                                                 \
 	(FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA |          \
 		FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_PARALLEL_DIROPS |               \
@@ -324,14 +325,15 @@ unsigned exports_count(struct fuse_server *s)
 	return atomic_load_explicit(&s->n_exports, memory_order_acquire);
 }
 
-static int export_check(const struct fuse_server *s, unsigned n, const char *name, int dirfd,
-	struct err *err)
+static int export_check(
+	const struct fuse_server *s, unsigned n, const char *name, int dirfd, struct err *err)
 {
 	struct stat st;
 
 	if (!*name || strlen(name) > NAME_MAX_ || strchr(name, '/') || strcmp(name, ".") == 0 ||
 		strcmp(name, "..") == 0)
-		return err_set(err, ERR_BUG, "shared folder name \"%s\" is not one component", name);
+		return err_set(
+			err, ERR_BUG, "shared folder name \"%s\" is not one component", name);
 	if (n == FUSE_EXPORTS_MAX)
 		return err_set(err, ERR_USER, "more than %u shared folders", FUSE_EXPORTS_MAX);
 	for (unsigned i = 0; i < n; i++)
@@ -344,8 +346,7 @@ static int export_check(const struct fuse_server *s, unsigned n, const char *nam
 	return 0;
 }
 
-int fuse_export_add(
-	struct fuse_server *s, const char *name, int dirfd, bool ro, struct err *err)
+int fuse_export_add(struct fuse_server *s, const char *name, int dirfd, bool ro, struct err *err)
 {
 	_close_ int fd = dirfd;
 	unsigned n;

@@ -17,11 +17,12 @@
  *   - setuid and setgid bits neither appear nor can be set: a file that the guest prepares must not
  *     change anyone's identity on the host.
  *
- * Inodes (inode.c, inode_fd.c). One per file that the guest knows (nlookup) or that something else here needs
- * (refs: children, open handles). It remembers one (parent, name) under which the file was last
- * seen. Directories that are worked in hold an O_PATH descriptor: `named` ones are evicted in LRU
- * order and reopened by path; an unlinked file cannot be reopened, so its descriptor is `pinned`,
- * up to an eighth of the budget. Other files hold none: their attributes are read by name.
+ * Inodes (inode.c, inode_fd.c). One per file that the guest knows (nlookup) or that something else
+ * here needs (refs: children, open handles). It remembers one (parent, name) under which the file
+ * was last seen. Directories that are worked in hold an O_PATH descriptor: `named` ones are evicted
+ * in LRU order and reopened by path; an unlinked file cannot be reopened, so its descriptor is
+ * `pinned`, up to an eighth of the budget. Other files hold none: their attributes are read by
+ * name.
  *
  * Handles (handle.c). One per open file or directory; up to five eighths of the budget, so that
  * open files cannot starve directories.
@@ -62,13 +63,13 @@ struct inode {
 	uint32_t index, gen; /* together the nodeid; index never changes */
 	bool used;
 	bool export_root; /* its directory is the export's own descriptor */
-	bool hashed;	  /* found by identity; a file whose number was reused is not */
-	uint8_t list;	  /* enum lru_list; LRU_NONE exactly when fd is -1 */
+	bool hashed;      /* found by identity; a file whose number was reused is not */
+	uint8_t list;     /* enum lru_list; LRU_NONE exactly when fd is -1 */
 	uint16_t export;
 	uint64_t nlookup; /* references that the guest holds */
-	uint32_t refs;	  /* references from children and handles */
+	uint32_t refs;    /* references from children and handles */
 	uint32_t parent;  /* NODE_NONE: export root, the root, or nameless (unlinked, lost) */
-	char *name;	  /* owned; NULL exactly when parent is NODE_NONE */
+	char *name;       /* owned; NULL exactly when parent is NODE_NONE */
 	/* identity */
 	dev_t dev;
 	uint64_t ino;
@@ -77,7 +78,7 @@ struct inode {
 	uint32_t btime_nsec;
 	bool has_btime;
 
-	int fd;		  /* O_PATH, owned; -1: none */
+	int fd;           /* O_PATH, owned; -1: none */
 	uint64_t used_op; /* request that used fd last: not evicted while it runs */
 	uint32_t lru_prev, lru_next;
 	uint32_t hash_next; /* also links free slots */
@@ -91,13 +92,14 @@ struct inode {
 struct handle {
 	uint32_t gen;
 	bool used, dir, writable;
-	int fd;		/* owned; -1: the synthetic root */
+	int fd;         /* owned; -1: the synthetic root */
 	uint32_t inode; /* holds a reference */
-	uint32_t next;	/* handles of the same inode; free slots */
-	int64_t pos;	/* dir: where the descriptor stands */
+	uint32_t next;  /* handles of the same inode; free slots */
+	int64_t pos;    /* dir: where the descriptor stands */
 };
 
-struct export {
+struct export
+{
 	char *name;
 	int dirfd;
 	bool read_only;
@@ -134,18 +136,18 @@ struct fuse_server {
 	unsigned n_handles, n_fds;
 
 	uint8_t *scratch; /* the request */
-	uint8_t *reply;	  /* SCRATCH bytes for building replies */
+	uint8_t *reply;   /* SCRATCH bytes for building replies */
 };
 
 struct req {
 	struct fuse_server *s;
 	struct fuse_in_header h;
 	struct inode *node; /* h.nodeid, alive for the whole request */
-	struct rd args;	    /* what follows the header (of WRITE: only the fixed part) */
+	struct rd args;     /* what follows the header (of WRITE: only the fixed part) */
 	const struct iovec *out, *in;
 	unsigned n_out, n_in;
 	size_t out_len; /* bytes of the whole message */
-	size_t room;	/* bytes for the reply's payload */
+	size_t room;    /* bytes for the reply's payload */
 	size_t written; /* payload so far */
 };
 
@@ -231,8 +233,7 @@ int handle_room_in(struct fuse_server *s, struct inode *dir);
 struct handle *handle_new(struct fuse_server *s, struct inode *n, int fd, bool dir, bool writable);
 uint64_t handle_id(const struct fuse_server *s, const struct handle *h);
 /* The handle @fh of inode @n, or NULL. */
-struct handle *handle_get(
-	struct fuse_server *s, const struct inode *n, uint64_t fh, bool dir);
+struct handle *handle_get(struct fuse_server *s, const struct inode *n, uint64_t fh, bool dir);
 void handle_free(struct fuse_server *s, struct handle *h);
 /* A descriptor of the file that is open anyway, or -1. @writable: one that can write. */
 int handle_any(const struct fuse_server *s, const struct inode *n, bool writable);
@@ -243,8 +244,8 @@ int handle_any(const struct fuse_server *s, const struct inode *n, bool writable
 int reply_put(struct req *r, const void *p, size_t len);
 /* Reply with an entry; the guest gains one lookup reference. */
 int reply_entry(struct req *r, struct inode *n, const struct statx *st);
-void entry_fill(struct fuse_server *s, struct inode *n, const struct statx *st,
-	struct fuse_entry_out *e);
+void entry_fill(
+	struct fuse_server *s, struct inode *n, const struct statx *st, struct fuse_entry_out *e);
 void attr_fill(struct fuse_server *s, const struct statx *st, struct fuse_attr *a);
 /* Attributes of the synthetic root. */
 void root_stat(struct fuse_server *s, struct statx *st);
@@ -269,14 +270,14 @@ void victim_gone(struct req *r, struct inode *n);
 
 /* --- operations. 0 or -errno; the reply has been put. --- */
 typedef int op_fn(struct req *r);
-op_fn op_lookup, op_forget, op_batch_forget;		       /* op_name.c */
-op_fn op_mknod, op_mkdir, op_symlink, op_unlink, op_rmdir;     /* op_name.c */
-op_fn op_rename, op_rename2, op_link;			       /* op_move.c */
-op_fn op_open, op_create, op_tmpfile, op_release;	       /* op_open.c */
-op_fn op_read, op_write, op_fsync, op_fallocate, op_lseek, op_copy; /* op_io.c */
+op_fn op_lookup, op_forget, op_batch_forget;                              /* op_name.c */
+op_fn op_mknod, op_mkdir, op_symlink, op_unlink, op_rmdir;                /* op_name.c */
+op_fn op_rename, op_rename2, op_link;                                     /* op_move.c */
+op_fn op_open, op_create, op_tmpfile, op_release;                         /* op_open.c */
+op_fn op_read, op_write, op_fsync, op_fallocate, op_lseek, op_copy;       /* op_io.c */
 op_fn op_opendir, op_readdir, op_readdirplus, op_releasedir, op_fsyncdir; /* op_dir.c */
-op_fn op_getattr, op_setattr, op_readlink, op_statfs, op_syncfs;	  /* op_attr.c */
-op_fn op_setxattr, op_getxattr, op_listxattr, op_removexattr;	  /* op_xattr.c */
+op_fn op_getattr, op_setattr, op_readlink, op_statfs, op_syncfs;          /* op_attr.c */
+op_fn op_setxattr, op_getxattr, op_listxattr, op_removexattr;             /* op_xattr.c */
 
 /* Change the mode of an inode; setuid and setgid are dropped. */
 int node_chmod(struct fuse_server *s, struct inode *n, mode_t mode);

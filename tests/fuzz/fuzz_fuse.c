@@ -26,9 +26,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define ANSWER	 (1u << 16)
-#define RECORDS	 200
-#define KNOWN	 16u
+#define ANSWER   (1u << 16)
+#define RECORDS  200
+#define KNOWN    16u
 #define FILE_MAX (1u << 20)
 
 struct fuzz {
@@ -205,8 +205,8 @@ static uint64_t pick(const uint64_t *list, unsigned n, uint8_t sel)
 }
 
 /* Put ids where the operation expects them, so that deep code is reached. */
-static void fix_args(const struct fuzz *f, uint32_t op, uint8_t node, uint8_t fh, uint8_t *args,
-	size_t len)
+static void fix_args(
+	const struct fuzz *f, uint32_t op, uint8_t node, uint8_t fh, uint8_t *args, size_t len)
 {
 	uint64_t v = pick(f->fhs, f->n_fhs, fh), other = pick(f->nodes, f->n_nodes, node + 1);
 
@@ -221,8 +221,9 @@ static void fix_args(const struct fuzz *f, uint32_t op, uint8_t node, uint8_t fh
 			if (i % 8 >= 2)
 				args[i] = 0;
 	} else if (op == FUSE_LOOKUP || op == FUSE_GETATTR || op == FUSE_SETATTR ||
-		op == FUSE_CREATE || op == FUSE_OPEN || op == FUSE_MKNOD || op == FUSE_MKDIR ||
-		op == FUSE_INIT || op == FUSE_FORGET || op == FUSE_SETXATTR || op == FUSE_GETXATTR)
+		   op == FUSE_CREATE || op == FUSE_OPEN || op == FUSE_MKNOD || op == FUSE_MKDIR ||
+		   op == FUSE_INIT || op == FUSE_FORGET || op == FUSE_SETXATTR ||
+		   op == FUSE_GETXATTR)
 		return;
 	if (len >= 8)
 		memcpy(args, &v, 8);
@@ -241,7 +242,7 @@ static void learn(struct fuzz *f, uint32_t op, size_t len)
 		len -= sizeof(e);
 	}
 	if (len == sizeof(o) && (op == FUSE_OPEN || op == FUSE_OPENDIR || op == FUSE_CREATE ||
-		op == FUSE_TMPFILE)) {
+					op == FUSE_TMPFILE)) {
 		memcpy(&o, p, sizeof(o));
 		remember(f->fhs, &f->n_fhs, o.fh);
 	}

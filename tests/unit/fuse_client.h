@@ -82,7 +82,9 @@ static inline int client_call(struct client *c, uint32_t op, uint64_t node, cons
 	size_t arg_len, const void *more, size_t more_len)
 {
 	struct fuse_in_header h = {.len = (uint32_t)(sizeof(h) + arg_len + more_len),
-		.opcode = op, .unique = ++c->unique, .nodeid = node};
+		.opcode = op,
+		.unique = ++c->unique,
+		.nodeid = node};
 	struct fuse_out_header o;
 	uint8_t *m = malloc(h.len);
 
@@ -106,9 +108,10 @@ static inline int client_call(struct client *c, uint32_t op, uint64_t node, cons
 	return o.error;
 }
 
-#define CALL(c, op, node, arg)	     client_call(c, op, node, &(arg), sizeof(arg), NULL, 0)
-#define CALLN(c, op, node, arg, str) client_call(c, op, node, &(arg), sizeof(arg), str, strlen(str) + 1)
-#define NAME(c, op, node, str)	     client_call(c, op, node, NULL, 0, str, strlen(str) + 1)
+#define CALL(c, op, node, arg) client_call(c, op, node, &(arg), sizeof(arg), NULL, 0)
+#define CALLN(c, op, node, arg, str)                                                               \
+	client_call(c, op, node, &(arg), sizeof(arg), str, strlen(str) + 1)
+#define NAME(c, op, node, str) client_call(c, op, node, NULL, 0, str, strlen(str) + 1)
 
 static inline int client_entry(struct client *c, int err, struct fuse_entry_out *e)
 {
@@ -125,8 +128,8 @@ static inline int client_entry(struct client *c, int err, struct fuse_entry_out 
 	return tmp.nodeid ? 0 : -ENOENT; /* negative entry */
 }
 
-static inline int c_lookup(struct client *c, uint64_t dir, const char *name,
-	struct fuse_entry_out *e)
+static inline int c_lookup(
+	struct client *c, uint64_t dir, const char *name, struct fuse_entry_out *e)
 {
 	return client_entry(c, NAME(c, FUSE_LOOKUP, dir, name), e);
 }
@@ -166,16 +169,16 @@ static inline int c_setattr(struct client *c, uint64_t node, struct fuse_setattr
 	return CALL(c, FUSE_SETATTR, node, in);
 }
 
-static inline int c_mkdir(struct client *c, uint64_t dir, const char *name, uint32_t mode,
-	struct fuse_entry_out *e)
+static inline int c_mkdir(
+	struct client *c, uint64_t dir, const char *name, uint32_t mode, struct fuse_entry_out *e)
 {
 	struct fuse_mkdir_in in = {.mode = mode};
 
 	return client_entry(c, CALLN(c, FUSE_MKDIR, dir, in, name), e);
 }
 
-static inline int c_mknod(struct client *c, uint64_t dir, const char *name, uint32_t mode,
-	struct fuse_entry_out *e)
+static inline int c_mknod(
+	struct client *c, uint64_t dir, const char *name, uint32_t mode, struct fuse_entry_out *e)
 {
 	struct fuse_mknod_in in = {.mode = mode};
 
@@ -188,12 +191,11 @@ static inline int c_symlink(struct client *c, uint64_t dir, const char *name, co
 	char both[8192];
 	int n = snprintf(both, sizeof(both), "%s%c%s", name, 0, target);
 
-	return client_entry(
-		c, client_call(c, FUSE_SYMLINK, dir, NULL, 0, both, (size_t)n + 1), e);
+	return client_entry(c, client_call(c, FUSE_SYMLINK, dir, NULL, 0, both, (size_t)n + 1), e);
 }
 
-static inline int c_link(struct client *c, uint64_t node, uint64_t dir, const char *name,
-	struct fuse_entry_out *e)
+static inline int c_link(
+	struct client *c, uint64_t node, uint64_t dir, const char *name, struct fuse_entry_out *e)
 {
 	struct fuse_link_in in = {node};
 
@@ -272,8 +274,11 @@ static inline int c_read(struct client *c, uint64_t node, uint64_t fh, uint64_t 
 static inline int c_write_flags(struct client *c, uint64_t node, uint64_t fh, uint64_t off,
 	const void *p, size_t len, uint32_t flags, uint32_t wflags)
 {
-	struct fuse_write_in in = {.fh = fh, .offset = off, .size = (uint32_t)len,
-		.flags = flags, .write_flags = wflags};
+	struct fuse_write_in in = {.fh = fh,
+		.offset = off,
+		.size = (uint32_t)len,
+		.flags = flags,
+		.write_flags = wflags};
 	struct fuse_write_out o;
 	int err = client_call(c, FUSE_WRITE, node, &in, sizeof(in), p, len);
 
@@ -283,8 +288,8 @@ static inline int c_write_flags(struct client *c, uint64_t node, uint64_t fh, ui
 	return (int)o.size;
 }
 
-static inline int c_write(struct client *c, uint64_t node, uint64_t fh, uint64_t off,
-	const void *p, size_t len)
+static inline int c_write(
+	struct client *c, uint64_t node, uint64_t fh, uint64_t off, const void *p, size_t len)
 {
 	return c_write_flags(c, node, fh, off, p, len, O_RDWR, 0);
 }
@@ -297,8 +302,8 @@ static inline int c_release(struct client *c, uint32_t op, uint64_t node, uint64
 }
 
 /* READDIR(PLUS) into c->rep; bytes or -errno. */
-static inline int c_readdir(struct client *c, uint32_t op, uint64_t node, uint64_t fh, uint64_t off,
-	uint32_t size)
+static inline int c_readdir(
+	struct client *c, uint32_t op, uint64_t node, uint64_t fh, uint64_t off, uint32_t size)
 {
 	struct fuse_read_in in = {.fh = fh, .offset = off, .size = size};
 	int err = CALL(c, op, node, in);
@@ -353,8 +358,8 @@ static inline int sub_dir(int base, const char *name)
 
 static inline int client_mount(struct client *c)
 {
-	struct fuse_init_in in = {.major = 7, .minor = 37, .max_readahead = 131072,
-		.flags = UINT32_MAX};
+	struct fuse_init_in in = {
+		.major = 7, .minor = 37, .max_readahead = 131072, .flags = UINT32_MAX};
 
 	return CALL(c, FUSE_INIT, 0, in);
 }

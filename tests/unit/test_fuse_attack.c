@@ -48,10 +48,19 @@ static void test_bad_names(void **state)
 		size_t len; /* with NUL, if there is one */
 		int err;
 	} bad[] = {
-		{"", 1, -EINVAL}, {".", 2, -EINVAL}, {"..", 3, -EINVAL}, {"/", 2, -EINVAL},
-		{"/etc/passwd", 12, -EINVAL}, {"../outside/secret", 18, -EINVAL}, {"a/b", 4, -EINVAL},
-		{"a/", 3, -EINVAL}, {"./", 3, -EINVAL}, {"no-nul", 6, -EINVAL}, {"", 0, -EINVAL},
-		{"two\0", 5, -EINVAL}, {"two\0names", 10, -EINVAL},
+		{"", 1, -EINVAL},
+		{".", 2, -EINVAL},
+		{"..", 3, -EINVAL},
+		{"/", 2, -EINVAL},
+		{"/etc/passwd", 12, -EINVAL},
+		{"../outside/secret", 18, -EINVAL},
+		{"a/b", 4, -EINVAL},
+		{"a/", 3, -EINVAL},
+		{"./", 3, -EINVAL},
+		{"no-nul", 6, -EINVAL},
+		{"", 0, -EINVAL},
+		{"two\0", 5, -EINVAL},
+		{"two\0names", 10, -EINVAL},
 	};
 	struct client *c = *state;
 	char longest[300];
@@ -68,7 +77,8 @@ static void test_bad_names(void **state)
 			uint64_t fixed[2] = {0};
 
 			assert_int_equal(client_call(c, ops[k].op, c->w, fixed, ops[k].fixed,
-						 bad[i].name, bad[i].len), bad[i].err);
+						 bad[i].name, bad[i].len),
+				bad[i].err);
 		}
 	}
 	memset(longest, 'n', sizeof(longest));
@@ -138,8 +148,8 @@ static void test_stale_ids(void **state)
 static void test_lengths(void **state)
 {
 	struct client *c = *state;
-	struct fuse_in_header h = {.len = sizeof(h) + 2, .opcode = FUSE_LOOKUP, .unique = 7,
-		.nodeid = c->w};
+	struct fuse_in_header h = {
+		.len = sizeof(h) + 2, .opcode = FUSE_LOOKUP, .unique = 7, .nodeid = c->w};
 	struct fuse_out_header o;
 	uint8_t msg[200] = {0};
 	unsigned inodes = fuse_usage(c->s).inodes;
@@ -175,8 +185,8 @@ static void test_lengths(void **state)
 	for (uint32_t op = 1; op < 60; op++)
 		for (uint32_t len = 0; len < 120; len++) {
 			memset(msg, 0, sizeof(msg));
-			h = (struct fuse_in_header){.len = (uint32_t)sizeof(h) + len, .opcode = op,
-				.nodeid = c->w};
+			h = (struct fuse_in_header){
+				.len = (uint32_t)sizeof(h) + len, .opcode = op, .nodeid = c->w};
 			memcpy(msg, &h, sizeof(h));
 			client_raw(c, msg, h.len);
 			if (op == FUSE_INIT || op == FUSE_DESTROY) {
@@ -213,7 +223,7 @@ static void test_swapped_symlink(void **state)
 	assert_int_equal(c_lookup(c, c->w, "secret", &e), 0);
 	assert_true(S_ISLNK(e.attr.mode));
 	assert_int_equal(c_open(c, e.nodeid, O_RDWR, &fh), -EACCES);
-	/* a known directory becomes a link to the outside; its descriptor still shows the old one */
+	/* a known directory becomes a link to the outside; its descriptor shows the old one */
 	assert_int_equal(renameat(c->share, "d", c->share, "old"), 0);
 	assert_int_equal(symlinkat(target, c->share, "d"), 0);
 	assert_int_equal(c_open(c, in, O_RDWR | O_TRUNC, &fh), 0);
@@ -368,7 +378,7 @@ static void test_setuid(void **state)
 	if (c_create_op(c, FUSE_TMPFILE, c->w, "/", O_RDWR | O_EXCL, 06755, &e, &fh) == 0)
 		assert_int_equal(e.attr.mode & 06000, 0);
 
-	/* a set-id program of the host: not shown as one, and loses it before the guest can write */
+	/* a set-id program of the host: not shown as one, and none before the guest can write */
 	put_file(c->share, "prog", "#!/bin/true\n");
 	assert_int_equal(fchmodat(c->share, "prog", 06755, 0), 0);
 	n = c_node(c, c->w, "prog");
@@ -391,7 +401,8 @@ static void test_device_node(void **state)
 	assert_int_equal(c_lookup(c, c->w, "null", &e), 0);
 	assert_int_equal(e.attr.rdev, 0);
 	assert_int_equal(c_open(c, e.nodeid, O_RDWR, &fh), -EACCES);
-	assert_int_equal(c_setattr(c, e.nodeid, (struct fuse_setattr_in){.valid = FATTR_SIZE}), -EACCES);
+	assert_int_equal(
+		c_setattr(c, e.nodeid, (struct fuse_setattr_in){.valid = FATTR_SIZE}), -EACCES);
 }
 
 /* Kernels before 6.6 lack fchmodat2 (452): the mode is set through an opened file then. */
@@ -601,8 +612,15 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_bad_names), T(test_stale_ids), T(test_lengths), T(test_swapped_symlink),
-		T(test_replaced_file), T(test_name_cycle), T(test_setuid), T(test_device_node), T(test_old_kernel),
+		T(test_bad_names),
+		T(test_stale_ids),
+		T(test_lengths),
+		T(test_swapped_symlink),
+		T(test_replaced_file),
+		T(test_name_cycle),
+		T(test_setuid),
+		T(test_device_node),
+		T(test_old_kernel),
 		T(test_add_while_running),
 		cmocka_unit_test_setup_teardown(test_deep, setup_tight, teardown),
 		cmocka_unit_test_setup_teardown(test_moved_out, setup_tight, teardown),
