@@ -79,6 +79,12 @@ void box_stop(struct box *b, bool kill, bool remove)
 		stop_workers(b, kill || b->remove);
 }
 
+void box_guest_leaves(struct box *b)
+{
+	enter(b, BOX_STOPPING);
+	loop_timer_start(b->loop, &b->stop_timer, STOP_TIMEOUT_MS, on_stop_timeout);
+}
+
 void box_fail(struct box *b, const struct err *err)
 {
 	if (b->state >= BOX_STOPPING)

@@ -87,6 +87,8 @@ void box_advance(struct box *b);
 void box_fail(struct box *b, const struct err *err);
 /* Ask the guest to power off; @kill: do not ask. @remove: delete the sandbox afterwards. */
 void box_stop(struct box *b, bool kill, bool remove);
+/* The guest closed its control stream by itself: it powers off, or crashed. */
+void box_guest_leaves(struct box *b);
 /* A worker ended. */
 void box_worker_ended(struct box *b, enum worker_id id, int status);
 /* Setup finished (NULL) or failed. */

@@ -81,15 +81,23 @@ static void reply_state(struct client *c)
 {
 	struct box *b = c->server->box;
 
+	reply(c,
+		json_pack("{s:b, s:s, s:s, s:s, s:i}", "ok", 1, "state", box_state_name(b->state),
+			"engine", b->engine, "kernel", b->guest_kernel ? b->guest_kernel : "",
+			"jail_missing", (int)b->jail_missing),
+		-1);
+}
+
+/* The final word for somebody who waits for readiness. */
+static void reply_waiter(struct client *c)
+{
+	struct box *b = c->server->box;
+
 	if (b->failed)
 		reply(c, error_json(&b->failure), -1);
 	else
-		reply(c,
-			json_pack("{s:b, s:s, s:s, s:s, s:i}", "ok", 1, "state",
-				box_state_name(b->state), "engine", b->engine, "kernel",
-				b->guest_kernel ? b->guest_kernel : "", "jail_missing",
-				(int)b->jail_missing),
-			-1);
+		reply_state(c);
+	c->waiting = false;
 }
 
 static void op_open(struct client *c)
@@ -141,10 +149,9 @@ static void serve_line(struct client *c, const char *line)
 	if (strcmp(op, "status") == 0) {
 		reply_state(c);
 	} else if (strcmp(op, "wait") == 0) {
-		if (b->state == BOX_READY || b->failed)
-			reply_state(c);
-		else
-			c->waiting = true;
+		c->waiting = true;
+		if (b->state == BOX_READY || b->state == BOX_ENDED)
+			reply_waiter(c);
 	} else if (strcmp(op, "open") == 0) {
 		op_open(c);
 	} else if (strcmp(op, "hold") == 0) {
@@ -265,13 +272,9 @@ void control_state(struct box *b)
 			reply(c, json_pack("{s:b}", "ok", 1), -1);
 			c->stopping = false;
 		}
-		if (c->waiting && (b->state == BOX_READY || b->state >= BOX_STOPPING)) {
-			/* A failure is told when the leftovers are gone. */
-			if (b->state == BOX_STOPPING)
-				continue;
-			reply_state(c);
-			c->waiting = false;
-		}
+		/* A failure is told when its leftovers are gone. */
+		if (c->waiting && (b->state == BOX_READY || b->state == BOX_ENDED))
+			reply_waiter(c);
 	}
 }
 

@@ -61,6 +61,8 @@ static void on_end(struct stream *s)
 	struct err err;
 
 	stream_close(s);
+	if (b->state == BOX_READY)
+		box_guest_leaves(b);
 	if (b->state >= BOX_STOPPING)
 		return; /* the guest powers off; qemu's end follows */
 	err_set(&err, ERR_PEER, "the guest's agent went away");
@@ -76,14 +78,15 @@ void guest_accept_control(struct box *b, int fd)
 		log_error("control stream: cannot be watched");
 }
 
-/* The host's own certificate bundle, so that a corporate CA works inside too. */
+/* The host's own certificate bundle, so that a corporate CA works inside too. SSL_CERT_FILE as OpenSSL
+ * has it: the gate and the guest trust the same. */
 static void read_host_ca(struct buf *b)
 {
-	static const char *const places[] = {"/etc/ssl/certs/ca-certificates.crt",
+	const char *places[] = {getenv("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt",
 		"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		if (fs_read_file(AT_FDCWD, places[i], b, NULL) == 0)
+		if (places[i] && fs_read_file(AT_FDCWD, places[i], b, NULL) == 0)
 			return;
 		buf_reset(b);
 	}

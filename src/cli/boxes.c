@@ -205,12 +205,16 @@ int boxes_create(const struct box_spec *s, struct err *err)
 
 int boxes_delete(const char *name, struct err *err)
 {
-	_free_ char *path = boxes_path(name, ""), *runtime = path_runtime(err), *sock = NULL;
+	_free_ char *path = boxes_path(name, ""), *runtime = path_runtime(err);
 
 	if (!runtime)
 		return -1;
-	sock = xasprintf("%s/%s.sock", runtime, name);
-	unlink(sock);
+	/* A supervisor that was killed leaves its sockets. */
+	for (const char *const *end = (const char *const[]){".sock", ".net", NULL}; *end; end++) {
+		_free_ char *sock = xasprintf("%s/%s%s", runtime, name, *end);
+
+		unlink(sock);
+	}
 	return fs_remove_tree(AT_FDCWD, path, err);
 }
 
@@ -290,7 +294,7 @@ static int start_supervisor(const char *name, struct err *err)
 	return err_hint(err, "%s", line);
 }
 
-int box_connect_or_start(const char *name, struct box_conn *ret, struct err *err)
+static int connect_or_start(const char *name, struct box_conn *ret, struct err *err)
 {
 	struct timespec pause = {.tv_nsec = 20000000};
 
@@ -394,7 +398,8 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 	return result;
 }
 
-int box_wait(struct box_conn *c, void (*progress)(const char *text), struct err *err)
+/* Wait for the final word: 1 ready, 0 it ended in good order, -1 it failed. */
+static int wait_ready(struct box_conn *c, void (*progress)(const char *text), struct err *err)
 {
 	if (send_line(c, json_pack("{s:s}", "op", "wait"), err) < 0)
 		return -1;
@@ -415,7 +420,32 @@ int box_wait(struct box_conn *c, void (*progress)(const char *text), struct err 
 			continue;
 		}
 		result = check(j, err);
+		if (result == 0) {
+			const char *state = json_string_value(json_object_get(j, "state"));
+
+			result = state && strcmp(state, "ready") == 0;
+		}
 		json_decref(j);
 		return result;
 	}
+}
+
+int box_up(const char *name, bool hold, void (*progress)(const char *text), struct box_conn *ret,
+	struct err *err)
+{
+	for (int i = 0; i < 5; i++) {
+		int result;
+
+		if (connect_or_start(name, ret, err) < 0)
+			return -1;
+		result = hold ? box_request(ret, json_pack("{s:s}", "op", "hold"), NULL, NULL, err) : 0;
+		if (result == 0)
+			result = wait_ready(ret, progress, err);
+		if (result == 1)
+			return 0;
+		box_conn_close(ret);
+		if (result < 0)
+			return -1;
+	}
+	return err_set(err, ERR_ENV, "sandbox %s stops whenever it starts", name);
 }

@@ -32,10 +32,11 @@ void box_conn_close(struct box_conn *c);
 
 /* Connect: 0, or -1 with errnum ENOENT when it is not running. */
 int box_connect(const char *name, struct box_conn *ret, struct err *err);
-/* Connect, starting the supervisor when it is not running. */
-int box_connect_or_start(const char *name, struct box_conn *ret, struct err *err);
-/* Wait until the sandbox is ready, handing progress lines to @progress (may be NULL). */
-int box_wait(struct box_conn *c, void (*progress)(const char *text), struct err *err);
+/* Connect and wait until the sandbox is ready, starting it when it is not running (one that is about
+ * to stop is started again). Progress lines go to @progress (may be NULL). @hold: ask the supervisor
+ * to end with this connection, for --rm. */
+int box_up(const char *name, bool hold, void (*progress)(const char *text), struct box_conn *ret,
+	struct err *err);
 /* One request ({"op":…}, taken); *ret_answer (owned reference) and *ret_fd may be NULL. An answer
  * that is not ok becomes @err. */
 int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);

@@ -66,7 +66,7 @@ int cmd_exec(int argc, char **argv)
 		s.cwd = spec.workdir;
 	if (!s.user[0])
 		s.user = spec.user;
-	if (box_connect_or_start(name, &conn, &err) < 0 || box_wait(&conn, cli_progress, &err) < 0)
+	if (box_up(name, false, cli_progress, &conn, &err) < 0)
 		return cli_fail(&err);
 	cli_progress(NULL);
 	if (box_request(&conn, json_pack("{s:s}", "op", "open"), NULL, &fd, &err) < 0)

@@ -291,40 +291,28 @@ static void show_setup_log(const char *name)
 /* Bring the sandbox up; a new one that does not come up leaves nothing behind. */
 static int bring_up(const struct box_spec *s, bool is_new, struct box_conn *conn, struct err *err)
 {
+	struct err ignored;
 	int result;
 
 	if (box_connect(s->name, conn, NULL) < 0) {
-		_free_ char *line =
-			xasprintf("%s %s (engine qemu: software emulation, slow)",
-				is_new ? "creating" : "starting", s->name);
+		_free_ char *line = xasprintf("%s %s (engine qemu: software emulation, slow)",
+			is_new ? "creating" : "starting", s->name);
 
 		if (check_engine(err) < 0)
-			goto fail;
+			return -1;
 		cli_progress(line);
-		if (box_connect_or_start(s->name, conn, err) < 0)
-			goto fail;
+	} else {
+		box_conn_close(conn);
 	}
-	result = 0;
-	if (s->remove_on_exit)
-		result = box_request(conn, json_pack("{s:s}", "op", "hold"), NULL, NULL, err);
-	if (result == 0)
-		result = box_wait(conn, cli_progress, err);
-	if (result == 0) {
-		cli_progress(NULL);
-		return 0;
-	}
-	box_conn_close(conn);
-fail:
+	result = box_up(s->name, s->remove_on_exit, cli_progress, conn, err);
 	cli_progress(NULL);
-	if (is_new) {
-		struct err ignored;
-
+	if (result < 0 && is_new) {
 		show_setup_log(s->name);
 		boxes_delete(s->name, &ignored);
 		if (strncmp(err->hint, "hutch logs", 10) == 0)
 			err->hint[0] = '\0';
 	}
-	return -1;
+	return result;
 }
 
 static void agent_argv(const struct box_spec *s, const struct strv *args, bool interactive, struct strv *ret)

@@ -82,7 +82,7 @@ agentInstructions: {content: "read me\\n"}
 setup:
   install:
     - command: 'echo "$(id -u) $PWD" >> /installed'
-    - command: 'id -u >> /installed'
+    - command: 'id -u | sudo tee -a /installed'
       user: "1000"
   startup:
     - command: [sh, -c, 'echo started >> ~/starts']
