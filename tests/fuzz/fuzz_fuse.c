@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FILE_MAX (1u << 20)
 
 struct fuzz {
-	char base[64];
+	char base[48];
 	char secret[32]; /* another one each time: the fuzzer must not learn it */
 	int dir, share, outside;
 	struct fuse_server *s;
@@ -140,7 +140,7 @@ static void teardown(struct fuzz *f)
 	close(f->dir);
 	/* directories that the guest locked */
 	if (fs_remove_tree(AT_FDCWD, f->base, &err) < 0) {
-		char cmd[128];
+		char cmd[192];
 
 		snprintf(cmd, sizeof(cmd), "chmod -R u+rwx %s && rm -rf %s", f->base, f->base);
 		MUST(system(cmd) == 0);
