@@ -156,14 +156,14 @@ def test_denied_host_is_explained(world):
     r = world.sh("curl -sS -w '%{http_code}' http://elsewhere.example.org/")
     assert r.stdout.endswith("403"), (r.stdout, r.stderr)
     r = world.sh("curl -sS -H 'Accept: application/json' https://bad.hello.test/")
-    assert json.loads(r.stdout)["rule"] == "bad.hello.test"
+    assert json.loads(r.stdout)["rule"].startswith("bad.hello.test")
     assert len(world.api.seen) == 0 or all("bad" not in s.get("Host", "") for s in world.api.seen)
 
 
 def test_no_way_around_dns(world):
     """No address but the gateway is a peer, and no question leaves the machine."""
-    r = world.sh("curl -sS -m 20 http://127.1.2.3:81/ ; curl -sS -m 20 https://192.0.2.7/")
-    assert r.returncode != 0 or "not allowed" in r.stdout
+    r = world.sh("curl -sSk -m 20 -w '%{http_code}' https://192.0.2.7/")
+    assert r.stdout.endswith("403") and "192.0.2.7" in r.stdout, r.stderr
     r = world.sh("python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
                  "s.connect(('192.0.2.1', 53)); s.settimeout(10); s.send(b'x'); s.recv(9)\"")
     assert "Refused" in r.stderr or "refused" in r.stderr, r.stderr
