@@ -122,9 +122,7 @@ int main(int argc, char **argv)
 		print_help(argc < 2 ? stderr : stdout);
 		return argc < 2 ? CLI_FAILED : 0;
 	}
-	if (strcmp(argv[1], "--version") == 0)
-		argv[1] = "version";
-	c = find(argv[1]);
+	c = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
 	if (!c) {
 		cli_failf("%s: no such command", argv[1]);
 		fprintf(stderr, "       hutch --help\n");
