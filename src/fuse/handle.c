@@ -3,6 +3,7 @@
 #include "fuse/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -101,6 +102,18 @@ int handle_any(const struct fuse_server *s, const struct inode *n, bool writable
 	while (i && writable && !s->handles[i].writable)
 		i = s->handles[i].next;
 	return i ? s->handles[i].fd : -1;
+}
+
+int handle_dup(const struct fuse_server *s, const struct inode *n, int mode)
+{
+	for (uint32_t i = n->handles; i; i = s->handles[i].next) {
+		int fd = s->handles[i].fd, have = fcntl(fd, F_GETFL);
+
+		if (have >= 0 && ((have & O_ACCMODE) == O_RDWR || (have & O_ACCMODE) == mode))
+			return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	}
+	errno = ESTALE;
+	return -1;
 }
 
 void handles_reset(struct fuse_server *s)

@@ -255,6 +255,13 @@ int inode_open(struct fuse_server *s, struct inode *n, int flags, struct statx *
 
 	if (n->type != S_IFREG)
 		return n->type == S_IFDIR ? -EISDIR : -EACCES;
+	if (n->parent == NODE_NONE) {
+		fd = handle_dup(s, n, flags & O_ACCMODE);
+		if (fd < 0)
+			return host_err(errno);
+		r = host_stat(fd, "", st);
+		return r < 0 ? r : steal_fd(&fd);
+	}
 	/* Look before opening: the name may have become a device, and opening one can act. */
 	r = stat_by_name(s, n, st);
 	if (r < 0)

@@ -85,8 +85,9 @@ int op_open(struct req *r)
 	if ((err = req_end(r)) < 0)
 		return err;
 	if (r->node->parent == NODE_NONE)
-		return r->node->type == S_IFDIR ? -EISDIR : -ESTALE;
-	err = handle_room_in(r->s, inode_at(r->s, r->node->parent));
+		err = handle_room(r->s);
+	else
+		err = handle_room_in(r->s, inode_at(r->s, r->node->parent));
 	if (err < 0)
 		return err;
 	fd = open_known(r, r->node, flags, &st);

@@ -237,6 +237,9 @@ struct handle *handle_get(struct fuse_server *s, const struct inode *n, uint64_t
 void handle_free(struct fuse_server *s, struct handle *h);
 /* A descriptor of the file that is open anyway, or -1. @writable: one that can write. */
 int handle_any(const struct fuse_server *s, const struct inode *n, bool writable);
+/* A new descriptor of a file that is open at least for @mode (O_RDONLY …), or -1 with errno. Nothing
+ * else can open a file without a name; positions are not shared, because none is ever used. */
+int handle_dup(const struct fuse_server *s, const struct inode *n, int mode);
 
 /* --- server.c: what operations share --- */
 

@@ -187,7 +187,7 @@ static void test_unlink(void **state)
 	struct fuse_entry_out e;
 	struct fuse_attr a;
 	struct fuse_setattr_in sa = {.valid = FATTR_SIZE, .size = 2};
-	uint64_t fh, n;
+	uint64_t fh, fh2, n;
 
 	/* unlinked while open: the handle goes on, attributes too */
 	assert_int_equal(c_create(c, c->w, "f", O_RDWR, 0644, &e, &fh), 0);
@@ -199,7 +199,10 @@ static void test_unlink(void **state)
 	assert_int_equal(a.nlink, 0);
 	assert_int_equal(c_setattr(c, e.nodeid, sa), 0);
 	assert_int_equal(c_read(c, e.nodeid, fh, 0, 10), 2);
+	assert_int_equal(c_open(c, e.nodeid, O_RDONLY, &fh2), 0); /* through /proc/self/fd */
 	assert_int_equal(c_release(c, FUSE_RELEASE, e.nodeid, fh), 0);
+	assert_int_equal(c_read(c, e.nodeid, fh2, 0, 10), 2);
+	assert_int_equal(c_release(c, FUSE_RELEASE, e.nodeid, fh2), 0);
 	assert_int_equal(c_getattr(c, e.nodeid, &a), 0); /* pinned until forgotten */
 	assert_int_equal(c_open(c, e.nodeid, O_RDONLY, &fh), -ESTALE);
 	c_forget(c, e.nodeid, 1);
