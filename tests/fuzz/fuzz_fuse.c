@@ -4,8 +4,9 @@
  * Input: records of
  *   op, node, fh, name, room, n   one byte each; then n bytes of arguments
  * node and fh pick from what the server has handed out so far; name picks a string that follows the
- * arguments (or none). op 60 and above are things that the host does in between. Whatever happens,
- * the secret beside the export must neither be read nor touched, and no descriptor may be left. */
+ * arguments (or none; for operations with two names, fh picks the second). op 60 and above are
+ * things that the host does in between. Whatever happens, the secret beside the export must neither
+ * be read nor touched, and no descriptor may be left. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ANSWER   (1u << 16)
 #define RECORDS  200
-#define KNOWN    16u
+#define KNOWN    40u
 #define FILE_MAX (1u << 20)
 
 struct fuzz {
@@ -42,7 +43,8 @@ struct fuzz {
 };
 
 static const char *const names[] = {NULL, "a", "b", "d", "link", "fifo", "new", "d2", "..", ".",
-	"x/y", "/etc/passwd", "outlink", "user.k", "w", ""};
+	"x/y", "/etc/passwd", "outlink", "user.k", "w", "", "e0", "e1", "e2", "e3", "e4", "e5",
+	"e6", "e7", "e8", "e9", "ea", "eb", "ec", "ed", "ee", "ef"};
 
 #define MUST(cond)                                                                                 \
 	do {                                                                                       \
@@ -73,7 +75,7 @@ static int make_dir(int at, const char *name)
 
 static void setup(struct fuzz *f)
 {
-	const struct fuse_config cfg = {1000, 1000, 20, 40, true};
+	const struct fuse_config cfg = {1000, 1000, FUSE_FDS_MIN, 40, true};
 	struct fuse_init_in in = {.major = 7, .minor = 38, .flags = UINT32_MAX};
 	struct fuse_in_header h = {.len = sizeof(h) + sizeof(in), .opcode = FUSE_INIT};
 	struct iovec out[2] = {{&h, sizeof(h)}, {&in, sizeof(in)}};
@@ -94,6 +96,8 @@ static void setup(struct fuzz *f)
 	put(f->share, "b", "b");
 	close(make_dir(f->share, "d"));
 	put(f->share, "d/a", "inner");
+	for (unsigned i = 16; i < ARRAY_SIZE(names); i++) /* more than the budget holds */
+		close(make_dir(f->share, names[i]));
 	MUST(symlinkat("../outside/a", f->share, "link") == 0);
 	MUST(symlinkat("../outside", f->share, "outlink") == 0);
 	MUST(mkfifoat(f->share, "fifo", 0644) == 0);
@@ -213,8 +217,11 @@ static void fix_args(
 	if (op == FUSE_RENAME || op == FUSE_RENAME2 || op == FUSE_LINK)
 		v = other;
 	else if (op == FUSE_COPY_FILE_RANGE && len >= 40) {
-		memcpy(args + 16, &other, 8);
+		uint64_t same = pick(f->nodes, f->n_nodes, node);
+
+		memcpy(args + 16, fh & 1 ? &same : &other, 8);
 		memcpy(args + 24, &v, 8);
+		v = pick(f->fhs, f->n_fhs, fh + 1);
 	} else if (op == FUSE_FALLOCATE && len >= 24) {
 		/* allocation ignores the limit on file sizes */
 		for (unsigned i = 8; i < 24; i++)
@@ -271,6 +278,14 @@ static bool record(struct fuzz *f, struct rd *r)
 	name_len = text ? strlen(text) + 1 : 0;
 	if (text)
 		memcpy(msg + 40 + len, text, name_len);
+	if (op == FUSE_RENAME || op == FUSE_RENAME2 || op == FUSE_SYMLINK) {
+		const char *second = names[fh % ARRAY_SIZE(names)];
+		size_t n = second ? strlen(second) + 1 : 0;
+
+		if (second)
+			memcpy(msg + 40 + len + name_len, second, n);
+		name_len += n;
+	}
 	h.len = (uint32_t)(sizeof(h) + len + name_len);
 	h.nodeid = pick(f->nodes, f->n_nodes, node);
 	memcpy(msg, &h, sizeof(h));
@@ -303,7 +318,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&f, 0, sizeof(f));
 	setup(&f);
 	for (unsigned i = 0; i < RECORDS && rd_left(&r) && record(&f, &r); i++)
-		MUST(fuse_usage(f.s).fds <= 20);
+		MUST(fuse_usage(f.s).fds <= FUSE_FDS_MIN);
 	teardown(&f);
 	last = dup(0);
 	MUST(first == last); /* no descriptor left behind */
