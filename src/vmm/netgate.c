@@ -34,7 +34,7 @@
 #define ROOM_MIN       (32u << 10)  /* less is no room: windows should not open in a trickle */
 #define SCRATCH_BYTES  4096u
 #define SCRATCH_IOV    32u
-#define LINK_BURST     64 /* messages of the gate before others get their turn */
+#define LINK_BURST     8192 /* messages of the gate before others get their turn */
 
 struct ng_flow {
 	struct netgate *ng;
@@ -44,6 +44,7 @@ struct ng_flow {
 	size_t send_buffer;
 	size_t peek_off;   /* SO_PEEK_OFF, as the kernel has it */
 	struct buf staged; /* bytes for the gate that the socket did not take */
+	bool ended;	   /* the gate's end hung up, and what it said before was heard */
 };
 
 struct netgate {
@@ -231,7 +232,8 @@ static ssize_t owner_peek(void *arg, struct net_flow name, size_t off, const str
 		f->peek_off += (size_t)got;
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? NET_AGAIN : -1;
-	return got;
+	/* on_flow comes with the end of file, and looks for a LINK_TCP_RESET first. */
+	return got == 0 && !f->ended ? NET_AGAIN : got;
 }
 
 static void owner_discard(void *arg, struct net_flow name, size_t n)
@@ -322,21 +324,6 @@ static const struct net_owner_ops owner_ops = {
 	.wake_at = owner_wake_at,
 };
 
-static void on_flow(struct loop *l, struct loop_watch *w, uint32_t events)
-{
-	struct ng_flow *f = container_of(w, struct ng_flow, watch);
-	struct netgate *ng = f->ng;
-	struct net_flow name = f->name;
-
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-		net_flow_readable(ng->net, name);
-	if (events & EPOLLOUT) {
-		flush_staged(ng, f);
-		net_flow_writable(ng->net, name);
-	}
-	net_flush(ng->net);
-}
-
 static void link_gone(struct netgate *ng, const char *why)
 {
 	log_limited(LOG_WARN, "gate link: %s", why);
@@ -389,6 +376,38 @@ static bool read_link(struct netgate *ng)
 	return true;
 }
 
+/* Hear what the gate has said so far. False: the link is gone. */
+static bool drain_link(struct netgate *ng)
+{
+	for (int i = 0; i < LINK_BURST; i++)
+		if (!read_link(ng))
+			break;
+	return ng->gate_fd >= 0;
+}
+
+static void on_flow(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct ng_flow *f = container_of(w, struct ng_flow, watch);
+	struct netgate *ng = f->ng;
+	struct net_flow name = f->name;
+
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+		/* A reset is said on the link before the socket is closed, but the socket may be
+		 * looked at first: without this it would look like an ordinary end. */
+		if (!drain_link(ng))
+			return;
+		if (f->name.id == name.id)
+			f->ended = true;
+	}
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		net_flow_readable(ng->net, name);
+	if ((events & EPOLLOUT) && f->name.id == name.id) {
+		flush_staged(ng, f);
+		net_flow_writable(ng->net, name);
+	}
+	net_flush(ng->net);
+}
+
 /* The link takes messages again: send the openings that wait, in their order. */
 static void send_opens(struct netgate *ng)
 {
@@ -412,10 +431,7 @@ static void on_link(struct loop *l, struct loop_watch *w, uint32_t events)
 {
 	struct netgate *ng = container_of(w, struct netgate, link);
 
-	for (int i = 0; i < LINK_BURST; i++)
-		if (!read_link(ng))
-			break;
-	if (ng->gate_fd < 0)
+	if (!drain_link(ng))
 		return;
 	send_opens(ng);
 	watch_link(ng);

@@ -10,7 +10,8 @@ struct netgate;
 
 struct netgate_config {
 	int gate_fd; /* SOCK_SEQPACKET link to the gate; taken */
-	/* The gate hung up or broke the protocol. May run from any event, not from netgate_new. */
+	/* The gate hung up or broke the protocol. May run from any event, but not from netgate_new, and
+	 * must not free @ng. */
 	void (*on_close)(void *arg);
 	void *arg;
 	uint8_t key[16];    /* fresh randomness, see struct net_config */
