@@ -13,6 +13,7 @@
 
 #include "base/fd.h"
 
+#define CA_TYPICAL  (512u << 10)
 #define CA_MAX      (4u << 20)
 #define FAREWELL_MS 1000
 
@@ -93,6 +94,8 @@ static int control_frame(struct stream *s, uint8_t type, struct rd payload)
 	case AGENT_CA:
 		if (c->ready || buf_len(&c->ca) + rd_left(&payload) > CA_MAX)
 			return -1;
+		if (!buf_len(&c->ca))
+			buf_reserve(&c->ca, CA_TYPICAL); /* instead of growing step by step */
 		return buf_put(&c->ca, payload.p, rd_left(&payload));
 	case AGENT_SETUP:
 		return c->ready ? -1 : on_setup(c, payload);
@@ -142,16 +145,17 @@ void control_close(struct control *c)
 	buf_done(&c->ca);
 }
 
-void control_fail(int fd, const struct err *err)
+void control_fail(int fd, bool greeted, const struct err *err)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	char byte;
 	_buf_ struct buf b;
 
 	buf_init(&b, AGENT_PAYLOAD_MAX);
-	put_hello(&b);
+	if (!greeted)
+		put_hello(&b);
 	agent_put_error(&b, (uint32_t)err->errnum, err->msg);
-	if (fd_write_all(fd, buf_head(&b), buf_len(&b)) == 0)
+	if (fd_set_nonblock(fd, false) == 0 && fd_write_all(fd, buf_head(&b), buf_len(&b)) == 0)
 		while (poll(&p, 1, FAREWELL_MS) > 0 && read(fd, &byte, 1) > 0)
 			;
 	close(fd);

@@ -6,8 +6,7 @@
 
 struct control_ops {
 	/* Everything that was received at once; the answer is READY or ERROR. */
-	int (*setup)(
-		void *ctx, const struct agent_setup *setup, const struct buf *ca, struct err *err);
+	int (*setup)(void *ctx, const struct agent_setup *setup, struct buf *ca, struct err *err);
 	int (*export)(void *ctx, const struct agent_export *e, struct err *err);
 	void (*clock)(void *ctx, uint64_t ns);
 	/* The host asks for the end, is gone, or cannot be understood. @why is a borrowed text. May
@@ -29,6 +28,6 @@ int control_connect(struct err *err);
 int control_open(struct control *c, struct loop *l, int fd, const struct control_ops *ops,
 	void *ctx, struct err *err);
 void control_close(struct control *c);
-/* For a boot that failed before there is a loop: HELLO and ERROR on @fd (taken), then wait a moment
- * for the host to read them. */
-void control_fail(int fd, const struct err *err);
+/* For a boot that failed: ERROR on @fd (taken), after HELLO unless the host was @greeted, then wait
+ * a moment for the host to read it. */
+void control_fail(int fd, bool greeted, const struct err *err);

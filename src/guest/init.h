@@ -48,11 +48,10 @@ int dirs_make_parent(const char *path, uid_t uid, gid_t gid, struct err *err);
 bool path_is_plain(const char *path);
 
 /* modules.c */
-enum module_phase { MODULES_EARLY, MODULES_LATE };
-/* Insert the modules of one phase of MODULE_LIST, whose lines are "early PATH" or "late PATH" in
- * dependency order. A module that fails is named on the console; what needs it will fail later
- * with its own message. */
-void modules_load(enum module_phase phase);
+/* Insert the modules of MODULE_LIST in its order. Its lines are "early PATH" or "late PATH"; the
+ * early ones come first. One that fails is named on the console; what needs it will fail later with
+ * its own message. */
+void modules_load(void);
 /* Free the initramfs: remove the modules, the list and /init below @oldroot (a directory). */
 void modules_forget(int oldroot);
 
@@ -75,7 +74,7 @@ bool hostname_valid(const char *name);
 /* trust.c */
 /* Add the certificates in @pem to the trust stores below @root. The last one is the sandbox's own
  * CA. Variables that make programs use them are appended to @env. */
-int trust_install(const char *root, const struct buf *pem, struct strv *env, struct err *err);
+int trust_install(const char *root, struct buf *pem, struct strv *env, struct err *err);
 
 /* users.c */
 struct user {

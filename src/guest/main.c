@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hutch-init: PID 1 of every sandbox.
  *
- * boot() is the list of steps, in order. What takes long is overlapped: modules that the root file
- * system does not need are inserted by a child meanwhile, and HELLO is sent as soon as vsock works,
- * so that the host's answer travels while the network is configured. The rest of the machine's life
- * is one loop: the control stream, the agent server, and signals.
+ * boot() is the list of steps, in order. HELLO is sent as soon as vsock works, so that the host's
+ * answer travels while the root is mounted; a child configures the network meanwhile. The rest of
+ * the machine's life is one loop: the control stream, the agent server, and signals.
  *
  * The end comes from the host (SHUTDOWN, or the control stream's end) or from a signal inside.
  * Every process gets SIGTERM, and SIGKILL after STOP_MS; when none is left the disk is detached and
@@ -61,23 +60,26 @@ static void first_steps(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* -1 when there can be no child: then they are loaded here and now. */
-static pid_t start_late_modules(void)
+/* Configure the network in a child, which still sees the initramfs when the parent has another
+ * root. -1 when there can be none. */
+static pid_t start_network(void)
 {
 	pid_t pid = fork();
 
-	if (pid > 0)
+	if (pid)
 		return pid;
-	modules_load(MODULES_LATE);
-	if (pid == 0)
-		_exit(0);
-	return -1;
+	mkdir("/proc", 0755);
+	_exit(mount("proc", "/proc", "proc", 0, NULL) < 0 || net_up(NULL) < 0);
 }
 
-static void wait_late_modules(pid_t pid)
+/* What the child could not do is done again here, for the message. */
+static int finish_network(pid_t pid, struct err *err)
 {
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	int status = -1;
+
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	return status == 0 ? 0 : net_up(err);
 }
 
 /* ── life ─────────────────────────────────────────────────────────────────────────────────── */
@@ -188,7 +190,7 @@ static void on_idle(struct loop *l, struct loop_timer *t)
 }
 
 static int apply_setup(
-	struct init *in, const struct agent_setup *setup, const struct buf *ca, struct err *err)
+	struct init *in, const struct agent_setup *setup, struct buf *ca, struct err *err)
 {
 	set_clock(in, setup->clock_ns);
 	if (net_files("", setup->hostname, err) < 0)
@@ -211,8 +213,7 @@ static int apply_setup(
 	return 0;
 }
 
-static int on_setup(
-	void *ctx, const struct agent_setup *setup, const struct buf *ca, struct err *err)
+static int on_setup(void *ctx, const struct agent_setup *setup, struct buf *ca, struct err *err)
 {
 	struct init *in = ctx;
 
@@ -261,43 +262,41 @@ static int start_serving(struct init *in, struct err *err)
 
 static int boot(struct init *in, struct err *err)
 {
-	pid_t late;
-	int result;
+	pid_t network;
 
-	modules_load(MODULES_EARLY);
-	trace("early modules");
-	late = start_late_modules();
-	result = root_mount(&in->disk, &in->oldroot, err);
-	trace("root");
-	if (result == 0)
-		result = mounts_runtime(err);
-	trace("mounts");
-	wait_late_modules(late);
-	trace("late modules");
-	if (result < 0 || start_serving(in, err) < 0)
+	modules_load();
+	trace("modules");
+	if (start_serving(in, err) < 0)
 		return -1;
 	trace("hello sent");
-	in->tracing = want_trace();
-	if (net_up(err) < 0)
+	network = start_network();
+	if (root_mount(&in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
 		return -1;
-	trace("network");
+	trace("mounts");
+	in->tracing = want_trace();
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	if (users_ensure_agent("", err) < 0)
 		return -1;
 	trace("users");
+	if (finish_network(network, err) < 0)
+		return -1;
+	trace("network");
 	return 0;
 }
 
 /* The boot failed: tell the console and, if it can be reached, the supervisor. */
 static void boot_failed(struct init *in, const struct err *err)
 {
+	struct buf unread;
+	bool greeted;
 	int fd;
 
 	say("%s", err->msg);
 	trace_print();
-	fd = control_connect(NULL);
+	greeted = in->control.s != NULL;
+	fd = greeted ? stream_take(in->control.s, &unread) : control_connect(NULL);
 	if (fd >= 0)
-		control_fail(fd, err);
+		control_fail(fd, greeted, err);
 	power_off(in->disk);
 }
 

@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <arpa/inet.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -116,8 +117,10 @@ static int read_acks(int s, unsigned want, struct err *err)
 int net_up(struct err *err)
 {
 	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-	unsigned eth = if_nametoindex("eth0");
+	struct ifreq name = {.ifr_name = "eth0"};
 	_close_ int s = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	unsigned eth =
+		s >= 0 && ioctl(s, SIOCGIFINDEX, &name) == 0 ? (unsigned)name.ifr_ifindex : 0;
 	unsigned n = 1;
 	_buf_ struct buf b;
 

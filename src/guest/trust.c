@@ -32,22 +32,22 @@
 #define STATE      "/var/lib/hutch/trust"
 #define BUNDLE_MAX (8u << 20)
 #define BLOCKS_MAX 4096
+#define BODY_MAX   16384 /* base64 bytes of one certificate */
 
 static const char begin_mark[] = "-----BEGIN CERTIFICATE-----";
 static const char end_mark[] = "-----END CERTIFICATE-----";
 
-/* A certificate: its whole block, and its base64 text without white space. */
+/* A certificate: its whole block, and the hash of its base64 text. */
 struct block {
-	const char *text; /* borrowed, not terminated */
-	size_t text_len;
+	const char *text; /* borrowed, not terminated; from the begin mark */
+	size_t text_len;  /* to the end of the end mark */
 	uint64_t hash;
-	size_t body, body_len; /* in blocks.bodies */
 };
 
+/* Distinct certificates. */
 struct blocks {
 	struct block b[BLOCKS_MAX];
 	size_t n;
-	struct buf bodies;
 	uint32_t slots[BLOCKS_MAX * 2]; /* open addressing; index + 1, 0 is free */
 };
 
@@ -55,7 +55,7 @@ struct blocks {
 static uint64_t hash_bytes(const void *data, size_t len)
 {
 	const uint8_t *p = data;
-	uint64_t h = 0x9e3779b97f4a7c15u ^ len, w;
+	uint64_t h = 0x9e3779b97f4a7c15u, w;
 
 	for (; len >= 8; p += 8, len -= 8) {
 		memcpy(&w, p, 8);
@@ -64,67 +64,68 @@ static uint64_t hash_bytes(const void *data, size_t len)
 	}
 	for (; len; p++, len--)
 		h = (h ^ *p) * 0xff51afd7ed558ccdu;
-	return h ^ h >> 29;
+	return h;
 }
 
-static struct blocks *blocks_new(void)
+/* The base64 text of @k without white space, into @to. Its length, or 0 when it has no place. */
+static size_t block_body(const struct block *k, char to[static BODY_MAX])
 {
-	struct blocks *s = xcalloc(1, sizeof(*s));
+	const char *at = k->text + sizeof(begin_mark) - 1;
+	const char *end = k->text + k->text_len - (sizeof(end_mark) - 1);
+	size_t len = 0;
 
-	buf_init(&s->bodies, 2 * BUNDLE_MAX);
-	return s;
-}
+	while (at < end) {
+		const char *nl = memchr(at, '\n', (size_t)(end - at));
+		size_t n = (size_t)((nl ? nl : end) - at);
 
-static void blocks_free(struct blocks **sp)
-{
-	if (*sp)
-		buf_done(&(*sp)->bodies);
-	free(*sp);
-}
-#define _blocks_ __attribute__((cleanup(blocks_free)))
-
-/* The slot that holds a block equal to @k (whose body is in @from), or the free one for it. */
-static uint32_t *blocks_slot(struct blocks *s, const struct blocks *from, const struct block *k)
-{
-	const uint8_t *body = buf_head(&from->bodies) + k->body;
-
-	for (size_t i = k->hash % ARRAY_SIZE(s->slots);; i = (i + 1) % ARRAY_SIZE(s->slots)) {
-		const struct block *b;
-
-		if (!s->slots[i])
-			return &s->slots[i];
-		b = &s->b[s->slots[i] - 1];
-		if (b->hash == k->hash && b->body_len == k->body_len &&
-			memcmp(buf_head(&s->bodies) + b->body, body, k->body_len) == 0)
-			return &s->slots[i];
+		while (n && (at[n - 1] == '\r' || at[n - 1] == ' '))
+			n--;
+		if (n > BODY_MAX - len)
+			return 0;
+		memcpy(to + len, at, n);
+		len += n;
+		at = nl ? nl + 1 : end;
 	}
+	return len;
 }
 
-static bool blocks_have(struct blocks *s, const struct blocks *from, const struct block *k)
+static bool block_equal(const struct block *a, const struct block *b)
 {
-	return *blocks_slot(s, from, k) != 0;
+	char x[BODY_MAX], y[BODY_MAX];
+	size_t n;
+
+	if (a->hash != b->hash)
+		return false;
+	n = block_body(a, x);
+	return n && n == block_body(b, y) && memcmp(x, y, n) == 0;
 }
 
-static void blocks_add(struct blocks *s, const char *text, const char *body, const char *end)
+/* The slot that holds a block equal to @k, or the free one for it. */
+static uint32_t *blocks_slot(struct blocks *s, const struct block *k)
 {
-	struct block b = {.text = text, .body = buf_len(&s->bodies)};
+	for (size_t i = k->hash % ARRAY_SIZE(s->slots);; i = (i + 1) % ARRAY_SIZE(s->slots))
+		if (!s->slots[i] || block_equal(&s->b[s->slots[i] - 1], k))
+			return &s->slots[i];
+}
+
+static bool blocks_have(struct blocks *s, const struct block *k)
+{
+	return *blocks_slot(s, k) != 0;
+}
+
+static void blocks_add(struct blocks *s, const char *text, const char *end)
+{
+	struct block b = {.text = text};
+	char body[BODY_MAX];
 	uint32_t *slot;
+	size_t n;
 
-	if (s->n == BLOCKS_MAX)
-		return;
 	b.text_len = (size_t)(end - text) + sizeof(end_mark) - 1;
-	while (body < end) {
-		const char *ws = body;
-
-		while (ws < end && *ws != '\n' && *ws != '\r' && *ws != ' ')
-			ws++;
-		if (buf_put(&s->bodies, body, (size_t)(ws - body)) < 0)
-			return;
-		body = ws + (ws < end);
-	}
-	b.body_len = buf_len(&s->bodies) - b.body;
-	b.hash = hash_bytes(buf_head(&s->bodies) + b.body, b.body_len);
-	slot = blocks_slot(s, s, &b);
+	n = block_body(&b, body);
+	if (s->n == BLOCKS_MAX || n == 0)
+		return;
+	b.hash = hash_bytes(body, n);
+	slot = blocks_slot(s, &b);
 	if (*slot)
 		return;
 	s->b[s->n++] = b;
@@ -145,7 +146,7 @@ static void blocks_parse(struct blocks *s, struct buf *text)
 		if (!end)
 			return;
 		if (!next || next > end)
-			blocks_add(s, at, body, end);
+			blocks_add(s, at, end);
 		at = next;
 	}
 }
@@ -184,35 +185,36 @@ static int bundle_extend(const char *root, const char *bundle, struct blocks *se
 	struct blocks *earlier, struct buf *ret_extras, struct err *err)
 {
 	_free_ char *path = xasprintf("%s%s", root, bundle);
-	_blocks_ struct blocks *own = blocks_new();
-	bool changed = false;
-	_buf_ struct buf text, made;
+	_free_ struct blocks *own = xcalloc(1, sizeof(*own));
+	size_t had;
+	_buf_ struct buf text;
 
+	/* All of its memory now (untouched pages cost nothing): @own points into it, so it must
+	 * not move when blocks are appended. */
 	buf_init(&text, BUNDLE_MAX);
-	buf_init(&made, 2 * BUNDLE_MAX);
+	buf_reserve(&text, BUNDLE_MAX);
 	if (file_read(path, &text, err) < 0 && err->errnum != ENOENT)
 		return -1;
+	had = buf_len(&text);
 	blocks_parse(own, &text);
-	buf_put(&made, buf_head(&text), buf_len(&text));
-	if (buf_len(&made) && buf_head(&made)[buf_len(&made) - 1] != '\n')
-		buf_puts(&made, "\n");
+	if (had && buf_head(&text)[had - 1] != '\n')
+		buf_puts(&text, "\n");
 	for (size_t i = 0; i < sent->n; i++) {
 		const struct block *k = &sent->b[i];
-		bool missing = !blocks_have(own, sent, k);
+		bool missing = !blocks_have(own, k);
 
 		if (missing)
-			put_block(&made, k);
-		if (ret_extras && (missing || blocks_have(earlier, sent, k)))
+			put_block(&text, k);
+		if (ret_extras && (missing || blocks_have(earlier, k)))
 			put_block(ret_extras, k);
-		changed |= missing;
 	}
-	if (made.failed)
+	if (text.failed)
 		return err_set(err, ERR_ENV, "%s: too large", bundle);
-	if (!changed)
-		return 0;
+	if (buf_len(&text) <= had + 1)
+		return 0; /* nothing but a line end */
 	if (dirs_make_parent(path, 0, 0, err) < 0)
 		return -1;
-	return file_put(path, buf_head(&made), buf_len(&made), 0644, err);
+	return file_put(path, buf_head(&text), buf_len(&text), 0644, err);
 }
 
 static int write_local(
@@ -241,7 +243,8 @@ static int install(const char *root, struct buf *pem, struct err *err)
 	_free_ char *rpm = xasprintf("%s" BUNDLE_RPM, root);
 	_free_ char *state_path = xasprintf("%s" STATE, root);
 	_free_ char *state = NULL;
-	_blocks_ struct blocks *sent = blocks_new(), *earlier = blocks_new();
+	_free_ struct blocks *sent = xcalloc(1, sizeof(*sent));
+	_free_ struct blocks *earlier = xcalloc(1, sizeof(*earlier));
 	_buf_ struct buf old, extras;
 
 	buf_init(&old, BUNDLE_MAX);
@@ -262,24 +265,18 @@ static int install(const char *root, struct buf *pem, struct err *err)
 	return file_put_text(state_path, state, 0644, err);
 }
 
-int trust_install(const char *root, const struct buf *pem, struct strv *env, struct err *err)
+int trust_install(const char *root, struct buf *pem, struct strv *env, struct err *err)
 {
 	static const char *const names[] = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT",
 		"CURL_CA_BUNDLE", "GIT_SSL_CAINFO"};
 	struct err local = {0};
-	_buf_ struct buf text;
 
-	buf_init(&text, BUNDLE_MAX);
 	if (buf_len(pem) == 0)
 		return 0;
-	if (!state_matches(root, pem)) {
-		if (buf_put(&text, buf_head(pem), buf_len(pem)) < 0)
-			return err_set(err, ERR_PEER, "certificates: too large");
-		if (install(root, &text, &local) < 0) {
-			if (err)
-				*err = local;
-			return err_wrap(err, "certificates");
-		}
+	if (!state_matches(root, pem) && install(root, pem, &local) < 0) {
+		if (err)
+			*err = local;
+		return err_wrap(err, "certificates");
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		strv_addf(env, "%s=" BUNDLE, names[i]);

@@ -509,7 +509,7 @@ struct seen {
 	int result; /* of setup and export */
 };
 
-static int seen_setup(void *ctx, const struct agent_setup *s, const struct buf *ca, struct err *err)
+static int seen_setup(void *ctx, const struct agent_setup *s, struct buf *ca, struct err *err)
 {
 	struct seen *seen = ctx;
 
@@ -708,7 +708,7 @@ static void test_control_fail(void **state)
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
-		control_fail(pair[1], &err);
+		control_fail(pair[1], false, &err);
 		_exit(0);
 	}
 	close(pair[1]);
