@@ -93,15 +93,15 @@ class Tcp(socketserver.ThreadingTCPServer):
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
                 what = self.request.recv(1)
-                if what == b"E":  # echo until the end, then end
+                if what == b"\1":  # echo until the end, then end
                     while data := self.request.recv(65536):
                         self.request.sendall(data)
-                elif what == b"H":  # count to the half-close, then answer
+                elif what == b"\2":  # count to the half-close, then answer
                     total = 0
                     while data := self.request.recv(65536):
                         total += len(data)
                     self.request.sendall(b"%d\n" % total)
-                elif what == b"R":  # reset
+                elif what == b"\3":  # reset
                     self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                             b"\1\0\0\0\0\0\0\0")
                     self.request.close()

@@ -178,15 +178,14 @@ def test_disk_full_while_building_the_image(tmp_path):
         export XDG_DATA_HOME="$1"
         mkdir -p "$1/hutch"; cp -a "$2/hutch/kernels" "$1/hutch/"
         status=0; "$3" image build || status=$?
-        ls -A "$1/hutch/images" >&3
+        ls -A "$1/hutch/images" >"$4"
         exit $status
     """
-    left = tmp_path / "left"
-    with open(left, "w") as out:
-        r = subprocess.run(
-            ["unshare", "-m", "sh", "-c", "exec 3>&%d; " % out.fileno() + script, "sh",
-             str(tmp_path), CACHE, HUTCH],
-            capture_output=True, text=True, timeout=900, pass_fds=[out.fileno()])
+    disk, left = tmp_path / "disk", tmp_path / "left"
+    disk.mkdir()
+    r = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", str(disk), CACHE, HUTCH, str(left)],
+        capture_output=True, text=True, timeout=900)
     assert r.returncode == 125, r.stderr
     assert "No space left on device" in r.stderr.splitlines()[-2]
     assert "free about 2 GiB" in r.stderr.splitlines()[-1]

@@ -45,7 +45,7 @@ def read_all(s):
     return b"".join(parts)
 
 def echo(data):
-    s = connect(b"E")
+    s = connect(b"\1")
     def send():
         s.sendall(data)
         s.shutdown(socket.SHUT_WR)
@@ -62,12 +62,12 @@ if what == "small":
 elif what == "large":
     ok = all(echo(os.urandom(8 << 20)) for i in range(2))
 elif what == "half-close":
-    s = connect(b"H")
+    s = connect(b"\2")
     s.sendall(b"y" * 100000)
     s.shutdown(socket.SHUT_WR)
     ok = read_all(s) == b"100000\n"
 elif what == "reset":
-    s = connect(b"R")
+    s = connect(b"\3")
     try:
         ok = s.recv(1) == None
     except ConnectionResetError:
@@ -75,7 +75,7 @@ elif what == "reset":
 elif what == "thousand":
     socks = []
     for i in range(1000):
-        socks.append(connect(b"E"))
+        socks.append(connect(b"\1"))
     for i, s in enumerate(socks):
         s.sendall(b"%06d" % i)
     ok = True
