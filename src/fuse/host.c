@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/mem.h"
 
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
@@ -69,6 +72,38 @@ int host_chmod_path(int fd, mode_t mode)
 	if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
 		return 0;
 	return errno == ENOSYS ? -ENOSYS : host_err(errno);
+}
+
+/* File systems whose files are the kernel's switches, not anybody's data. Someone who shares /
+ * wants to show files, not /proc/PID/mem of this very process. */
+bool host_is_kernel_fs(int fd)
+{
+	static const uint32_t magic[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC,
+		CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC, SECURITYFS_MAGIC, BPF_FS_MAGIC,
+		BINFMTFS_MAGIC, DEVPTS_SUPER_MAGIC, EFIVARFS_MAGIC, PSTOREFS_MAGIC, NSFS_MAGIC,
+		SELINUX_MAGIC, SMACK_MAGIC, 0x62656570 /* configfs */, 0x65735543 /* fusectl */};
+	struct statfs st;
+
+	if (fstatfs(fd, &st) < 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(magic); i++)
+		if ((uint32_t)st.f_type == magic[i])
+			return true;
+	return false;
+}
+
+int host_stat_below(int dirfd, dev_t dev, const char *name, struct statx *ret)
+{
+	_close_ int fd = -1;
+	int r = host_stat(dirfd, name, ret);
+
+	if (r < 0 || host_dev(ret) == dev)
+		return r;
+	/* Another file system begins here. */
+	fd = host_open(dirfd, name, O_PATH, 0);
+	if (fd < 0)
+		return fd;
+	return host_is_kernel_fs(fd) ? -EACCES : host_stat(fd, "", ret);
 }
 
 bool host_links_nameless(int dirfd)

@@ -142,7 +142,7 @@ static bool list_host(struct listing *l, const struct handle *h, const struct ho
 			ino = parent_number(s, dir);
 		return list_entry(l, ino, (uint64_t)d->d_off, DT_DIR, d->d_name, NULL, NULL);
 	}
-	if (l->plus && host_stat(h->fd, d->d_name, &st) == 0 &&
+	if (l->plus && host_stat_below(h->fd, dir->dev, d->d_name, &st) == 0 &&
 		inode_get(s, dir->export, dir, d->d_name, &st, &n) == 0)
 		ino = inode_number(s, host_dev(&st), st.stx_ino);
 	/* Without an inode the guest gets the name alone and asks when it needs more. */

@@ -65,7 +65,7 @@ int node_lookup(struct fuse_server *s, struct inode *parent, const char *name, s
 
 	if (dir < 0)
 		return dir;
-	r = host_stat(dir, name, st);
+	r = host_stat_below(dir, parent->dev, name, st);
 	if (r < 0)
 		return r;
 	return inode_get(s, parent->export, parent, name, st, ret);

@@ -343,6 +343,8 @@ static int export_check(
 		return err_errno(err, "shared folder \"%s\"", name);
 	if (!S_ISDIR(st.st_mode))
 		return err_set(err, ERR_USER, "shared folder \"%s\" is no directory", name);
+	if (host_is_kernel_fs(dirfd))
+		return err_set(err, ERR_USER, "shared folder \"%s\" is a kernel file system", name);
 	return 0;
 }
 

@@ -14,6 +14,7 @@
  *     looks the name up again.
  *   - Only regular files and directories are ever opened for more than O_PATH. FIFOs, sockets and
  *     devices are names with attributes; the guest's own kernel implements FIFOs and sockets.
+ *   - Mounts below an export are followed, except those of procfs and its like.
  *   - setuid and setgid bits neither appear nor can be set: a file that the guest prepares must not
  *     change anyone's identity on the host.
  *
@@ -158,6 +159,10 @@ struct req {
 int host_open(int dirfd, const char *path, int flags, mode_t mode);
 /* @name beneath @dirfd, not followed; "" is the descriptor itself. */
 int host_stat(int dirfd, const char *name, struct statx *ret);
+/* The same for @name in a directory on device @dev. Where another file system begins, one that is
+ * the kernel's own (procfs …) is -EACCES. */
+int host_stat_below(int dirfd, dev_t dev, const char *name, struct statx *ret);
+bool host_is_kernel_fs(int fd);
 /* The errno value that the guest may see. */
 int host_err(int errnum);
 /* Set the mode of what the O_PATH descriptor @fd shows. -ENOSYS: the kernel is too old (< 6.6). */
@@ -237,8 +242,9 @@ struct handle *handle_get(struct fuse_server *s, const struct inode *n, uint64_t
 void handle_free(struct fuse_server *s, struct handle *h);
 /* A descriptor of the file that is open anyway, or -1. @writable: one that can write. */
 int handle_any(const struct fuse_server *s, const struct inode *n, bool writable);
-/* A new descriptor of a file that is open at least for @mode (O_RDONLY …), or -1 with errno. Nothing
- * else can open a file without a name; positions are not shared, because none is ever used. */
+/* A new descriptor of a file that is open at least for @mode (O_RDONLY …), or -1 with errno.
+ * Nothing else can open a file without a name; positions are not shared, because none is ever used.
+ */
 int handle_dup(const struct fuse_server *s, const struct inode *n, int mode);
 
 /* --- server.c: what operations share --- */

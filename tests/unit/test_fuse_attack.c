@@ -3,10 +3,12 @@
 #include "fuse_client.h"
 
 #include <linux/filter.h>
+#include <linux/magic.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 static int setup(void **state)
@@ -405,6 +407,41 @@ static void test_device_node(void **state)
 		c_setattr(c, e.nodeid, (struct fuse_setattr_in){.valid = FATTR_SIZE}), -EACCES);
 }
 
+/* Sharing / shows files; the kernel's switches below it stay out of reach. */
+static void test_kernel_file_systems(void **state)
+{
+	struct client *c = *state;
+	struct fuse_entry_out e;
+	struct statfs st;
+	struct err err;
+	uint64_t root, fh;
+	int n, seen = 0;
+
+	if (statfs("/proc", &st) < 0 || st.f_type != PROC_SUPER_MAGIC)
+		skip();
+	assert_int_equal(fuse_export_add(c->s, "p", open("/proc", O_PATH), true, &err), -1);
+	assert_int_equal(fuse_export_add(c->s, "all", open("/", O_RDONLY), false, &err), 0);
+	root = c_node(c, FUSE_ROOT_ID, "all");
+	assert_int_equal(c_lookup(c, root, "proc", &e), -EACCES);
+	assert_int_equal(c_create(c, root, "proc", O_RDWR, 0600, &e, &fh), -EACCES);
+	assert_int_equal(c_lookup(c, root, "tmp", &e), 0);
+	assert_int_equal(c_opendir(c, root, &fh), 0);
+	n = c_readdir(c, FUSE_READDIRPLUS, root, fh, 0, 65536);
+	for (int at = 0; at < n;) {
+		struct fuse_direntplus d;
+
+		memcpy(&d, (const uint8_t *)c->rep + at, FUSE_NAME_OFFSET_DIRENTPLUS);
+		if (d.dirent.namelen == 4 &&
+			memcmp((const uint8_t *)c->rep + at + FUSE_NAME_OFFSET_DIRENTPLUS, "proc",
+				4) == 0) {
+			seen++;
+			assert_true(d.entry_out.nodeid == 0);
+		}
+		at += (int)FUSE_DIRENTPLUS_SIZE(&d);
+	}
+	assert_int_equal(seen, 1);
+}
+
 /* Kernels before 6.6 lack fchmodat2 (452): the mode is set through an opened file then. */
 static int chmod_on_old_kernel(struct client *c, uint64_t f, uint64_t d, uint64_t fifo)
 {
@@ -621,6 +658,7 @@ int main(void)
 		T(test_setuid),
 		T(test_device_node),
 		T(test_old_kernel),
+		T(test_kernel_file_systems),
 		T(test_add_while_running),
 		cmocka_unit_test_setup_teardown(test_deep, setup_tight, teardown),
 		cmocka_unit_test_setup_teardown(test_moved_out, setup_tight, teardown),
