@@ -379,7 +379,7 @@ static bool read_link(struct netgate *ng)
 /* Hear what the gate has said so far. False: the link is gone. */
 static bool drain_link(struct netgate *ng)
 {
-	for (int i = 0; i < LINK_BURST; i++)
+	for (int i = 0; i < LINK_BURST && ng->gate_fd >= 0; i++)
 		if (!read_link(ng))
 			break;
 	return ng->gate_fd >= 0;
