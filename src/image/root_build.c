@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -19,6 +20,8 @@
 #define PACKAGES                                                                                   \
 	"bash,sudo,git,curl,ca-certificates,openssh-client,procps,iproute2,python3,nodejs,npm,"    \
 	"less,nano-tiny"
+
+#define SPACE_NEEDED (400ull << 20)
 
 /* Run inside the image's directory ($1) when all packages are there. */
 static const char *const hooks[] = {
@@ -125,8 +128,7 @@ static int start_sqfstar(const char *out, int tar, struct child *ret, int *ret_e
 				     .argv = argv,
 				     .in = tar,
 				     .out = pipefd[1],
-				     .errout = pipefd[1],
-				     .keep_group = true},
+				     .errout = pipefd[1]},
 		ret, err);
 	close(pipefd[1]);
 	if (result < 0) {
@@ -192,6 +194,19 @@ static int bootstrap(const char *tmp, struct report *r, struct err *err)
 	return result < 0 ? result : sq_result;
 }
 
+/* mmdebstrap works for a minute before it writes the first byte: say what will fail now. */
+static int check_space(const char *images, struct err *err)
+{
+	struct statvfs st;
+
+	if (statvfs(images, &st) < 0)
+		return err_errno(err, "%s", images);
+	if ((uint64_t)st.f_bavail * st.f_frsize >= SPACE_NEEDED)
+		return 0;
+	errno = ENOSPC;
+	return err_errno(err, "base image");
+}
+
 static void explain(const struct report *r, struct err *err)
 {
 	if (r->no_ids)
@@ -212,7 +227,7 @@ int root_build(const char *images, image_progress_fn *progress, void *arg, struc
 
 	unlink(tmp);
 	progress(arg, "base image: starting", 0);
-	if (bootstrap(tmp, &r, err) < 0) {
+	if (check_space(images, err) < 0 || bootstrap(tmp, &r, err) < 0) {
 		explain(&r, err);
 		goto out;
 	}

@@ -2,9 +2,12 @@
 /* The image store: where things lie, how they get there whole, and the children that make them. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -73,15 +76,71 @@ static void remember(char tail[static TAIL], const char *line)
 	snprintf(tail, TAIL, "%s", line);
 }
 
-int job_run(const struct job *j, struct err *err)
+/* Ctrl-C reaches us alone, because a job has its own process group (mmdebstrap signals the whole
+ * group when it fails): block it while a job runs and pass it on. */
+static int watch_interrupts(sigset_t *old)
 {
-	_close_ int rd = -1, wr = -1;
-	char tail[TAIL] = "", text[64];
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, old);
+	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/* Hand whole lines to the job. */
+static void take_lines(const struct job *j, struct buf *b, char tail[static TAIL])
+{
+	char *nl;
+
+	while (buf_len(b) && (nl = memchr(buf_head(b), '\n', buf_len(b)))) {
+		const char *line = (const char *)buf_head(b);
+		size_t len = (size_t)(nl - line) + 1;
+
+		*nl = '\0';
+		remember(tail, line);
+		if (j->line)
+			j->line(j->arg, line);
+		buf_consume(b, len);
+	}
+	if (buf_room(b) == 0)
+		buf_reset(b);
+}
+
+/* Read the job's output to its end. True: the user interrupted it. */
+static bool follow(const struct job *j, const struct child *c, int rd, int sigfd, char tail[static TAIL])
+{
+	struct signalfd_siginfo si;
+	bool interrupted = false;
 	_buf_ struct buf b;
-	struct child c;
-	int pipefd[2], status;
 
 	buf_init(&b, 64 << 10);
+	for (;;) {
+		struct pollfd p[] = {{.fd = rd, .events = POLLIN}, {.fd = sigfd, .events = POLLIN}};
+
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			return interrupted;
+		if (p[1].revents && read(sigfd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
+			interrupted = true;
+			kill(-c->pid, (int)si.ssi_signo);
+		}
+		if (p[0].revents && buf_read(&b, rd, 4096) <= 0)
+			return interrupted;
+		take_lines(j, &b, tail);
+	}
+}
+
+int job_run(const struct job *j, struct err *err)
+{
+	_close_ int rd = -1, wr = -1, sigfd = -1;
+	char tail[TAIL] = "", text[64];
+	struct child c;
+	int pipefd[2], status;
+	bool interrupted;
+	sigset_t old;
+
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
 	rd = pipefd[0];
@@ -91,28 +150,16 @@ int job_run(const struct job *j, struct err *err)
 				.in = j->in,
 				.out = j->out >= 0 ? j->out : wr,
 				.errout = wr,
-				.cwd = j->cwd,
-				.keep_group = true},
+				.cwd = j->cwd},
 		    &c, err) < 0)
 		return err_wrap(err, "%s", j->what);
 	close_and_reset(&wr);
-	while (buf_read(&b, rd, 4096) > 0) {
-		char *nl;
-
-		while (buf_len(&b) && (nl = memchr(buf_head(&b), '\n', buf_len(&b)))) {
-			const char *line = (const char *)buf_head(&b);
-			size_t len = (size_t)(nl - line) + 1;
-
-			*nl = '\0';
-			remember(tail, line);
-			if (j->line)
-				j->line(j->arg, line);
-			buf_consume(&b, len);
-		}
-		if (buf_room(&b) == 0)
-			buf_reset(&b);
-	}
+	sigfd = watch_interrupts(&old);
+	interrupted = follow(j, &c, rd, sigfd, tail);
 	status = child_wait(&c);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (interrupted)
+		return err_set(err, ERR_USER, "%s: interrupted", j->what);
 	if (status == 0)
 		return 0;
 	if (strstr(tail, "No space left on device")) {

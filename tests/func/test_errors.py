@@ -170,21 +170,24 @@ def test_secret_store(home):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
-def test_disk_full_while_building_the_image(tmp_path):
-    """A file system of 100 MiB: the kernel fits, the image does not."""
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_disk_full_building_the_image(tmp_path, when):
+    """Too small from the start, and filled by somebody else while the image is being made."""
     script = """
-        set -e
-        mount -t tmpfs -o size=100m none "$1"
+        mount -t tmpfs -o size=600m none "$1" || exit 1
         export XDG_DATA_HOME="$1"
         mkdir -p "$1/hutch"; cp -a "$2/hutch/kernels" "$1/hutch/"
-        status=0; "$3" image build || status=$?
+        [ "$5" = before ] && dd if=/dev/zero of="$1/big" bs=1M 2>/dev/null
+        "$3" image build & job=$!
+        [ "$5" = while ] && sleep 5 && dd if=/dev/zero of="$1/big" bs=1M 2>/dev/null
+        wait $job; status=$?
         ls -A "$1/hutch/images" >"$4"
         exit $status
     """
     disk, left = tmp_path / "disk", tmp_path / "left"
     disk.mkdir()
     r = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", str(disk), CACHE, HUTCH, str(left)],
+        ["unshare", "-m", "sh", "-c", script, "sh", str(disk), CACHE, HUTCH, str(left), when],
         capture_output=True, text=True, timeout=900)
     assert r.returncode == 125, r.stderr
     assert "No space left on device" in r.stderr.splitlines()[-2]
