@@ -6,9 +6,10 @@
  *             Frames are held back, so that no signal reaches our own half-made child.
  *   running   output goes to the host while the stream is not congested, input from the host to the
  *             command; what was written is acknowledged.
- *   draining  the command itself has ended. Output still comes while somebody holds the other ends;
- *             EXIT is sent at their end of file, or after DRAIN_MS without data, so that a
- *             background process cannot keep the session open.
+ *   draining  the command itself has ended. What it wrote is still delivered, however slowly the
+ *             host reads. Others may hold the same pipes: EXIT is sent at the end of file, or after
+ *             DRAIN_MS without data, or at the latest after DRAIN_MAX_MS, so that no background
+ *             process can keep the session open.
  *   hung up   the stream ended first: SIGHUP to the process group, SIGKILL after KILL_MS.
  * The structure lives until the process is reaped and nothing of the above is left to do. */
 #include "guest/server_internal.h"
@@ -26,13 +27,15 @@
 
 #include "base/fd.h"
 
-#define DRAIN_MS 250
-#define KILL_MS  2000
+#define DRAIN_MS     250
+#define DRAIN_MAX_MS 2000
+#define KILL_MS      2000
 
 struct output {
 	int fd; /* owned; -1: ended */
 	struct loop_watch w;
 	enum agent_type type;
+	size_t owed; /* bytes that were in the pipe when the command ended */
 	struct exec *e;
 };
 
@@ -52,6 +55,7 @@ struct exec {
 	bool input_eof;
 	char last_input; /* terminal: last byte written */
 	uint32_t acks;   /* bytes to acknowledge */
+	uint64_t drain_end_ns;
 	struct loop_timer timer;
 };
 
@@ -62,6 +66,7 @@ static void close_output(struct exec *e, struct output *o)
 {
 	loop_del(e->srv->loop, &o->w);
 	close_and_reset(&o->fd);
+	o->owed = 0;
 }
 
 static void close_input(struct exec *e)
@@ -149,7 +154,8 @@ static void on_output(struct loop *l, struct loop_watch *w, uint32_t events)
 	}
 	agent_put(&e->s->out, o->type, chunk, (size_t)n);
 	stream_flush(e->s);
-	if (e->reaped)
+	o->owed -= MIN(o->owed, (size_t)n);
+	if (e->reaped && loop_now(l) < e->drain_end_ns)
 		loop_timer_start(l, &e->timer, DRAIN_MS, on_timer);
 	if (buf_len(&e->s->out) > STREAM_HIGH)
 		for (size_t i = 0; i < ARRAY_SIZE(e->out); i++)
@@ -332,8 +338,7 @@ static void on_timer(struct loop *l, struct loop_timer *t)
 		settle(e);
 		return;
 	}
-	/* Draining: a host that reads slowly is no reason to cut the output short. */
-	if (buf_len(&e->s->out)) {
+	if (e->out[0].owed || e->out[1].owed) {
 		loop_timer_start(l, t, DRAIN_MS, on_timer);
 		return;
 	}
@@ -377,6 +382,18 @@ static void on_report(struct loop *l, struct loop_watch *w, uint32_t events)
 	stream_resume(e->s);
 }
 
+static void begin_drain(struct exec *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(e->out); i++) {
+		int n = 0;
+
+		if (e->out[i].fd >= 0 && ioctl(e->out[i].fd, FIONREAD, &n) == 0 && n > 0)
+			e->out[i].owed = (size_t)n;
+	}
+	e->drain_end_ns = loop_now(e->srv->loop) + DRAIN_MAX_MS * 1000000ull;
+	loop_timer_start(e->srv->loop, &e->timer, DRAIN_MS, on_timer);
+}
+
 void exec_reaped(struct server *srv, pid_t pid, int status)
 {
 	struct exec *e = srv->execs;
@@ -396,7 +413,7 @@ void exec_reaped(struct server *srv, pid_t pid, int status)
 			return;
 	}
 	if (e->s)
-		loop_timer_start(srv->loop, &e->timer, DRAIN_MS, on_timer);
+		begin_drain(e);
 	settle(e);
 }
 

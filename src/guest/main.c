@@ -53,6 +53,8 @@ static void first_steps(void)
 	if (mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0)
 		say("/dev: %s", strerror(errno));
 	say(HUTCH_VERSION " up %llu ms", (unsigned long long)(uptime_us() / 1000));
+	/* A console that nobody reads must not stop PID 1. */
+	fd_set_nonblock(STDERR_FILENO, true);
 	trace("start");
 	umask(022);
 	signal(SIGPIPE, SIG_IGN);
@@ -292,7 +294,6 @@ static void boot_failed(struct init *in, const struct err *err)
 	int fd;
 
 	say("%s", err->msg);
-	trace_print();
 	greeted = in->control.s != NULL;
 	fd = greeted ? stream_take(in->control.s, &unread) : control_connect(NULL);
 	if (fd >= 0)

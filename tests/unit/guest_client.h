@@ -209,7 +209,7 @@ static void talk_send(struct talk *t, enum agent_type type, const void *payload,
 	talk_flush(t, &b);
 }
 
-static void talk_send_le32(struct talk *t, enum agent_type type, uint32_t v)
+static inline void talk_send_le32(struct talk *t, enum agent_type type, uint32_t v)
 {
 	uint8_t le[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16), (uint8_t)(v >> 24)};
 
@@ -217,7 +217,7 @@ static void talk_send_le32(struct talk *t, enum agent_type type, uint32_t v)
 }
 
 /* @argv ends with NULL. */
-static void talk_exec(
+static inline void talk_exec(
 	struct talk *t, const char *const *argv, const char *user, const char *cwd, unsigned flags)
 {
 	struct agent_exec x = {.flags = flags, .rows = 24, .cols = 80};
@@ -234,7 +234,7 @@ static void talk_exec(
 	talk_flush(t, &b);
 }
 
-static void talk_shell(struct talk *t, const char *script, unsigned flags)
+static inline void talk_shell(struct talk *t, const char *script, unsigned flags)
 {
 	talk_exec(t, (const char *const[]){"sh", "-c", script, NULL}, "", "", flags);
 }
@@ -297,7 +297,7 @@ static void talk_until(struct talk *t, int want)
 }
 
 /* Until the output holds @text. */
-static void talk_until_output(struct talk *t, const char *text)
+static inline void talk_until_output(struct talk *t, const char *text)
 {
 	while (!strstr(buf_cstr(&t->out), text)) {
 		int type = talk_next(t, PATIENCE_MS);
