@@ -205,7 +205,8 @@ static int serve(const char *name, struct err *err)
 		return -1;
 	v.files = fuse_server_new(&(struct fuse_config){.guest_uid = AGENT_ID,
 					  .guest_gid = AGENT_ID,
-					  .max_fds = fds / 2},
+					  .max_fds = fds / 2,
+					  .xattr = true},
 		err);
 	if (!v.files || serve_network(&v, err) < 0)
 		return -1;
