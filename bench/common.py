@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: a home of their own with the prepared images, medians, ratios."""
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+
+REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.environ.get("HUTCH_BUILD", os.path.join(REPO, "build"))
+HUTCH = os.path.join(BUILD, "hutch")
+DATA = os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
+
+
+class Home:
+    """Own state and runtime directories; kernel pack and images are the user's."""
+
+    def __init__(self):
+        self.base = tempfile.mkdtemp(prefix="hutch-bench-")
+        self.env = dict(os.environ, XDG_DATA_HOME=DATA,
+                        XDG_STATE_HOME=os.path.join(self.base, "state"),
+                        XDG_RUNTIME_DIR=os.path.join(self.base, "rt"))
+        os.mkdir(self.env["XDG_RUNTIME_DIR"], 0o700)
+        self.work = os.path.join(self.base, "work")
+        os.mkdir(self.work)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        boxes = os.path.join(self.base, "state", "hutch", "boxes")
+        for name in os.listdir(boxes) if os.path.isdir(boxes) else []:
+            self.hutch("rm", "-f", name)
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def hutch(self, *args, check=True):
+        return subprocess.run([HUTCH, *args], env=self.env, check=check, timeout=300,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+
+    def processes(self, name):
+        """Process ids of a running sandbox by program."""
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                environ = open("/proc/%s/environ" % pid, "rb").read()
+                argv = open("/proc/%s/cmdline" % pid).read().split("\0")
+            except OSError:
+                continue
+            if self.base.encode() in environ and (name in argv or "hutch-" + name in argv):
+                found[os.path.basename(argv[0])] = int(pid)
+        return found
+
+
+def report(label, a, b, name_a, name_b, limit=None):
+    """Medians of two series taken in turn, and the median of the pairwise ratios."""
+    ratio = statistics.median(x / y for x, y in zip(a, b))
+    print("%-28s %-24s %.3f s   %-24s %.3f s   ratio %.2f%s" % (
+        label, name_a, statistics.median(a), name_b, statistics.median(b), ratio,
+        "   (limit %.2f)" % limit if limit else ""))
+    return ratio
