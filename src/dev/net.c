@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net (virtio 1.2, 5.1): carries Ethernet frames between the guest and src/net.
  *
- * Theory of operation. Frames are as large as IP allows, in both directions, because the guest's CPU
- * may be emulated and each frame costs it thousands of instructions: the MTU offered is NET_MTU, TSO
- * is offered both ways, and mergeable receive buffers let a 64 KiB frame span a dozen of the guest's
- * small ones. With the large MTU a guest socket starts with segments of 64 KiB instead of growing
- * its window from ten small ones; containers behind the guest's own bridge keep their 1500 bytes and
- * get GSO frames of their MSS. Checksums stay unfinished both ways: the link is memory.
+ * Theory of operation. Frames are as large as IP allows, in both directions, because the guest's
+ * CPU may be emulated and each frame costs it thousands of instructions: the MTU offered is
+ * NET_MTU, TSO is offered both ways, and mergeable receive buffers let a 64 KiB frame span a dozen
+ * of the guest's small ones. With the large MTU a guest socket starts with segments of 64 KiB
+ * instead of growing its window from ten small ones; containers behind the guest's own bridge keep
+ * their 1500 bytes and get GSO frames of their MSS. Checksums stay unfinished both ways: the link
+ * is memory.
  *
  * Guest to host: a frame is handed to net_input() where it lies, and given back at once.
  *
  * Host to guest: the stack asks for room, fills payload in place, and commits with the headers.
  * Receive buffers are taken from the queue as they are needed and wait in `ready` (in queue order)
- * until a commit uses them up; a frame begun and not committed simply leaves them there. All buffers
- * of one frame are returned in one step, since the driver expects to find them together. When the
- * guest has no buffers left, the stack keeps its list of debts, and the guest's next kick of the
- * receive queue continues it. */
+ * until a commit uses them up; a frame begun and not committed simply leaves them there. All
+ * buffers of one frame are returned in one step, since the driver expects to find them together.
+ * When the guest has no buffers left, the stack keeps its list of debts, and the guest's next kick
+ * of the receive queue continues it. */
 #include "dev/net.h"
 
 #include <endian.h>
@@ -25,10 +26,10 @@
 
 #define VIRTIO_ID_NET 1u
 
-#define F_CSUM	     (1ull << 0)  /* we take unfinished checksums */
-#define F_GUEST_CSUM (1ull << 1)  /* the guest takes them */
-#define F_MTU	     (1ull << 3)
-#define F_MAC	     (1ull << 5)
+#define F_CSUM       (1ull << 0) /* we take unfinished checksums */
+#define F_GUEST_CSUM (1ull << 1) /* the guest takes them */
+#define F_MTU        (1ull << 3)
+#define F_MAC        (1ull << 5)
 #define F_GUEST_TSO4 (1ull << 7)
 #define F_HOST_TSO4  (1ull << 11)
 #define F_MRG_RXBUF  (1ull << 15)
@@ -40,7 +41,7 @@
 
 #define READY_MAX 64u  /* receive buffers at hand: 64 KiB of the smallest that Linux posts */
 #define SEGS_MAX  20u  /* pieces of one receive buffer that we use; the driver posts at most 19 */
-#define BURST	  256u /* frames from the guest before others get their turn */
+#define BURST     256u /* frames from the guest before others get their turn */
 
 enum { Q_RX, Q_TX, Q_COUNT };
 
@@ -59,12 +60,12 @@ struct rx_buffer {
 
 struct netdev {
 	struct vdev dev;
-	struct loop *loop; /* borrowed */
-	struct loop_timer again; /* the rest of a long transmit queue */
-	struct net *net; /* borrowed */
+	struct loop *loop;                 /* borrowed */
+	struct loop_timer again;           /* the rest of a long transmit queue */
+	struct net *net;                   /* borrowed */
 	struct rx_buffer ready[READY_MAX]; /* ring */
 	unsigned at, n_ready;
-	size_t ready_len; /* bytes in all of them */
+	size_t ready_len;         /* bytes in all of them */
 	struct virtq_chain chain; /* scratch; large */
 };
 
@@ -126,8 +127,8 @@ static size_t frame_room(struct netdev *nd, size_t need)
 	return nd->ready_len;
 }
 
-static ssize_t tx_begin(void *arg, size_t hdr_len, size_t want, struct iovec iov[NET_IOV_MAX],
-	unsigned *ret_n)
+static ssize_t tx_begin(
+	void *arg, size_t hdr_len, size_t want, struct iovec iov[NET_IOV_MAX], unsigned *ret_n)
 {
 	struct netdev *nd = arg;
 	size_t skip = sizeof(struct header) + hdr_len, room, left;
@@ -200,8 +201,8 @@ static struct header vnet_header(size_t hdr_len, const struct net_tx *tx)
 	return h;
 }
 
-static void tx_commit(void *arg, const uint8_t *hdr, size_t hdr_len, size_t payload_len,
-	const struct net_tx *tx)
+static void tx_commit(
+	void *arg, const uint8_t *hdr, size_t hdr_len, size_t payload_len, const struct net_tx *tx)
 {
 	struct netdev *nd = arg;
 	size_t left = sizeof(struct header) + hdr_len + payload_len;

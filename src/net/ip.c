@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ethernet, ARP, IPv4 and ICMP. The guest has one neighbour, the gateway; everything else that it may
- * talk to is an IP address behind it. */
+/* Ethernet, ARP, IPv4 and ICMP. The guest has one neighbour, the gateway; everything else that it
+ * may talk to is an IP address behind it. */
 #include "net/net_int.h"
 
 const uint8_t net_gateway_mac[6] = {0x02, 0x48, 0x00, 0x00, 0x00, 0x02};
 const uint8_t net_guest_mac[6] = {0x02, 0x48, 0x00, 0x00, 0x00, 0x15};
 
-#define ICMP_ECHO_REPLY	      0u
-#define ICMP_UNREACHABLE      3u
-#define ICMP_ECHO	      8u
-#define UNREACH_ADMIN	      13u
-#define IP_DONT_FRAGMENT      0x4000u
-#define IP_MORE_OR_OFFSET     0x3fffu
+#define ICMP_ECHO_REPLY   0u
+#define ICMP_UNREACHABLE  3u
+#define ICMP_ECHO         8u
+#define UNREACH_ADMIN     13u
+#define IP_DONT_FRAGMENT  0x4000u
+#define IP_MORE_OR_OFFSET 0x3fffu
 
 static void eth_header(uint8_t *p, uint16_t type)
 {
@@ -123,7 +123,8 @@ static void icmp_input(struct net *n, struct ip_in *in)
 	uint8_t *p;
 
 	sum_iov(&s, in->iov, in->n, in->len);
-	if (in->len < 8 || sum_done(&s) != 0 || ((uint8_t *)in->head)[in->head_len - 8] != ICMP_ECHO) {
+	if (in->len < 8 || sum_done(&s) != 0 ||
+		((uint8_t *)in->head)[in->head_len - 8] != ICMP_ECHO) {
 		n->stats.dropped++;
 		return;
 	}
@@ -175,8 +176,8 @@ static bool ip_check(struct ip_in *in, size_t frame_len)
 	return true;
 }
 
-static void ip_input(struct net *n, const struct iovec *frame, unsigned n_iov, size_t frame_len,
-	bool csum_ok)
+static void ip_input(
+	struct net *n, const struct iovec *frame, unsigned n_iov, size_t frame_len, bool csum_ok)
 {
 	struct ip_in in;
 

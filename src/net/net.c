@@ -7,8 +7,8 @@
  * out list stays there and is passed over.
  *
  * Timers are per flow; net.due_ms is a lower bound of all of them. Acknowledgements push a flow's
- * timer further away without touching the bound, so a busy stack walks the table once per timeout at
- * most, not once per packet. */
+ * timer further away without touching the bound, so a busy stack walks the table once per timeout
+ * at most, not once per packet. */
 #include "net/net_int.h"
 
 static uint32_t bucket_of(const struct net *n, uint32_t addr, uint16_t port, uint16_t guest_port)
@@ -120,8 +120,8 @@ static struct flow *named(struct net *n, struct net_flow name)
 	return &n->flows[name.slot];
 }
 
-bool net_flow_target(const struct net *n, struct net_flow name, uint32_t *ret_addr,
-	uint16_t *ret_port)
+bool net_flow_target(
+	const struct net *n, struct net_flow name, uint32_t *ret_addr, uint16_t *ret_port)
 {
 	if (name.slot >= n->config.flows_max || name.id == 0 || n->flows[name.slot].id != name.id)
 		return false;
@@ -196,8 +196,8 @@ void flow_set_state(struct net *n, struct flow *f, enum flow_state state)
 
 void flow_free(struct net *n, struct flow *f)
 {
-	uint32_t slot = slot_of(n, f), *at = &n->buckets[bucket_of(n, f->addr, f->port,
-					      f->guest_port)];
+	uint32_t slot = slot_of(n, f),
+		 *at = &n->buckets[bucket_of(n, f->addr, f->port, f->guest_port)];
 
 	while (*at != slot)
 		at = &n->flows[*at].hash_next;

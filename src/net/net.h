@@ -7,7 +7,8 @@
  * net_*, except where it says so.
  *
  * Frames are written only by net_flush(). Everything else marks what is owed, in the fixed flow
- * table or in a bounded ring, so a guest without receive buffers delays itself and costs nothing. */
+ * table or in a bounded ring, so a guest without receive buffers delays itself and costs nothing.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -18,9 +19,9 @@
 
 #define NET_GUEST_IP   0x0a00020fu /* 10.0.2.15 */
 #define NET_GATEWAY_IP 0x0a000202u /* 10.0.2.2, DNS too */
-#define NET_MTU	       65520u	   /* offered to the guest; see dev/net.c for why so large */
-#define NET_IOV_MAX    288u	   /* pieces of one frame */
-#define NET_DNS_MAX    4096u	   /* bytes of one DNS message over UDP */
+#define NET_MTU        65520u      /* offered to the guest; see dev/net.c for why so large */
+#define NET_IOV_MAX    288u        /* pieces of one frame */
+#define NET_DNS_MAX    4096u       /* bytes of one DNS message over UDP */
 
 extern const uint8_t net_gateway_mac[6], net_guest_mac[6];
 
@@ -42,15 +43,15 @@ struct net_link_caps {
 
 /* How to mark one frame in its virtio_net_hdr. */
 struct net_tx {
-	bool partial;	   /* TCP checksum holds the pseudo header only */
+	bool partial;      /* TCP checksum holds the pseudo header only */
 	uint16_t gso_size; /* 0: one segment */
 };
 
 struct net_link_ops {
-	/* Find room for one frame: @hdr_len bytes that come with tx_commit, and up to @want bytes of
-	 * payload, to be written to iov[0 .. *ret_n) before it. Returns the payload bytes that fit
-	 * (0 only when @want is 0), or -1: no room, net_flush() when there is. A frame begun and
-	 * not committed leaves no trace. */
+	/* Find room for one frame: @hdr_len bytes that come with tx_commit, and up to @want bytes
+	 * of payload, to be written to iov[0 .. *ret_n) before it. Returns the payload bytes that
+	 * fit (0 only when @want is 0), or -1: no room, net_flush() when there is. A frame begun
+	 * and not committed leaves no trace. */
 	ssize_t (*tx_begin)(void *arg, size_t hdr_len, size_t want, struct iovec iov[NET_IOV_MAX],
 		unsigned *ret_n);
 	void (*tx_commit)(void *arg, const uint8_t *hdr, size_t hdr_len, size_t payload_len,
@@ -67,8 +68,8 @@ struct net_owner_ops {
 	bool (*open)(void *arg, struct net_flow f, uint32_t addr, uint16_t port);
 	/* Bytes that the owner will surely take from now on, whatever their packaging. */
 	size_t (*room)(void *arg, struct net_flow f);
-	/* Take bytes from the guest. Returns how many, or -1 when the far end is gone for good. Never
-	 * less than what room() promised; what is not taken the guest sends again, slowly. */
+	/* Take bytes from the guest. Returns how many, or -1 when the far end is gone for good.
+	 * Never less than what room() promised; what is not taken the guest sends again, slowly. */
 	ssize_t (*write)(void *arg, struct net_flow f, const struct iovec *iov, unsigned n);
 	/* The guest has sent its last byte. False: bytes are still under way; asked again after
 	 * net_flow_writable(). */
@@ -76,8 +77,8 @@ struct net_owner_ops {
 	/* Copy bytes towards the guest, beginning @off bytes after the last discarded one, without
 	 * consuming them. Returns their number, 0 at the end, NET_AGAIN when there are none yet
 	 * (net_flow_readable() follows), or -1 when the far end broke. */
-	ssize_t (*peek)(void *arg, struct net_flow f, size_t off, const struct iovec *iov,
-		unsigned n);
+	ssize_t (*peek)(
+		void *arg, struct net_flow f, size_t off, const struct iovec *iov, unsigned n);
 	/* The guest has acknowledged @n bytes: they are not asked for again. */
 	void (*discard)(void *arg, struct net_flow f, size_t n);
 	/* The flow is over; @f is no longer used. Exactly once per flow that open() took. */
@@ -91,8 +92,8 @@ struct net_owner_ops {
 };
 
 struct net_config {
-	uint8_t key[16];	/* secret: initial sequence numbers, table buckets */
-	unsigned flows_max;	/* 1 .. 65536 */
+	uint8_t key[16];        /* secret: initial sequence numbers, table buckets */
+	unsigned flows_max;     /* 1 .. 65536 */
 	unsigned half_open_max; /* flows that wait for the owner or the guest's first ACK */
 };
 
@@ -129,8 +130,8 @@ void net_flow_writable(struct net *n, struct net_flow f);
 /* The flow with @id, or false. */
 bool net_flow_find(const struct net *n, uint32_t id, struct net_flow *ret);
 /* Where the guest wants to go. False: the flow is gone. */
-bool net_flow_target(const struct net *n, struct net_flow f, uint32_t *ret_addr,
-	uint16_t *ret_port);
+bool net_flow_target(
+	const struct net *n, struct net_flow f, uint32_t *ret_addr, uint16_t *ret_port);
 
 void net_dns_answer(struct net *n, uint32_t id, const uint8_t *msg, size_t len);
 

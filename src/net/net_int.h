@@ -6,10 +6,10 @@
 #include "base/rd.h"
 #include "net/net.h"
 
-#define ETH_LEN	      14u
-#define IP_LEN	      20u
-#define TCP_LEN	      20u
-#define UDP_LEN	      8u
+#define ETH_LEN       14u
+#define IP_LEN        20u
+#define TCP_LEN       20u
+#define UDP_LEN       8u
 #define IP_PAYLOAD_AT (ETH_LEN + IP_LEN)
 #define ETHERTYPE_IP  0x0800u
 #define ETHERTYPE_ARP 0x0806u
@@ -17,12 +17,12 @@
 #define PROTO_TCP     6u
 #define PROTO_UDP     17u
 
-#define NO_SLOT	      UINT32_MAX
-#define REPLIES_MAX   32u	       /* frames that belong to no flow and wait for room */
-#define REPLY_BYTES   (NET_DNS_MAX + 64u)
-#define DNS_SLOTS     256u	       /* questions under way */
+#define NO_SLOT        UINT32_MAX
+#define REPLIES_MAX    32u /* frames that belong to no flow and wait for room */
+#define REPLY_BYTES    (NET_DNS_MAX + 64u)
+#define DNS_SLOTS      256u /* questions under way */
 #define DNS_TIMEOUT_MS 15000u
-#define ICMP_PER_SEC  200u	       /* unreachables, and how many may come in a burst */
+#define ICMP_PER_SEC   200u /* unreachables, and how many may come in a burst */
 
 /* Life of a flow. Every change goes through flow_set_state() or flow_free(). */
 enum flow_state {
@@ -45,27 +45,27 @@ enum flow_state {
 
 /* What has happened, or is owed, in a flow. */
 enum {
-	TCP_ACK_OWED = 1 << 0,	/* an ACK (in SYN_RCVD: the SYN-ACK) is owed to the guest */
-	TCP_READABLE = 1 << 1,	/* peek() may have something */
-	TCP_EOF = 1 << 2,	/* peek() came to the end: our FIN has sequence number fin_seq */
+	TCP_ACK_OWED = 1 << 0,  /* an ACK (in SYN_RCVD: the SYN-ACK) is owed to the guest */
+	TCP_READABLE = 1 << 1,  /* peek() may have something */
+	TCP_EOF = 1 << 2,       /* peek() came to the end: our FIN has sequence number fin_seq */
 	TCP_FIN_ACKED = 1 << 3, /* ... and the guest has it */
-	TCP_WE_FIRST = 1 << 4,	/* our FIN went out before the guest's came in */
+	TCP_WE_FIRST = 1 << 4,  /* our FIN went out before the guest's came in */
 	TCP_GUEST_FIN = 1 << 5, /* the guest's FIN came, with everything before it */
-	TCP_SHUT = 1 << 6,	/* ... and the owner knows */
-	TCP_FORCE = 1 << 7,	/* send one byte into a closed window */
-	TCP_WSCALE = 1 << 8,	/* window scaling is on, both ways */
+	TCP_SHUT = 1 << 6,      /* ... and the owner knows */
+	TCP_FORCE = 1 << 7,     /* send one byte into a closed window */
+	TCP_WSCALE = 1 << 8,    /* window scaling is on, both ways */
 };
 
 struct flow {
 	uint32_t id; /* 0: free */
 	enum flow_state state;
-	bool queued;	    /* in the out list; survives flow_free */
+	bool queued;         /* in the out list; survives flow_free */
 	uint8_t guest_shift; /* of the windows that the guest announces */
 	uint8_t dup_acks, tries;
 	unsigned bits;
 	uint16_t guest_port, port, mss; /* mss: the guest's */
 	uint32_t addr;
-	uint32_t rcv_nxt, rcv_adv;	     /* next byte from the guest; right edge we announced */
+	uint32_t rcv_nxt, rcv_adv;          /* next byte from the guest; right edge we announced */
 	uint32_t snd_una, snd_nxt, snd_max; /* oldest unacknowledged, next, highest sent */
 	uint32_t snd_wnd, snd_wl1, snd_wl2, wnd_max;
 	uint32_t fin_seq;
@@ -92,14 +92,14 @@ struct net {
 	struct net_link_caps caps;
 	struct net_config config;
 
-	struct flow *flows;	  /* owned, config.flows_max */
-	uint32_t *buckets, *ids;  /* owned, n_buckets each: by addresses, by id */
-	uint32_t n_buckets;	  /* power of two */
-	uint32_t free_head;	  /* through hash_next */
+	struct flow *flows;      /* owned, config.flows_max */
+	uint32_t *buckets, *ids; /* owned, n_buckets each: by addresses, by id */
+	uint32_t n_buckets;      /* power of two */
+	uint32_t free_head;      /* through hash_next */
 	uint32_t out_head, out_tail;
 	uint32_t last_id, last_dns;
-	uint64_t due_ms;	  /* no timer is due before; 0: none armed */
-	uint32_t linger_scan;	  /* where to look for a flow to recycle */
+	uint64_t due_ms;      /* no timer is due before; 0: none armed */
+	uint32_t linger_scan; /* where to look for a flow to recycle */
 
 	struct reply *replies; /* owned, REPLIES_MAX */
 	unsigned reply_at, n_replies;
@@ -130,7 +130,8 @@ void sum_bytes(struct sum *s, const void *p, size_t len);
 void sum_iov(struct sum *s, const struct iovec *iov, unsigned n, size_t len);
 /* The 12 bytes that TCP and UDP put in front of themselves. Addresses in host order. */
 void sum_pseudo(struct sum *s, uint32_t src, uint32_t dst, uint8_t proto, size_t len);
-/* Folded and complemented, in memory order: store with memcpy; 0 over data that has its checksum. */
+/* Folded and complemented, in memory order: store with memcpy; 0 over data that has its checksum.
+ */
 uint16_t sum_done(const struct sum *s);
 /* Folded and not complemented: what an unfinished checksum starts from. */
 uint16_t sum_partial(const struct sum *s);
@@ -150,7 +151,8 @@ static inline void put32(uint8_t *p, uint32_t v)
 /* Copy @len bytes at @off of @iov to @to; returns what was there. */
 size_t net_iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, size_t len);
 /* The part [@off, @off + @len) of @in as pieces of its own (@out: as many as @n). */
-unsigned net_iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len);
+unsigned net_iov_slice(
+	struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len);
 
 /* ip.c */
 void eth_input(struct net *n, const struct iovec *frame, unsigned n_iov, bool csum_ok);
@@ -192,13 +194,13 @@ enum tcp_out tcp_output(struct net *n, struct flow *f);
 /* How far the right edge would move if it were announced now. */
 uint32_t tcp_window_gain(struct net *n, struct flow *f);
 
-#define TCP_RTO_MS	1000u
-#define TCP_RTO_MAX_MS	30000u
-#define TCP_TRIES_MAX	12u
-#define TCP_LINGER_MS	1000u
-#define TCP_ASKED_MS	150000u /* longer than any connect() of the guest waits */
-#define TCP_SHIFT	5u	/* of the windows that we announce */
-#define TCP_WND_STEP	65536u	/* announce room in such steps */
+#define TCP_RTO_MS     1000u
+#define TCP_RTO_MAX_MS 30000u
+#define TCP_TRIES_MAX  12u
+#define TCP_LINGER_MS  1000u
+#define TCP_ASKED_MS   150000u /* longer than any connect() of the guest waits */
+#define TCP_SHIFT      5u      /* of the windows that we announce */
+#define TCP_WND_STEP   65536u  /* announce room in such steps */
 
 #define TCPF_FIN 0x01u
 #define TCPF_SYN 0x02u

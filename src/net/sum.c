@@ -140,7 +140,8 @@ size_t net_iov_read(const struct iovec *iov, unsigned n, size_t off, void *to, s
 	return done;
 }
 
-unsigned net_iov_slice(struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len)
+unsigned net_iov_slice(
+	struct iovec *out, const struct iovec *in, unsigned n, size_t off, size_t len)
 {
 	unsigned k = 0;
 

@@ -9,40 +9,40 @@
  * Guest to owner. Payload goes straight from guest memory to ops->write(). Our window is what the
  * owner promises to take (ops->room()), so nothing in flight is ever refused, the right edge never
  * moves back, and the guest never has to send twice. When the window has closed, the owner's
- * net_flow_writable() reopens it with an ACK of its own; small gains are not announced (silly window).
- * Segments in the wrong order, which a link without loss does not produce, are dropped and answered
- * with an ACK: the guest sends again.
+ * net_flow_writable() reopens it with an ACK of its own; small gains are not announced (silly
+ * window). Segments in the wrong order, which a link without loss does not produce, are dropped and
+ * answered with an ACK: the guest sends again.
  *
  * Owner to guest. ops->peek() copies bytes at an offset from the oldest unacknowledged one straight
  * into the guest's receive buffers. They stay with the owner until the guest acknowledges them
  * (ops->discard()): the owner's queue is the retransmission queue, and there is no other copy. The
- * link loses nothing, but the guest may drop what it received when its memory is short. So there is a
- * timer (1 s, doubling) and the third duplicate ACK: both go back to the oldest byte. There is no
- * congestion control: no queue lies between us and the guest's socket. The link's own backpressure is
- * tx_begin() without room.
+ * link loses nothing, but the guest may drop what it received when its memory is short. So there is
+ * a timer (1 s, doubling) and the third duplicate ACK: both go back to the oldest byte. There is no
+ * congestion control: no queue lies between us and the guest's socket. The link's own backpressure
+ * is tx_begin() without room.
  *
  * Options: MSS and window scale are read from the SYN and answered; timestamps and SACK are not
- * offered (nothing gets lost or old on this link). The segments that we send are as large as the guest's
- * window and 64 KiB allow, marked as GSO of the guest's MSS.
+ * offered (nothing gets lost or old on this link). The segments that we send are as large as the
+ * guest's window and 64 KiB allow, marked as GSO of the guest's MSS.
  *
  * Sequence numbers from the guest are believed as RFC 9293 and RFC 5961 say: a RST counts only
- * exactly at rcv_nxt, a RST elsewhere in the window or a SYN in an open flow gets a challenge ACK, an
- * ACK of something never sent gets an ACK and is dropped. URG is ignored. Each segment in makes at
- * most one frame out plus data that the owner has.
+ * exactly at rcv_nxt, a RST elsewhere in the window or a SYN in an open flow gets a challenge ACK,
+ * an ACK of something never sent gets an ACK and is dropped. URG is ignored. Each segment in makes
+ * at most one frame out plus data that the owner has.
  *
  * Life of a flow: enum flow_state in net_int.h. The end: the guest's FIN is taken after everything
- * before it; the owner learns of it (ops->shut()). The owner's end (peek returns 0) becomes our FIN.
- * When both are through, the flow is freed, or lingers for a second if our FIN was the first.
+ * before it; the owner learns of it (ops->shut()). The owner's end (peek returns 0) becomes our
+ * FIN. When both are through, the flow is freed, or lingers for a second if our FIN was the first.
  * Input only marks what is owed and queues the flow; net_flush() decides and writes. */
 #include "net/net_int.h"
 
-#define OPT_END	   0u
-#define OPT_NOP	   1u
-#define OPT_MSS	   2u
+#define OPT_END    0u
+#define OPT_NOP    1u
+#define OPT_MSS    2u
 #define OPT_WSCALE 3u
 
 #define MSS_DEFAULT 536u /* when the SYN names none */
-#define MSS_MIN	    64u
+#define MSS_MIN     64u
 
 struct segment {
 	uint32_t addr;
@@ -182,8 +182,8 @@ static bool parse(struct segment *s, const struct ip_in *in)
 
 static void answer_stray(struct net *n, const struct segment *s)
 {
-	uint32_t end = s->seq + (uint32_t)s->len + !!(s->flags & TCPF_SYN) +
-		       !!(s->flags & TCPF_FIN);
+	uint32_t end =
+		s->seq + (uint32_t)s->len + !!(s->flags & TCPF_SYN) + !!(s->flags & TCPF_FIN);
 
 	if (s->flags & TCPF_RST)
 		return;
@@ -304,8 +304,8 @@ static bool ack_input(struct net *n, struct flow *f, const struct segment *s)
 }
 
 /* Payload and FIN. @in's bytes begin at the TCP header. */
-static void data_input(struct net *n, struct flow *f, const struct segment *s,
-	const struct ip_in *in)
+static void data_input(
+	struct net *n, struct flow *f, const struct segment *s, const struct ip_in *in)
 {
 	uint32_t skip = f->rcv_nxt - s->seq, len = (uint32_t)s->len, room;
 	bool fin = s->flags & TCPF_FIN;
@@ -346,8 +346,8 @@ static void data_input(struct net *n, struct flow *f, const struct segment *s,
 	f->bits |= TCP_GUEST_FIN;
 }
 
-static void open_input(struct net *n, struct flow *f, const struct segment *s,
-	const struct ip_in *in)
+static void open_input(
+	struct net *n, struct flow *f, const struct segment *s, const struct ip_in *in)
 {
 	if (s->flags & TCPF_SYN) {
 		ack_owed(n, f);
@@ -360,8 +360,8 @@ static void open_input(struct net *n, struct flow *f, const struct segment *s,
 		tcp_settle(n, f);
 }
 
-static void syn_rcvd_input(struct net *n, struct flow *f, const struct segment *s,
-	const struct ip_in *in)
+static void syn_rcvd_input(
+	struct net *n, struct flow *f, const struct segment *s, const struct ip_in *in)
 {
 	if (s->flags & TCPF_SYN) {
 		if (s->seq + 1 == f->rcv_nxt)

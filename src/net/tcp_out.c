@@ -2,12 +2,12 @@
 /* TCP towards the guest: segments out. Called from net_flush() only; tcp.c has the theory. */
 #include "net/net_int.h"
 
-#define BURST_BYTES   (256u << 10) /* of one flow, before the next one's turn */
-#define SEGMENT_MAX   (65535u - IP_LEN - TCP_LEN)
-#define HDR_LEN	      (IP_PAYLOAD_AT + TCP_LEN)
-#define SYN_OPTS      8u
-#define OUR_MSS	      ((uint16_t)(NET_MTU - IP_LEN - TCP_LEN))
-#define CSUM_AT	      (IP_PAYLOAD_AT + 16u)
+#define BURST_BYTES (256u << 10) /* of one flow, before the next one's turn */
+#define SEGMENT_MAX (65535u - IP_LEN - TCP_LEN)
+#define HDR_LEN     (IP_PAYLOAD_AT + TCP_LEN)
+#define SYN_OPTS    8u
+#define OUR_MSS     ((uint16_t)(NET_MTU - IP_LEN - TCP_LEN))
+#define CSUM_AT     (IP_PAYLOAD_AT + 16u)
 
 /* Headers of a segment with @len bytes behind them, without the checksum. */
 static void header(uint8_t *h, const struct flow *f, uint32_t seq, uint8_t flags, uint16_t window,
@@ -161,7 +161,7 @@ static uint32_t allowance(struct net *n, struct flow *f)
 {
 	uint32_t flight = f->snd_nxt - f->snd_una;
 	uint32_t left = f->snd_wnd > flight ? f->snd_wnd - flight : 0;
-	uint32_t most = n->caps.tso ? SEGMENT_MAX
+	uint32_t most = n->caps.tso ? MAX(SEGMENT_MAX / f->mss, 1u) * f->mss
 				    : MIN((uint32_t)f->mss, n->caps.mtu - IP_LEN - TCP_LEN);
 
 	if (left == 0 && (f->bits & TCP_FORCE))
@@ -171,10 +171,11 @@ static uint32_t allowance(struct net *n, struct flow *f)
 	/* Small remainders of a window wait for the ACK that is coming anyway. */
 	if (flight && left < MIN((uint32_t)f->mss, f->wnd_max / 2))
 		return 0;
-	return MIN(left, most);
+	return MIN(left, MIN(most, SEGMENT_MAX));
 }
 
-/* One segment of what the owner has, or our FIN. *ret_len: payload sent, 0: nothing more for now. */
+/* One segment of what the owner has, or our FIN. *ret_len: payload sent, 0: nothing more for now.
+ */
 static enum tcp_out send_data(struct net *n, struct flow *f, uint32_t *ret_len)
 {
 	struct net_tx tx = {.partial = n->caps.csum};

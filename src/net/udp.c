@@ -20,8 +20,9 @@ static struct dns_slot *dns_slot_new(struct net *n, uint16_t guest_port)
 			continue;
 		if (++n->last_dns == 0)
 			n->last_dns = 1;
-		*s = (struct dns_slot){
-			.id = n->last_dns, .guest_port = guest_port, .due_ms = now + DNS_TIMEOUT_MS};
+		*s = (struct dns_slot){.id = n->last_dns,
+			.guest_port = guest_port,
+			.due_ms = now + DNS_TIMEOUT_MS};
 		return s;
 	}
 	return NULL;

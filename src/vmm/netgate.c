@@ -3,14 +3,14 @@
  *
  * Guest to gate: bytes go from guest memory into the socketpair. The window that the guest sees is
  * the free part of the socket's send buffer. The kernel counts that buffer in its own overhead, so
- * many small writes fill it earlier than the announced window says; the difference waits in `staged`
- * (allocated only then), because a promise to take bytes must hold.
+ * many small writes fill it earlier than the announced window says; the difference waits in
+ * `staged` (allocated only then), because a promise to take bytes must hold.
  *
- * Gate to guest: bytes are peeked at from the socketpair (SO_PEEK_OFF: the kernel remembers how far)
- * straight into the guest's buffers, and read for good, into a scratch page, when the guest has
- * acknowledged them. The socketpair is the retransmission queue. Measured, a peek and a read of 64
- * KiB move 3.1 GB/s, a read into a ring of our own and a copy from there 3.7 GB/s: not worth memory
- * per flow and a second place that holds the data.
+ * Gate to guest: bytes are peeked at from the socketpair (SO_PEEK_OFF: the kernel remembers how
+ * far) straight into the guest's buffers, and read for good, into a scratch page, when the guest
+ * has acknowledged them. The socketpair is the retransmission queue. Measured, a peek and a read of
+ * 64 KiB move 3.1 GB/s, a read into a ring of our own and a copy from there 3.7 GB/s: not worth
+ * memory per flow and a second place that holds the data.
  *
  * Watches are edge-triggered and always for both directions: what is ready is state of the flow in
  * the stack, and a hang-up that the guest has not yet drained cannot spin. */
@@ -39,12 +39,12 @@
 struct ng_flow {
 	struct netgate *ng;
 	struct loop_watch watch; /* on our end; fd owned */
-	struct net_flow name;	 /* id 0: slot not in use */
-	int gate_end;		 /* owned until it is sent; -1 */
+	struct net_flow name;    /* id 0: slot not in use */
+	int gate_end;            /* owned until it is sent; -1 */
 	size_t send_buffer;
 	size_t peek_off;   /* SO_PEEK_OFF, as the kernel has it */
 	struct buf staged; /* bytes for the gate that the socket did not take */
-	bool ended;	   /* the gate's end hung up, and what it said before was heard */
+	bool ended;        /* the gate's end hung up, and what it said before was heard */
 };
 
 struct netgate {
@@ -79,8 +79,7 @@ static void watch_link(struct netgate *ng)
 /* Hand the flow's other end to the gate. False: the link is full. */
 static bool send_open(struct netgate *ng, struct ng_flow *f, uint32_t addr, uint16_t port)
 {
-	struct link_msg m = {
-		.type = LINK_TCP_OPEN, .id = f->name.id, .addr = addr, .port = port};
+	struct link_msg m = {.type = LINK_TCP_OPEN, .id = f->name.id, .addr = addr, .port = port};
 
 	if (fd_send(ng->gate_fd, &m, sizeof(m), &f->gate_end, 1) < 0)
 		return false;
@@ -101,8 +100,8 @@ static int make_pair(struct netgate *ng, struct ng_flow *f)
 	getsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size, &len);
 	f->send_buffer = size > 0 ? (size_t)size : 0;
 	if (setsockopt(sv[0], SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off)) < 0 ||
-		loop_add(ng->loop, &f->watch, sv[0],
-			EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_flow) < 0) {
+		loop_add(ng->loop, &f->watch, sv[0], EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+			on_flow) < 0) {
 		close(sv[0]);
 		close_and_reset(&f->gate_end);
 		return -1;
@@ -145,8 +144,8 @@ static size_t owner_room(void *arg, struct net_flow name)
 }
 
 /* Keep what the socket did not take. Returns the bytes kept. */
-static size_t stage(struct netgate *ng, struct ng_flow *f, const struct iovec *iov, unsigned n,
-	size_t skip)
+static size_t stage(
+	struct netgate *ng, struct ng_flow *f, const struct iovec *iov, unsigned n, size_t skip)
 {
 	size_t done = 0;
 
@@ -158,8 +157,7 @@ static size_t stage(struct netgate *ng, struct ng_flow *f, const struct iovec *i
 			continue;
 		}
 		k -= skip;
-		if (ng->staged_all + k > STAGED_ALL_MAX ||
-			buf_len(&f->staged) + k > STAGED_MAX ||
+		if (ng->staged_all + k > STAGED_ALL_MAX || buf_len(&f->staged) + k > STAGED_MAX ||
 			buf_put(&f->staged, (uint8_t *)iov[i].iov_base + skip, k) < 0)
 			break;
 		skip = 0;
@@ -214,8 +212,8 @@ static bool owner_shut(void *arg, struct net_flow name)
 	return true;
 }
 
-static ssize_t owner_peek(void *arg, struct net_flow name, size_t off, const struct iovec *iov,
-	unsigned n)
+static ssize_t owner_peek(
+	void *arg, struct net_flow name, size_t off, const struct iovec *iov, unsigned n)
 {
 	struct ng_flow *f = ng_flow(arg, name);
 	struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
@@ -438,8 +436,7 @@ static void on_link(struct loop *l, struct loop_watch *w, uint32_t events)
 	net_flush(ng->net);
 }
 
-struct netgate *netgate_new(
-	struct loop *loop, const struct netgate_config *config, struct err *err)
+struct netgate *netgate_new(struct loop *loop, const struct netgate_config *config, struct err *err)
 {
 	struct netgate *ng = xcalloc(1, sizeof(*ng));
 	struct net_config nc = {.half_open_max = NETGATE_HALF_OPEN};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between the guest's network stack and hutch-gate: every TCP flow is a socketpair whose other end the
- * gate holds, and DNS questions are messages (wire/link.h). */
+/* Between the guest's network stack and hutch-gate: every TCP flow is a socketpair whose other end
+ * the gate holds, and DNS questions are messages (wire/link.h). */
 #pragma once
 
 #include "base/loop.h"
@@ -10,15 +10,15 @@ struct netgate;
 
 struct netgate_config {
 	int gate_fd; /* SOCK_SEQPACKET link to the gate; taken */
-	/* The gate hung up or broke the protocol. May run from any event, but not from netgate_new, and
-	 * must not free @ng. */
+	/* The gate hung up or broke the protocol. May run from any event, but not from netgate_new,
+	 * and must not free @ng. */
 	void (*on_close)(void *arg);
 	void *arg;
 	uint8_t key[16];    /* fresh randomness, see struct net_config */
 	unsigned flows_max; /* 0: NETGATE_FLOWS */
 };
 
-#define NETGATE_FLOWS	  4096u
+#define NETGATE_FLOWS     4096u
 #define NETGATE_HALF_OPEN 2048u
 
 /* NULL with @err on failure. @loop is borrowed. Needs about flows_max descriptors; flows for which

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The stack under a hostile guest, a moody owner and a narrow link, all driven by the input: a list of
- * operations of one byte each, with their arguments. Checked: the contract of the owner's functions
- * (nothing after close, close once, no discard of what was not shown), frames that fit their
- * announced room, and an end to every flush. */
+/* The stack under a hostile guest, a moody owner and a narrow link, all driven by the input: a list
+ * of operations of one byte each, with their arguments. Checked: the contract of the owner's
+ * functions (nothing after close, close once, no discard of what was not shown), frames that fit
+ * their announced room, and an end to every flush. */
 #include <stdio.h>
 #include <stdlib.h>
 

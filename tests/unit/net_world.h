@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A world around one struct net, memory to memory: a link that keeps the frames, an owner whose flows
- * are two buffers each, a clock that the test turns, and a guest that can say anything. */
+/* A world around one struct net, memory to memory: a link that keeps the frames, an owner whose
+ * flows are two buffers each, a clock that the test turns, and a guest that can say anything. */
 #pragma once
 
 #include <setjmp.h>
@@ -17,7 +17,7 @@
 #include "base/mem.h"
 #include "net/net.h"
 
-#define W_FLOWS	 2048u
+#define W_FLOWS  2048u
 #define W_STREAM (4u << 20)
 
 #define FIN 0x01
@@ -38,12 +38,12 @@ struct w_flow {
 	struct net_flow name;
 	uint32_t addr;
 	uint16_t port;
-	uint8_t *in;		   /* from the guest; owned, W_STREAM */
-	size_t in_len, in_limit;   /* room() is in_limit - in_len */
-	uint8_t *out;		   /* to the guest; owned, W_STREAM */
-	size_t out_at, out_len;	   /* [out_at, out_len) is not discarded yet */
-	bool eof, broken, gone;	   /* of the far end */
-	bool busy;		   /* shut() says "not yet" */
+	uint8_t *in;             /* from the guest; owned, W_STREAM */
+	size_t in_len, in_limit; /* room() is in_limit - in_len */
+	uint8_t *out;            /* to the guest; owned, W_STREAM */
+	size_t out_at, out_len;  /* [out_at, out_len) is not discarded yet */
+	bool eof, broken, gone;  /* of the far end */
+	bool busy;               /* shut() says "not yet" */
 	unsigned shuts, closes;
 };
 
@@ -53,12 +53,12 @@ struct world {
 	long room; /* frames that the link takes; -1: any */
 	struct w_frame *frames;
 	size_t n_frames, at, cap;
-	uint8_t *begun; /* payload space of the frame begun */
+	uint8_t *begun;       /* payload space of the frame begun */
 	struct w_flow *flows; /* by slot */
 	unsigned opened, closed;
 	struct net_flow last;
-	bool deny;	 /* open() says no */
-	bool answer;	 /* accept at once after each input */
+	bool deny;   /* open() says no */
+	bool answer; /* accept at once after each input */
 	uint32_t dns_id;
 	uint8_t dns[NET_DNS_MAX];
 	size_t dns_len;
@@ -101,8 +101,8 @@ static inline uint32_t w_pseudo(const uint8_t *ip, size_t len)
 }
 
 /* ---- link ---- */
-static ssize_t w_tx_begin(void *arg, size_t hdr_len, size_t want, struct iovec iov[NET_IOV_MAX],
-	unsigned *ret_n)
+static ssize_t w_tx_begin(
+	void *arg, size_t hdr_len, size_t want, struct iovec iov[NET_IOV_MAX], unsigned *ret_n)
 {
 	struct world *w = arg;
 	size_t half = want / 2;
@@ -119,8 +119,8 @@ static ssize_t w_tx_begin(void *arg, size_t hdr_len, size_t want, struct iovec i
 		iov[(*ret_n)++] = (struct iovec){w->begun + half, want - half};
 	return (ssize_t)want;
 }
-static void w_tx_commit(void *arg, const uint8_t *hdr, size_t hdr_len, size_t payload_len,
-	const struct net_tx *tx)
+static void w_tx_commit(
+	void *arg, const uint8_t *hdr, size_t hdr_len, size_t payload_len, const struct net_tx *tx)
 {
 	struct world *w = arg;
 	struct w_frame *f;

@@ -31,7 +31,8 @@ static size_t arp(uint8_t p[42], uint32_t sender, uint32_t target)
 	return 42;
 }
 
-static size_t udp(uint8_t *p, uint32_t dst, uint16_t from, uint16_t to, const void *data, size_t len)
+static size_t udp(
+	uint8_t *p, uint32_t dst, uint16_t from, uint16_t to, const void *data, size_t len)
 {
 	uint8_t *u = p + 34;
 
@@ -63,8 +64,7 @@ static void arp_for_the_gateway(void **state)
 {
 	static const uint32_t rows[][3] = {
 		/* sender, target, answered */
-		{NET_GUEST_IP, NET_GATEWAY_IP, 1},
-		{0, NET_GATEWAY_IP, 1},
+		{NET_GUEST_IP, NET_GATEWAY_IP, 1}, {0, NET_GATEWAY_IP, 1},
 		{NET_GUEST_IP, NET_GUEST_IP, 0}, /* its own announcement */
 		{NET_GUEST_IP, 0x0a000203, 0},
 		{0x0a000210, NET_GATEWAY_IP, 0}, /* somebody else's */

@@ -6,12 +6,12 @@
 #include "vq_driver.h"
 
 #define F_GUEST_CSUM (1ull << 1)
-#define F_MTU	     (1ull << 3)
+#define F_MTU        (1ull << 3)
 #define F_GUEST_TSO4 (1ull << 7)
 #define F_MRG_RXBUF  (1ull << 15)
-#define ALL	     (F_GUEST_CSUM | F_MTU | F_GUEST_TSO4 | F_MRG_RXBUF)
-#define REMOTE	     0xc6120001u
-#define HDR	     12u
+#define ALL          (F_GUEST_CSUM | F_MTU | F_GUEST_TSO4 | F_MRG_RXBUF)
+#define REMOTE       0xc6120001u
+#define HDR          12u
 
 enum { RX, TX };
 
@@ -142,8 +142,8 @@ static void say(struct bed *b, unsigned flags, const void *data, size_t len)
 	uint8_t *p = malloc(100 + len);
 
 	transmit(b, 0, p,
-		w_tcp(p, &(struct seg){REMOTE, 5000, 80, b->seq, b->ack, flags, 0xffff, NULL, 0, data,
-				 len}),
+		w_tcp(p, &(struct seg){REMOTE, 5000, 80, b->seq, b->ack, flags, 0xffff, NULL, 0,
+				 data, len}),
 		4096);
 	b->seq += (uint32_t)len + !!(flags & SYN);
 	free(p);
@@ -243,9 +243,8 @@ static void large_segments(void **state)
 	/* And one from the guest, with an unfinished checksum. */
 	{
 		uint8_t *p = malloc(66000);
-		size_t len = w_tcp(p,
-			&(struct seg){REMOTE, 5000, 80, b->seq, b->ack, ACK, 9, NULL, 0, data,
-				60000});
+		size_t len = w_tcp(p, &(struct seg){REMOTE, 5000, 80, b->seq, b->ack, ACK, 9, NULL,
+					      0, data, 60000});
 
 		p[50] ^= 0x55;
 		transmit(b, 1, p, len, 4096);

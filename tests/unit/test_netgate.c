@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bridge to the gate: a scripted guest on one side, a scripted gate on the other, real sockets in
- * between. */
+/* The bridge to the gate: a scripted guest on one side, a scripted gate on the other, real sockets
+ * in between. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -61,8 +61,7 @@ static int setup(void **state)
 	b->w = (struct world){.room = -1, .net = netgate_net(b->ng)};
 	/* Frames go to the test instead of the device. */
 	net_link(b->w.net, &w_link, &b->w);
-	net_link_caps(b->w.net,
-		&(struct net_link_caps){.csum = true, .tso = true, .mtu = NET_MTU});
+	net_link_caps(b->w.net, &(struct net_link_caps){.csum = true, .tso = true, .mtu = NET_MTU});
 	*state = b;
 	return 0;
 }
@@ -373,8 +372,8 @@ static void large_download(void **state)
 		data[i] = (uint8_t)((i * 2654435761u) >> 9);
 	fcntl(g.fd, F_SETFL, O_NONBLOCK);
 	while (got < total) {
-		ssize_t k = put < total ? write(g.fd, data + put, MIN(total - put, (size_t)50000))
-					: 0;
+		ssize_t k =
+			put < total ? write(g.fd, data + put, MIN(total - put, (size_t)50000)) : 0;
 
 		put += k > 0 ? (size_t)k : 0;
 		spin(b);
