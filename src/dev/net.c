@@ -66,6 +66,7 @@ struct netdev {
 	struct rx_buffer ready[READY_MAX]; /* ring */
 	unsigned at, n_ready;
 	size_t ready_len;         /* bytes in all of them */
+	bool drop;                /* the frame begun cannot fit the guest's buffers, ever */
 	struct virtq_chain chain; /* scratch; large */
 };
 
@@ -136,8 +137,20 @@ static ssize_t tx_begin(
 
 	*ret_n = 0;
 	room = nd->dev.broken ? 0 : frame_room(nd, skip + want);
-	if (nd->dev.broken || room < skip + !!want)
+	nd->drop = false;
+	if (nd->dev.broken)
 		return -1;
+	if (room < skip + !!want) {
+		/* Either more buffers will come, or these are all that one frame may have. */
+		if (nd->n_ready < (mergeable(nd) ? READY_MAX : 1))
+			return -1;
+		if (want) {
+			vdev_break(&nd->dev, "receive buffers too small for headers");
+			return -1;
+		}
+		nd->drop = true;
+		return 0;
+	}
 	want = left = MIN(want, room - skip);
 	for (unsigned i = 0; i < nd->n_ready && left; i++) {
 		const struct rx_buffer *b = ready_at(nd, i);
@@ -211,6 +224,8 @@ static void tx_commit(
 	uint32_t written[READY_MAX];
 	unsigned n = 0;
 
+	if (nd->drop)
+		return;
 	for (; left && n < nd->n_ready; n++) {
 		const struct rx_buffer *b = ready_at(nd, n);
 

@@ -379,7 +379,7 @@ void net_flow_reset(struct net *n, struct net_flow name)
 {
 	struct flow *f = named(n, name);
 
-	if (f && (f->state == FLOW_SYN_RCVD || f->state == FLOW_OPEN))
+	if (f && (f->state == FLOW_ASKED || f->state == FLOW_SYN_RCVD || f->state == FLOW_OPEN))
 		tcp_kill(n, f);
 }
 

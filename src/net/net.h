@@ -122,7 +122,8 @@ void net_reset(struct net *n);
 
 void net_flow_accept(struct net *n, struct net_flow f);
 void net_flow_refuse(struct net *n, struct net_flow f);
-/* End an accepted flow with a reset. The owner's close() is called from here. */
+/* End a flow with a reset, whether it was accepted or not. The owner's close() is called from here.
+ */
 void net_flow_reset(struct net *n, struct net_flow f);
 /* There may be something to peek(), the end included; there may be room() again. */
 void net_flow_readable(struct net *n, struct net_flow f);

@@ -140,7 +140,7 @@ static size_t owner_room(void *arg, struct net_flow name)
 		(size_t)queued >= f->send_buffer)
 		return 0;
 	room = MIN(f->send_buffer - (size_t)queued, (size_t)STAGED_MAX / 2);
-	return room < ROOM_MIN ? 0 : room;
+	return room < MIN((size_t)ROOM_MIN, f->send_buffer / 4) ? 0 : room;
 }
 
 /* Keep what the socket did not take. Returns the bytes kept. */

@@ -362,6 +362,46 @@ static void reset_gives_back(void **state)
 	assert_int_equal(receive(b, got, vnet), 62);
 }
 
+/* A frame that no buffer of this driver can hold does not stop those behind it. */
+static void too_small_for_one(void **state)
+{
+	struct bed *b = *state;
+	uint8_t p[8000], got[8000], vnet[HDR];
+
+	start(b, 0, 256);
+	post(b, 1, 200);
+	transmit(b, 0, p, echo(p, 300), 1000);
+	assert_int_equal(receive(b, got, vnet), 0);
+	transmit(b, 0, p, echo(p, 20), 1000);
+	assert_int_equal(receive(b, got, vnet), 62);
+	/* Mergeable, but one frame would need more buffers than it may have. */
+	b->d->ops->reset(b->d);
+	start(b, ALL, 256);
+	for (int i = 0; i < 100; i++)
+		post(b, 1, 20);
+	transmit(b, 0, p, echo(p, 3000), 1000);
+	transmit(b, 0, p, echo(p, 21), 1000);
+	assert_int_equal(receive(b, got, vnet), 63);
+	assert_false(b->d->broken);
+	/* Buffers that cannot even hold headers are no buffers. */
+	b->d->ops->reset(b->d);
+	start(b, 0, 256);
+	for (int i = 0; i < 8; i++)
+		post(b, 1, 74);
+	connected(b);
+	net_flow_reset(b->w.net, b->w.last);
+	net_flush(b->w.net);
+	assert_false(b->d->broken);
+	start(b, 0, 256);
+	b->d->ops->reset(b->d);
+	post(b, 1, 74);
+	post(b, 1, 66);
+	b->w.flows[connected(b)->name.slot].out_len = 100;
+	net_flow_readable(b->w.net, b->w.last);
+	net_flush(b->w.net);
+	assert_true(b->d->broken);
+}
+
 static void hostile(void **state)
 {
 	static const struct {
@@ -416,7 +456,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(config_space), T(pieces_of_any_size),
 		T(large_segments), T(without_mergeable), T(runs_dry), T(many_frames_in_turns),
-		T(reset_gives_back), T(hostile)};
+		T(reset_gives_back), T(too_small_for_one), T(hostile)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

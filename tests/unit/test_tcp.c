@@ -88,14 +88,14 @@ static void refused(void **state)
 	struct peer p = {.w = w, .port = 40000, .wnd = 1000};
 	struct got g;
 
-	for (int now = 0; now < 2; now++) {
-		w->deny = now;
+	for (int now = 0; now < 3; now++) {
+		w->deny = now == 1;
 		say_syn(&p, 7);
-		if (!now) {
-			w_none(w);
+		if (now == 0)
 			net_flow_refuse(w->net, w->last);
-			net_flush(w->net);
-		}
+		else if (now == 2)
+			net_flow_reset(w->net, w->last);
+		net_flush(w->net);
 		g = expect(&p, RST | ACK, 0);
 		assert_int_equal(g.ack, 8);
 		assert_int_equal(flows(w), 0);
