@@ -3,6 +3,7 @@
  * it; nothing else changes b->state. */
 #include "box/box.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -11,7 +12,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define BOOT_TIMEOUT_MS (180u * 1000) /* software emulation on a loaded machine is slow */
+/* To the agent's first word. Software emulation on a loaded machine is slow (20 s have been seen), and
+ * once in a while an emulated machine hangs before its kernel prints a line; then it is started anew. */
+#define BOOT_TIMEOUT_MS (60u * 1000)
 #define STOP_TIMEOUT_MS 15000u
 
 static const char *const state_names[] = {"starting", "setup", "ready", "stopping", "ended"};
@@ -129,6 +132,7 @@ static void on_boot_timeout(struct loop *l, struct loop_timer *t)
 
 	err_set(&err, ERR_ENV, "the guest did not start within %u s", BOOT_TIMEOUT_MS / 1000);
 	err_hint(&err, "hutch logs %s", b->name);
+	err.errnum = EAGAIN;
 	box_fail(b, &err);
 }
 

@@ -73,8 +73,8 @@ static void reply(struct client *c, json_t *j /* taken */, int fd)
 
 static json_t *error_json(const struct err *err)
 {
-	return json_pack("{s:b, s:s, s:s, s:i}", "ok", 0, "error", err->msg, "hint", err->hint,
-		"class", err->class);
+	return json_pack("{s:b, s:s, s:s, s:b}", "ok", 0, "error", err->msg, "hint", err->hint,
+		"again", err->errnum == EAGAIN);
 }
 
 static void reply_state(struct client *c)

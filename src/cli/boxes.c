@@ -20,6 +20,7 @@
 #include "base/paths.h"
 
 #define SPEC_MAX     (16u << 20)
+#define STARTS_MAX   4
 #define LINE_BYTES   (64u << 10)
 
 char *boxes_path(const char *name, const char *file)
@@ -362,7 +363,10 @@ static int check(const json_t *j, struct err *err)
 	if (json_is_true(json_object_get(j, "ok")))
 		return 0;
 	err_set(err, ERR_ENV, "%s", text ? text : "the supervisor gave no reason");
-	return err_hint(err, "%s", hint ? hint : "");
+	err_hint(err, "%s", hint ? hint : "");
+	if (err && json_is_true(json_object_get(j, "again")))
+		err->errnum = EAGAIN;
+	return -1;
 }
 
 static int send_line(struct box_conn *c, json_t *request, struct err *err)
@@ -433,7 +437,7 @@ static int wait_ready(struct box_conn *c, void (*progress)(const char *text), st
 int box_up(const char *name, bool hold, void (*progress)(const char *text), struct box_conn *ret,
 	struct err *err)
 {
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < STARTS_MAX; i++) {
 		int result;
 
 		if (connect_or_start(name, ret, err) < 0)
@@ -444,8 +448,13 @@ int box_up(const char *name, bool hold, void (*progress)(const char *text), stru
 		if (result == 1)
 			return 0;
 		box_conn_close(ret);
-		if (result < 0)
+		/* ERR_PEER: we met a supervisor in the moment of its end. */
+		if (result < 0 && err->errnum != EAGAIN && err->class != ERR_PEER)
 			return -1;
+		if (result < 0 && err->errnum == EAGAIN && i + 1 < STARTS_MAX && progress)
+			progress("the virtual machine hung at its start; trying again");
+		else if (result == 0)
+			err_set(err, ERR_ENV, "sandbox %s stops whenever it starts", name);
 	}
-	return err_set(err, ERR_ENV, "sandbox %s stops whenever it starts", name);
+	return -1;
 }
