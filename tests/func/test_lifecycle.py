@@ -102,3 +102,31 @@ setup:
     assert sh("cat /installed").splitlines()[0].startswith("0 ")
     home.ok("stop", "fx")
     assert sh("wc -l < /installed; wc -l < ~/starts").split() == ["2", "2"]
+
+
+def test_killed_client_of_rm_leaves_nothing(home, work):
+    p = home.popen("run", "--rm", "--name", "gone", "shell", work, "--", "-c", "sleep 300",
+                   stdout=-3, stderr=-3)
+    wait_for(lambda: home.state("gone") == "ready", 120, "the sandbox to be ready")
+    workers = home.workers("gone")
+    workers.pop("hutch", None)
+    p.kill()
+    p.wait()
+    wait_for(lambda: not os.path.exists(home.box("gone")), 10, "the sandbox to go")
+    wait_for(lambda: not any(alive(pid) for pid in workers.values()), 5, "its processes to end")
+
+
+def test_detached_agent_from_a_kit_directory(home, work):
+    path = home.path("agent")
+    os.makedirs(path)
+    with open(os.path.join(path, "spec.yaml"), "w") as f:
+        f.write('schemaVersion: "2"\nkind: sandbox\nname: counter\nsandbox:\n  image: base\n'
+                '  entrypoint: [sh, -c, \'echo "args: $*"; echo done > finished\', sh]\n'
+                '  command: {default: [from, the, kit]}\n')
+    r = home.run("run", "-d", path, cwd=work)
+    assert r.returncode == 0 and r.stdout == "counter-work\n", r.stderr
+    wait_for(lambda: os.path.exists(os.path.join(work, "finished")), 30, "the agent to finish")
+    wait_for(lambda: "args: from the kit" in home.ok("logs", "counter-work"), 10, "its output")
+    assert home.state("counter-work") == "ready"
+    r = home.run("run", path, "--", "own", "args", cwd=work)
+    assert r.stdout == "args: own args\n", r.stderr
