@@ -107,6 +107,7 @@ void engine_qemu_clock_start(struct engine_clock *c);
 uint64_t engine_qemu_clock_khz(const struct engine_clock *c);
 struct engine_files {
 	const char *program, *kernel, *initrd, *net_socket; /* borrowed */
+	const char *kernel_args; /* more kernel parameters, or NULL */
 	uint64_t tsc_khz;
 };
 /* Fills argv for qemu. */

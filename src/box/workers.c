@@ -306,6 +306,7 @@ static int start_qemu(struct box *b, struct pair dev[], struct err *err)
 	files.kernel = pack.kernel;
 	files.initrd = pack.initrd;
 	files.net_socket = b->net_socket;
+	files.kernel_args = getenv("HUTCH_KERNEL_ARGS"); /* for debugging: hutch.trace */
 	files.tsc_khz = engine_qemu_clock_khz(&b->clock);
 	engine_qemu_argv(&b->spec, &files, &argv);
 	fds[0] = dev[DEV_FS].fd[1];
