@@ -94,10 +94,15 @@ void box_worker_ended(struct box *b, enum worker_id id, int status);
 /* Setup finished (NULL) or failed. */
 void box_setup_done(struct box *b, const struct err *err);
 
+/* main.c */
+int box_read_spec(const struct box *b, struct box_spec *ret, struct err *err);
+
 /* workers.c */
 int workers_start(struct box *b, struct err *err);
 void workers_kill(struct box *b);
 bool workers_running(const struct box *b);
+/* Read the network part of spec.json again and put it in force; the rest stays as it was. */
+int workers_reload(struct box *b, struct err *err);
 /* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 

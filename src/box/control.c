@@ -157,6 +157,9 @@ static void serve_line(struct client *c, const char *line)
 	} else if (strcmp(op, "hold") == 0) {
 		c->holds = true;
 		reply(c, json_pack("{s:b}", "ok", 1), -1);
+	} else if (strcmp(op, "reload") == 0) {
+		reply(c, workers_reload(b, &err) < 0 ? error_json(&err) : json_pack("{s:b}", "ok", 1),
+			-1);
 	} else if (strcmp(op, "detach") == 0) {
 		op_detach(c, j);
 	} else if (strcmp(op, "stop") == 0) {

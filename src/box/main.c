@@ -37,20 +37,21 @@ static int take_lock(struct box *b, struct err *err)
 	return 0;
 }
 
-static int read_spec(struct box *b, struct err *err)
+int box_read_spec(const struct box *b, struct box_spec *ret, struct err *err)
 {
 	_buf_ struct buf text;
 	json_error_t jerr;
 	json_t *j;
 	int result;
 
+	*ret = (struct box_spec){0};
 	buf_init(&text, SPEC_MAX);
 	if (fs_read_file(b->dir_fd, "spec.json", &text, err) < 0)
 		return -1;
 	j = json_loads(buf_cstr(&text), JSON_REJECT_DUPLICATES, &jerr);
 	if (!j)
 		return err_set(err, ERR_ENV, "%s/spec.json: line %d: %s", b->dir, jerr.line, jerr.text);
-	result = spec_from_json(j, &b->spec, err);
+	result = spec_from_json(j, ret, err);
 	json_decref(j);
 	return result;
 }
@@ -131,7 +132,7 @@ static int start(struct box *b, const char *name, char **ret_socket, struct err 
 	b->dir_fd = open(b->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (b->dir_fd < 0)
 		return err_set(err, ERR_USER, "no sandbox named %s", name);
-	if (take_lock(b, err) < 0 || read_spec(b, err) < 0 || open_log(b, err) < 0)
+	if (take_lock(b, err) < 0 || box_read_spec(b, &b->spec, err) < 0 || open_log(b, err) < 0)
 		return -1;
 	b->loop = loop_new(err);
 	if (!b->loop || watch_signals(b, err) < 0 || listen_control(b, ret_socket, err) < 0)

@@ -176,7 +176,8 @@ static int gate_configure(struct box *b, struct err *err)
 		return err_set(err, ERR_BUG, "gate configuration cannot be encoded");
 	with_nl = xasprintf("%s\n", line);
 	free(line);
-	/* Blocking, but the gate reads its control socket before anything else. */
+	/* Blocking, but the gate always reads its control socket. */
+	fd_set_nonblock(b->gate_control, false);
 	if (fd_write_all(b->gate_control, with_nl, strlen(with_nl)) < 0)
 		result = err_errno(err, "configure gate");
 	fd_set_nonblock(b->gate_control, true);
@@ -390,6 +391,22 @@ bool workers_running(const struct box *b)
 		if (b->workers[i].child.pid > 0)
 			return true;
 	return false;
+}
+
+int workers_reload(struct box *b, struct err *err)
+{
+	struct box_spec s;
+	int result = box_read_spec(b, &s, err);
+
+	if (result == 0) {
+		struct spec_net old = b->spec.net;
+
+		b->spec.net = s.net;
+		s.net = old;
+		result = gate_configure(b, err);
+	}
+	spec_done(&s);
+	return result;
 }
 
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err)

@@ -103,7 +103,6 @@ static int parse_option(struct request *r, const char *cmd, int c)
 		r->fixed = "--disk";
 		return parse_size(cmd, "--disk", optarg, 256u << 20, &p->disk_bytes);
 	case OPT_ALLOW:
-		r->fixed = "--allow";
 		strv_add(&p->allow, optarg);
 		return 0;
 	case OPT_RESOLVE:
@@ -424,7 +423,8 @@ static int reuse(struct request *r, const struct box_spec *planned)
 		cli_failf("run: sandbox %s runs the agent %s, not %s", s.name, s.agent, planned->agent);
 		fprintf(stderr, "       choose another name with --name\n");
 		status = CLI_FAILED;
-	} else if (check_credentials(&s, true, &err) < 0) {
+	} else if (check_credentials(&s, true, &err) < 0 ||
+		   (r->plan.allow.n && boxes_allow(s.name, &r->plan.allow, &err) < 0)) {
 		status = cli_fail(&err);
 	} else {
 		status = go(&s, r, false);

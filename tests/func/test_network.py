@@ -160,6 +160,16 @@ def test_denied_host_is_explained(world):
     assert len(world.api.seen) == 0 or all("bad" not in s.get("Host", "") for s in world.api.seen)
 
 
+def test_the_remedy_in_the_refusal_works(world):
+    """On the running sandbox, at once."""
+    refused = world.sh("curl -sS -w '%{http_code}' https://other.hello.test/echo")
+    assert refused.stdout.endswith("403")
+    assert "hutch run --allow other.hello.test:443" in refused.stdout
+    r = world.run("run", "--name", "net", "--allow", "other.hello.test:443", "shell", world.work,
+                  "--", "-c", "curl -sSk https://other.hello.test/echo")
+    assert r.stdout == "hello\n", r.stderr
+
+
 def test_no_way_around_dns(world):
     """No address but the gateway is a peer, and no question leaves the machine."""
     r = world.sh("curl -sSk -m 20 -w '%{http_code}' https://192.0.2.7/")
