@@ -107,8 +107,10 @@ static int copy_tree(int from, int to, int depth, struct err *err)
 	int result = 0;
 
 	if (!dir || depth > 64) {
-		if (dir)
+		if (dir) {
 			closedir(dir);
+			errno = ELOOP;
+		}
 		return err_errno(err, "files");
 	}
 	while (result == 0 && (d = readdir(dir))) {
@@ -125,7 +127,9 @@ static int copy_tree(int from, int to, int depth, struct err *err)
 
 			if (mkdirat(to, n, 0700) == 0)
 				new = openat(to, n, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-			if (sub < 0 || new < 0 || copy_tree(sub, new, depth + 1, err) < 0)
+			if (sub < 0 || new < 0)
+				result = err_errno(err, "%s", n);
+			else if (copy_tree(sub, new, depth + 1, err) < 0)
 				result = -1;
 			else
 				fchmod(new, st.st_mode & 0777);
@@ -433,6 +437,8 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 	if (!j)
 		return -1;
 	result = check(j, err);
+	if (result == 0 && ret_fd && fd < 0)
+		result = err_set(err, ERR_PEER, "the supervisor's answer lacks a descriptor");
 	if (result == 0 && ret_fd)
 		*ret_fd = steal_fd(&fd);
 	if (result == 0 && ret_answer)
