@@ -61,6 +61,7 @@ struct box {
 	unsigned jail_missing;
 	char *ca_pem; /* the sandbox CA, from the gate */
 	const char *engine;
+	char *root_path;  /* the root image */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
 
 	/* console.c */
@@ -70,6 +71,7 @@ struct box {
 
 	/* guest.c */
 	struct stream control;
+	struct buf host_ca; /* certificates of this host that the image lacks */
 	bool guest_hello;
 	char *guest_kernel;
 
@@ -123,6 +125,8 @@ void console_start(struct box *b, int fd /* taken */);
 void console_stop(struct box *b);
 
 /* guest.c */
+/* Work that can be done while the guest boots. @image_path: its root image. */
+void guest_prepare(struct box *b, const char *image_path);
 void guest_accept_control(struct box *b, int fd /* taken */);
 int guest_send_setup(struct box *b, struct err *err);
 void guest_shutdown(struct box *b);

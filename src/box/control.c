@@ -71,10 +71,19 @@ static void reply(struct client *c, json_t *j /* taken */, int fd)
 		c->dead = true; /* noticed and freed at its next event */
 }
 
+/* Text of a kit or a path, which may be no UTF-8 or be cut within a character. */
+static json_t *text_json(const char *text)
+{
+	json_t *j = json_string(text);
+	char safe[sizeof(((struct err *)NULL)->msg)];
+
+	return j ? j : json_string(log_safe(safe, sizeof(safe), text, strlen(text)));
+}
+
 static json_t *error_json(const struct err *err)
 {
-	return json_pack("{s:b, s:s, s:s, s:b}", "ok", 0, "error", err->msg, "hint", err->hint,
-		"again", err->errnum == EAGAIN);
+	return json_pack("{s:b, s:o, s:o, s:b}", "ok", 0, "error", text_json(err->msg), "hint",
+		text_json(err->hint), "again", err->errnum == EAGAIN);
 }
 
 static void reply_state(struct client *c)
@@ -258,12 +267,17 @@ void control_progress(struct box *b, const char *fmt, ...)
 	va_start(ap, fmt);
 	text = xvasprintf(fmt, ap);
 	va_end(ap);
+	/* One line: a step without a description is shown as its command, a whole script perhaps. */
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < 0x20)
+			*c = ' ';
 	log_info("progress: %s", text);
 	if (!b->control_server)
 		return;
 	for (struct client *c = b->control_server->clients; c; c = c->next)
 		if (c->waiting)
-			reply(c, json_pack("{s:s, s:s}", "event", "progress", "text", text), -1);
+			reply(c, json_pack("{s:s, s:o}", "event", "progress", "text", text_json(text)),
+				-1);
 }
 
 void control_state(struct box *b)

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "box/box.h"
+#include "image/image.h"
 
 #define CA_BUNDLE_MAX (4u << 20)
 
@@ -93,20 +94,51 @@ static void read_host_ca(struct buf *b)
 	log_warn("no CA bundle found on this host");
 }
 
+/* Copy the certificates of @from that @known does not have, to the letter, into @to. */
+static void put_unknown(struct buf *to, char *from, const char *known)
+{
+	static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
+
+	for (char *at = from; (at = strstr(at, begin));) {
+		char *stop = strstr(at, end), after;
+
+		if (!stop)
+			return;
+		stop += sizeof(end) - 1;
+		after = *stop;
+		*stop = '\0';
+		if (!strstr(known, at)) {
+			buf_puts(to, at);
+			buf_puts(to, "\n");
+		}
+		*stop = after;
+		at = stop;
+	}
+}
+
+void guest_prepare(struct box *b, const char *image_path)
+{
+	_buf_ struct buf host, image;
+
+	buf_init(&host, CA_BUNDLE_MAX);
+	buf_init(&image, CA_BUNDLE_MAX);
+	buf_init(&b->host_ca, CA_BUNDLE_MAX);
+	read_host_ca(&host);
+	if (image_ca(image_path, &image) < 0)
+		buf_reset(&image);
+	put_unknown(&b->host_ca, buf_cstr(&host), buf_cstr(&image));
+}
+
 static void send_ca(struct box *b)
 {
-	_buf_ struct buf pem;
+	buf_puts(&b->host_ca, b->ca_pem);
+	while (buf_len(&b->host_ca)) {
+		size_t n = MIN(buf_len(&b->host_ca), (size_t)AGENT_DATA_MAX);
 
-	buf_init(&pem, CA_BUNDLE_MAX);
-	read_host_ca(&pem);
-	buf_puts(&pem, "\n");
-	buf_puts(&pem, b->ca_pem);
-	while (buf_len(&pem)) {
-		size_t n = MIN(buf_len(&pem), (size_t)AGENT_DATA_MAX);
-
-		agent_put(&b->control.out, AGENT_CA, buf_head(&pem), n);
-		buf_consume(&pem, n);
+		agent_put(&b->control.out, AGENT_CA, buf_head(&b->host_ca), n);
+		buf_consume(&b->host_ca, n);
 	}
+	buf_done(&b->host_ca);
 }
 
 int guest_send_setup(struct box *b, struct err *err)

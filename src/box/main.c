@@ -168,7 +168,8 @@ int main(int argc, char **argv)
 		return 125;
 	}
 	engine_qemu_clock_start(&b.clock);
-	setsid();
+	if (setsid() < 0) /* the terminal is no business of anything that we start */
+		return 125;
 	umask(077);
 	fd_set_cloexec(REPORT_FD, true);
 	log_init("box", argv[1], LOG_INFO);

@@ -52,7 +52,8 @@ struct task {
 	const char *why;     /* our own reason for closing, or NULL */
 	size_t at;	     /* JOB_PUT: the next item */
 	int file;	     /* JOB_PUT: being sent; -1 */
-	uint64_t file_left;
+	const char *content; /* JOB_PUT: being sent instead of a file, or NULL */
+	uint64_t left;	     /* bytes of either */
 	char tail[TAIL_MAX]; /* the end of the output, for the error message */
 	size_t tail_len;
 	int log;	     /* owned */
@@ -303,8 +304,16 @@ static void put_more(struct stream *s)
 	while (!t->done && buf_len(&s->out) < PUT_LOW_MARK) {
 		const struct item *it;
 
-		if (t->file_left) {
-			size_t want = MIN(t->file_left, (uint64_t)sizeof(chunk));
+		if (t->left && t->content) {
+			size_t n = MIN(t->left, (uint64_t)AGENT_DATA_MAX);
+
+			agent_put(&s->out, AGENT_DATA, t->content, n);
+			t->content += n;
+			t->left -= n;
+			continue;
+		}
+		if (t->left) {
+			size_t want = MIN(t->left, (uint64_t)sizeof(chunk));
 			ssize_t n = read(t->file, chunk, want);
 
 			if (n <= 0) { /* it shrank under us */
@@ -314,7 +323,7 @@ static void put_more(struct stream *s)
 				return;
 			}
 			agent_put(&s->out, AGENT_DATA, chunk, (size_t)n);
-			t->file_left -= (uint64_t)n;
+			t->left -= (uint64_t)n;
 			continue;
 		}
 		close_and_reset(&t->file);
@@ -325,20 +334,10 @@ static void put_more(struct stream *s)
 		}
 		it = &t->job->items[t->at++];
 		agent_put_entry(&s->out, &it->e);
-		if (it->source) {
+		t->content = it->content;
+		t->left = it->e.size;
+		if (it->source)
 			t->file = open(it->source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-			t->file_left = it->e.size;
-		} else if (it->content) {
-			size_t left = it->e.size;
-
-			for (const char *c = it->content; left;) {
-				size_t n = MIN(left, (size_t)AGENT_DATA_MAX);
-
-				agent_put(&s->out, AGENT_DATA, c, n);
-				c += n;
-				left -= n;
-			}
-		}
 	}
 }
 
@@ -385,6 +384,8 @@ static void exec_request(struct task *t, const struct strv *argv, const char *us
 	agent_put(&t->s.out, AGENT_STDIN_EOF, NULL, 0);
 	free(e.user);
 	free(e.cwd);
+	if (t->s.out.failed)
+		t->why = "the command is too long for the guest's agent";
 	stream_flush(&t->s);
 }
 

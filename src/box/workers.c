@@ -328,6 +328,8 @@ static int start_qemu(struct box *b, struct pair dev[], struct err *err)
 		err_set(err, ERR_ENV, "%s is not installed", files.program);
 		err_hint(err, "apt install qemu-system-x86");
 	}
+	if (result == 0)
+		b->root_path = steal_ptr(&root);
 out:
 	kernel_pack_done(&pack);
 	strv_done(&argv);
@@ -376,6 +378,7 @@ int workers_start(struct box *b, struct err *err)
 	if (start_qemu(b, dev, err) < 0 || start_vmm(b, &vmm_link, &gate_link, dev, net_listener, err) < 0 ||
 		start_gate(b, &gate_ctl, &gate_link, err) < 0)
 		return -1;
+	guest_prepare(b, b->root_path);
 	return 0;
 }
 

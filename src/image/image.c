@@ -59,6 +59,13 @@ int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *
 	return 0;
 }
 
+int image_ca(const char *path, struct buf *pem)
+{
+	_free_ char *ca = xasprintf("%.*s.ca", (int)(strlen(path) - strlen(".img")), path);
+
+	return fs_read_file(AT_FDCWD, ca, pem, NULL);
+}
+
 int image_build(bool force, image_progress_fn *progress, void *arg, struct err *err)
 {
 	_free_ char *images = image_dir("images", err), *packs = image_dir("kernels", err);

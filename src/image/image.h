@@ -5,6 +5,7 @@
  *     kernels/<id>/       kernel, config, modules, initrd; <id> is a content hash
  *     kernels/default     symbolic link to the pack that is used
  *     images/<sha256>.img root images, read-only, content-addressed
+ *     images/<sha256>.ca  the CA bundle inside that image
  *     images/<ref>.ref    "base.ref": the hash that a reference means today
  *     images/disk.ext4    an empty formatted disk, copied sparsely for each sandbox
  * Everything appears by write-to-temporary, fsync, rename. */
@@ -31,6 +32,11 @@ int image_kernel(struct kernel_pack *ret, struct err *err);
 
 /* "base" or "base@<sha256>" → owned path of the image and owned pinned reference. */
 int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *err);
+
+/* The certificates that the image at @path (from image_root) trusts: PEM text appended to @pem. -1 when
+ * that is not known. */
+struct buf;
+int image_ca(const char *path, struct buf *pem);
 
 /* A new sparse ext4 disk of @bytes at @path (must not exist). */
 int image_disk_create(const char *path, uint64_t bytes, struct err *err);

@@ -21,6 +21,7 @@
 	"bash,sudo,git,curl,ca-certificates,openssh-client,procps,iproute2,python3,nodejs,npm,"    \
 	"less,nano-tiny"
 
+#define CA_NAME	     "ca-certificates.crt"
 #define SPACE_NEEDED (400ull << 20)
 
 /* Run inside the image's directory ($1) when all packages are there. */
@@ -99,7 +100,7 @@ static void host_sources(struct strv *argv, const char *out)
 	}
 }
 
-static void mmdebstrap_argv(struct strv *argv)
+static void mmdebstrap_argv(const char *images, struct strv *argv)
 {
 	strv_add(argv, "mmdebstrap");
 	strv_add(argv, "--variant=minbase");
@@ -113,6 +114,8 @@ static void mmdebstrap_argv(struct strv *argv)
 	strv_add(argv, "--skip=cleanup/apt/lists");
 	for (size_t i = 0; i < ARRAY_SIZE(hooks); i++)
 		strv_addf(argv, "--customize-hook=%s", hooks[i]);
+	/* What the image trusts already need not be sent to each guest: see image_ca. */
+	strv_addf(argv, "--customize-hook=copy-out /etc/ssl/certs/" CA_NAME " \"%s\"", images);
 	host_sources(argv, "-");
 }
 
@@ -162,7 +165,7 @@ static int end_sqfstar(struct child *c, int errors, struct err *err)
 	return err_set(err, ERR_ENV, "base image: sqfstar failed: %s", last);
 }
 
-static int bootstrap(const char *tmp, struct report *r, struct err *err)
+static int bootstrap(const char *images, const char *tmp, struct report *r, struct err *err)
 {
 	struct strv argv = {0};
 	struct err sq_err;
@@ -177,7 +180,7 @@ static int bootstrap(const char *tmp, struct report *r, struct err *err)
 		close(tar[1]);
 		return -1;
 	}
-	mmdebstrap_argv(&argv);
+	mmdebstrap_argv(images, &argv);
 	result = job_run(&(struct job){.what = "base image",
 				 .argv = argv.v,
 				 .in = CHILD_NULL,
@@ -221,20 +224,26 @@ static void explain(const struct report *r, struct err *err)
 int root_build(const char *images, image_progress_fn *progress, void *arg, struct err *err)
 {
 	_free_ char *tmp = fs_join(images, ".base.tmp"), *path = NULL, *ref = NULL;
+	_free_ char *ca = fs_join(images, CA_NAME), *ca_path = NULL;
 	struct report r = {.progress = progress, .arg = arg};
 	char digest[65];
 	int result = -1;
 
 	unlink(tmp);
 	progress(arg, "base image: starting", 0);
-	if (check_space(images, err) < 0 || bootstrap(tmp, &r, err) < 0) {
+	if (check_space(images, err) < 0 || bootstrap(images, tmp, &r, err) < 0) {
 		explain(&r, err);
 		goto out;
 	}
 	if (file_digest(tmp, digest, err) < 0)
 		goto out;
 	path = xasprintf("%s/%s.img", images, digest);
+	ca_path = xasprintf("%s/%s.ca", images, digest);
 	ref = fs_join(images, "base.ref");
+	if (rename(ca, ca_path) < 0) {
+		err_errno(err, "%s", ca);
+		goto out;
+	}
 	if (chmod(tmp, 0444) < 0 || file_publish(tmp, path, err) < 0)
 		goto out;
 	result = fs_write_file(AT_FDCWD, ref, digest, strlen(digest), 0600, err);
@@ -242,5 +251,6 @@ int root_build(const char *images, image_progress_fn *progress, void *arg, struc
 		progress(arg, "base image ready", 100);
 out:
 	unlink(tmp);
+	unlink(ca);
 	return result;
 }
