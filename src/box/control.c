@@ -75,7 +75,7 @@ static void reply(struct client *c, json_t *j /* taken */, int fd)
 static json_t *text_json(const char *text)
 {
 	json_t *j = json_string(text);
-	char safe[sizeof(((struct err *)NULL)->msg)];
+	char safe[640];
 
 	return j ? j : json_string(log_safe(safe, sizeof(safe), text, strlen(text)));
 }
