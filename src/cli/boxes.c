@@ -314,6 +314,7 @@ static int start_supervisor(const char *name, struct err *err)
 				.errout = CHILD_NULL,
 				.fds = &pipefd[1],
 				.nfds = 1,
+				.keep_group = true, /* a leader could not leave the session */
 				.outlive_parent = true},
 		    &child, err) < 0) {
 		close(pipefd[1]);
