@@ -172,9 +172,12 @@ static int extract_elf(struct build *b, const char *bz, const char *to, struct e
 		return err_errno(err, "%s", to);
 	char **argv = ARGV(program, "-dc");
 
-	if (job_run(&(struct job){.what = "kernel image", .argv = argv, .in = in, .out = out}, NULL) < 0)
-		return 0;
+	int result =
+		job_run(&(struct job){.what = "kernel image", .argv = argv, .in = in, .out = out}, NULL);
+
 	unlink(part);
+	if (result < 0)
+		return 0;
 	return pread(out, magic, 4, 0) == 4 && memcmp(magic, "\177ELF", 4) == 0;
 }
 
