@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/mem.h"
@@ -30,6 +31,8 @@ int cmd_image(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
+/* Text of a kit, the guest or the network: characters that steer a terminal come out as '?'. */
+void cli_print(FILE *to, const char *text);
 /* Print "hutch: <message>" and the remedy on stderr; returns CLI_FAILED. */
 int cli_fail(const struct err *err);
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -71,8 +71,8 @@ int cmd_exec(int argc, char **argv)
 	cli_progress(NULL);
 	if (box_request(&conn, json_pack("{s:s}", "op", "open"), NULL, &fd, &err) < 0)
 		return cli_fail(&err);
-	status = session_run(fd, &s, &err);
 	box_conn_close(&conn);
+	status = session_run(fd, &s, &err);
 	spec_done(&spec);
 	strv_done(&s.argv);
 	strv_done(&s.env);

@@ -13,10 +13,11 @@
 static void print_clean(FILE *f)
 {
 	bool terminal = isatty(STDOUT_FILENO);
-	int c;
 
-	while ((c = getc(f)) != EOF) {
-		if (terminal && (c == 0x7f || (c < 0x20 && c != '\n' && c != '\t')))
+	for (int before = 0, c; (c = getc(f)) != EOF; before = c) {
+		bool c1 = before == 0xc2 && c >= 0x80 && c < 0xa0; /* in UTF-8 */
+
+		if (terminal && (c == 0x7f || c1 || (c < 0x20 && c != '\n' && c != '\t')))
 			continue;
 		putchar(c);
 	}

@@ -22,20 +22,23 @@ static void print_entry(const json_t *j)
 	const char *host = *text(j, "name") ? text(j, "name") : text(j, "addr");
 	const char *verdict = text(j, "verdict");
 	char target[300];
+	_buf_ struct buf line;
 
+	buf_init(&line, 2 * LINE_BYTES);
 	snprintf(target, sizeof(target), "%s:%lld", host,
 		(long long)json_integer_value(json_object_get(j, "port")));
-	printf("%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"), verdict, target);
+	buf_printf(&line, "%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"), verdict, target);
 	if (*text(j, "method"))
-		printf(" %s %s", text(j, "method"), text(j, "path"));
+		buf_printf(&line, " %s %s", text(j, "method"), text(j, "path"));
 	if (json_integer_value(json_object_get(j, "status")))
-		printf(" %lld", (long long)json_integer_value(json_object_get(j, "status")));
+		buf_printf(&line, " %lld", (long long)json_integer_value(json_object_get(j, "status")));
 	if (*text(j, "credential"))
-		printf(" +%s", text(j, "credential"));
+		buf_printf(&line, " +%s", text(j, "credential"));
 	if (*text(j, "rule"))
-		printf("  [%s, %s]", text(j, "rule"), text(j, "source"));
+		buf_printf(&line, "  [%s, %s]", text(j, "rule"), text(j, "source"));
 	if (*text(j, "reason"))
-		printf("  %s", text(j, "reason"));
+		buf_printf(&line, "  %s", text(j, "reason"));
+	cli_print(stdout, buf_cstr(&line));
 	printf("\n");
 }
 

@@ -30,6 +30,8 @@ struct request {
 	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
 };
 
+#define SHOW_BYTES 4000
+
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON };
 
@@ -264,9 +266,10 @@ static int check_credentials(const struct box_spec *s, bool tell, struct err *er
 	return 0;
 }
 
-static void show_setup_log(const char *name)
+/* The end of a log of a sandbox that is about to be removed, without control characters. */
+static void show_log(const char *name, const char *file)
 {
-	_free_ char *path = boxes_path(name, "setup.log");
+	_free_ char *path = boxes_path(name, file);
 	FILE *f = fopen(path, "re");
 	char line[512];
 	long size;
@@ -275,14 +278,12 @@ static void show_setup_log(const char *name)
 		return;
 	fseek(f, 0, SEEK_END);
 	size = ftell(f);
-	fseek(f, size > 4000 ? size - 4000 : 0, SEEK_SET);
-	if (size > 4000 && !fgets(line, sizeof(line), f))
+	fseek(f, size > SHOW_BYTES ? size - SHOW_BYTES : 0, SEEK_SET);
+	if (size > SHOW_BYTES && !fgets(line, sizeof(line), f))
 		line[0] = '\0';
 	while (fgets(line, sizeof(line), f)) {
-		for (char *c = line; *c; c++)
-			if ((unsigned char)*c < 0x20 && *c != '\n' && *c != '\t')
-				*c = '?';
-		fprintf(stderr, "  | %s", line);
+		fprintf(stderr, "  | ");
+		cli_print(stderr, line);
 	}
 	fclose(f);
 }
@@ -306,10 +307,14 @@ static int bring_up(const struct box_spec *s, bool is_new, struct box_conn *conn
 	result = box_up(s->name, s->remove_on_exit, cli_progress, conn, err);
 	cli_progress(NULL);
 	if (result < 0 && is_new) {
-		show_setup_log(s->name);
-		boxes_delete(s->name, &ignored);
-		if (strncmp(err->hint, "hutch logs", 10) == 0)
+		show_log(s->name, "setup.log");
+		/* "hutch logs" would find nothing any more: show what it would have said. */
+		if (strncmp(err->hint, "hutch logs", 10) == 0) {
+			show_log(s->name, "console.log");
+			show_log(s->name, "box.log");
 			err->hint[0] = '\0';
+		}
+		boxes_delete(s->name, &ignored);
 	}
 	return result;
 }
@@ -329,8 +334,10 @@ static int detach(const struct box_spec *s, const struct request *r, struct box_
 	json_t *list = json_array();
 
 	agent_argv(s, &r->plan.args, false, &argv);
+	/* An argument that is no UTF-8 becomes null, which is refused. */
 	for (size_t i = 0; i < argv.n; i++)
-		json_array_append_new(list, json_string(argv.v[i]));
+		if (json_array_append_new(list, json_string(argv.v[i])) < 0)
+			json_array_append_new(list, json_null());
 	strv_done(&argv);
 	if (box_request(conn, json_pack("{s:s, s:o}", "op", "detach", "argv", list), NULL, NULL, err) < 0)
 		return -1;

@@ -2,6 +2,7 @@
 /* hutch secret: values that the gate adds to requests and no sandbox ever sees. */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <termios.h>
@@ -19,6 +20,22 @@ static int open_store(struct err *err)
 	return path ? secret_store_open(path, err) : -1;
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig)
+{
+	interrupted = sig;
+}
+
+/* A signal must not leave the terminal without echo: it ends the read, and takes effect after. */
+static void catch_signals(void)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaction(signals[i], &(struct sigaction){.sa_handler = on_interrupt}, NULL);
+}
+
 /* Read standard input to its end (a pipe) or one line (a terminal, without echo). */
 static struct secret *read_value(struct err *err)
 {
@@ -31,13 +48,15 @@ static struct secret *read_value(struct err *err)
 	if (terminal) {
 		quiet = old;
 		quiet.c_lflag &= ~(tcflag_t)ECHO;
+		quiet.c_cc[VSUSP] = _POSIX_VDISABLE;
+		catch_signals();
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
 		fprintf(stderr, "value (not shown): ");
 	}
 	while (len < SECRET_VALUE_MAX + 1) {
 		ssize_t n = read(STDIN_FILENO, text + len, SECRET_VALUE_MAX + 1 - len);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && errno == EINTR && !interrupted)
 			continue;
 		if (n <= 0)
 			break;
@@ -48,6 +67,11 @@ static struct secret *read_value(struct err *err)
 	if (terminal) {
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
 		fprintf(stderr, "\n");
+	}
+	if (interrupted) {
+		mem_wipe(text, SECRET_VALUE_MAX + 1);
+		signal(interrupted, SIG_DFL);
+		raise(interrupted);
 	}
 	if (len && text[len - 1] == '\n')
 		len--;

@@ -55,24 +55,33 @@ int cli_usage(const char *name)
 	return CLI_FAILED;
 }
 
+void cli_print(FILE *to, const char *text)
+{
+	unsigned char before = 0;
+
+	for (const unsigned char *c = (const unsigned char *)text; *c; before = *c++) {
+		bool c1 = before == 0xc2 && *c < 0xa0; /* U+0080 to U+009F in UTF-8 */
+
+		putc((*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7f || c1 ? '?' : *c, to);
+	}
+}
+
 int cli_fail(const struct err *err)
 {
-	cli_progress(NULL);
-	fprintf(stderr, "hutch: %s\n", err->msg);
-	if (err->hint[0])
-		fprintf(stderr, "       %s\n", err->hint);
-	return CLI_FAILED;
+	return cli_failf(err->hint[0] ? "%s\n       %s" : "%s", err->msg, err->hint);
 }
 
 int cli_failf(const char *fmt, ...)
 {
+	_free_ char *text = NULL;
 	va_list ap;
 
 	cli_progress(NULL);
-	fprintf(stderr, "hutch: ");
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	text = xvasprintf(fmt, ap);
 	va_end(ap);
+	fprintf(stderr, "hutch: ");
+	cli_print(stderr, text);
 	fprintf(stderr, "\n");
 	return CLI_FAILED;
 }
@@ -81,16 +90,20 @@ void cli_progress(const char *text)
 {
 	static bool shown;
 	struct winsize ws = {.ws_col = 80};
+	_free_ char *line = NULL;
 
 	if (!isatty(STDERR_FILENO)) {
+		line = xasprintf("hutch: %s\n", text ? text : "");
 		if (text)
-			fprintf(stderr, "hutch: %s\n", text);
+			cli_print(stderr, line);
 		return;
 	}
 	if (!text && !shown)
 		return;
 	ioctl(STDERR_FILENO, TIOCGWINSZ, &ws);
-	fprintf(stderr, "\r\033[K%.*s", text ? MAX((int)ws.ws_col - 1, 20) : 0, text ? text : "");
+	line = xasprintf("%.*s", MAX((int)ws.ws_col - 1, 20), text ? text : "");
+	fprintf(stderr, "\r\033[K");
+	cli_print(stderr, line);
 	fflush(stderr);
 	shown = text != NULL;
 }

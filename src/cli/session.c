@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cli/cli.h"
 #include "wire/agent.h"
 
 static struct termios saved_termios;
@@ -46,7 +47,7 @@ struct run {
 	int fd, sigfd;
 	struct buf in, out;
 	size_t unacked;
-	bool input_open, failed;
+	bool input_open, failed, refused;
 	int status; /* -1: still running */
 	struct err *err;
 };
@@ -60,7 +61,7 @@ static void window_size(uint16_t *rows, uint16_t *cols)
 	*cols = ws.ws_col;
 }
 
-static void send_request(struct run *r)
+static int send_request(struct run *r)
 {
 	struct agent_exec e = {.flags = r->s->tty ? AGENT_EXEC_TTY : 0,
 		.user = (char *)(uintptr_t)r->s->user,
@@ -71,10 +72,15 @@ static void send_request(struct run *r)
 	if (r->s->tty)
 		window_size(&e.rows, &e.cols);
 	agent_put_exec(&r->out, &e);
+	if (r->out.failed || e.argv.n > AGENT_LIST_MAX || e.env.n > AGENT_LIST_MAX)
+		return err_set(r->err, ERR_USER,
+			"the command line is too long: at most %u words and %u KiB", AGENT_LIST_MAX,
+			AGENT_PAYLOAD_MAX >> 10);
 	if (!r->s->input) {
 		agent_put(&r->out, AGENT_STDIN_EOF, NULL, 0);
 		r->input_open = false;
 	}
+	return 0;
 }
 
 static void on_input(struct run *r)
@@ -111,6 +117,11 @@ static void on_signal(struct run *r)
 		payload[2] = (uint8_t)cols;
 		payload[3] = (uint8_t)(cols >> 8);
 		agent_put(&r->out, AGENT_RESIZE, payload, 4);
+		return;
+	}
+	/* The terminal is gone, and with the stream's end the command hears of it. */
+	if (si.ssi_signo == SIGHUP && r->s->tty) {
+		r->status = 128 + SIGHUP;
 		return;
 	}
 	payload[0] = (uint8_t)si.ssi_signo;
@@ -161,6 +172,7 @@ static int on_frame(struct run *r, uint8_t type, struct rd p)
 		if (agent_get_error(p, &code, &text) < 0)
 			return broken(r);
 		err_set(r->err, ERR_USER, "%s", text);
+		r->refused = true;
 		r->status = code == ENOENT ? 127 : 126;
 		r->failed = code != ENOENT && code != EACCES && code != ENOEXEC;
 		return 0;
@@ -217,7 +229,7 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	struct run r = {.s = s, .fd = stream_fd, .input_open = true, .status = -1, .err = err};
 	int signals[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 	sigset_t set, old;
-	int result = 0;
+	int result;
 
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
@@ -228,8 +240,8 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	buf_init(&r.in, AGENT_PAYLOAD_MAX + AGENT_HEADER);
 	buf_init(&r.out, 1u << 20);
 	fd_set_nonblock(stream_fd, true);
-	send_request(&r);
-	if (s->tty)
+	result = send_request(&r);
+	if (s->tty && result == 0)
 		raw_terminal();
 	while (result == 0 && r.status < 0)
 		result = turn(&r);
@@ -241,7 +253,7 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	close(stream_fd);
 	if (result < 0 || r.failed)
 		return -1;
-	if (r.status >= 126 && r.status <= 127 && err->msg[0])
-		fprintf(stderr, "hutch: %s\n", err->msg);
+	if (r.refused)
+		cli_fail(err);
 	return r.status;
 }
