@@ -68,7 +68,7 @@ void cli_print(FILE *to, const char *text)
 
 int cli_fail(const struct err *err)
 {
-	return cli_failf(err->hint[0] ? "%s\n       %s" : "%s", err->msg, err->hint);
+	return cli_failf("%s%s%s", err->msg, err->hint[0] ? "\n       " : "", err->hint);
 }
 
 int cli_failf(const char *fmt, ...)
