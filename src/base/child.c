@@ -22,9 +22,12 @@
 #define MAX_TABLE  32
 #define SCRATCH_FD 200 /* descriptors are moved up here first so that no dup2 overwrites another */
 
-static int scratch(int fd)
+static int scratch(int *fd)
 {
-	return fd < 0 ? -1 : fcntl(fd, F_DUPFD, SCRATCH_FD);
+	if (*fd < 0)
+		return 0;
+	*fd = fcntl(*fd, F_DUPFD, SCRATCH_FD);
+	return *fd < 0 ? -1 : 0;
 }
 
 static int place(int fd, int at)
@@ -55,14 +58,18 @@ static void start(const struct child_spec *spec, pid_t parent, int report)
 	}
 	if (!spec->keep_group)
 		setpgid(0, 0);
-	report = scratch(report);
-	for (int i = 0; i < 3; i++)
-		if (std[i] >= 0)
-			std[i] = scratch(std[i]);
-	for (size_t i = 0; i < spec->nfds; i++)
-		moved[i] = scratch(spec->fds[i]);
 	if (spec->cwd > 0 && fchdir(spec->cwd) < 0)
 		goto fail;
+	for (int i = 0; i < 3; i++)
+		if (scratch(&std[i]) < 0)
+			goto fail;
+	for (size_t i = 0; i < spec->nfds; i++) {
+		moved[i] = spec->fds[i];
+		if (scratch(&moved[i]) < 0)
+			goto fail;
+	}
+	if (scratch(&report) < 0)
+		_exit(126);
 	for (int i = 0; i < 3; i++)
 		if (place(std[i], i) < 0)
 			goto fail;
@@ -76,7 +83,8 @@ static void start(const struct child_spec *spec, pid_t parent, int report)
 	if (dup3(report, FIRST_FD + (int)spec->nfds, O_CLOEXEC) < 0)
 		goto fail;
 	report = FIRST_FD + (int)spec->nfds;
-	syscall(SYS_close_range, (unsigned)report + 1, ~0u, 0);
+	if (syscall(SYS_close_range, (unsigned)report + 1, ~0u, 0) < 0)
+		goto fail;
 	for (int sig = 1; sig < 32; sig++)
 		signal(sig, SIG_DFL);
 	sigemptyset(&none);
