@@ -53,7 +53,7 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
 	if (used)
 		memcpy(data, b->data + b->off, used);
 	if (b->data)
-		mem_wipe(b->data + b->off, used);
+		mem_wipe(b->data, b->cap);
 	free(b->data);
 	b->data = data;
 	b->cap = cap;

@@ -50,7 +50,7 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	va_end(ap);
 	memcpy(old, err->msg, sizeof(old));
 	snprintf(err->msg, sizeof(err->msg), "%s: %.*s", what,
-		(int)(sizeof(err->msg) - sizeof(what) - 3), old);
+		(int)(sizeof(err->msg) - strlen(what) - 3), old);
 	return -1;
 }
 

@@ -146,9 +146,12 @@ int fs_copy_sparse(int from, int to, struct err *err)
 		for (at = data; at < hole;) {
 			ssize_t n = pread(from, chunk, MIN((size_t)(hole - at), (size_t)1 << 16), at);
 
-			if (n <= 0)
+			if (n == 0)
+				return err_set(err, ERR_ENV, "copy: the file shrank meanwhile");
+			if (n < 0)
 				return err_errno(err, "copy");
-			if (pwrite(to, chunk, (size_t)n, at) != n)
+			n = pwrite(to, chunk, (size_t)n, at); /* a full disk takes part of it first */
+			if (n < 0)
 				return err_errno(err, "copy");
 			at += n;
 		}
