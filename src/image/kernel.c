@@ -61,6 +61,8 @@ static int check_pack(const char *dir, struct err *err)
 	buf_init(&b, 1u << 20);
 	if (fs_read_file(AT_FDCWD, path, &b, NULL) < 0)
 		return corrupt(path, err);
+	if (!strstr(buf_cstr(&b), " kernel\n"))
+		return corrupt(path, err);
 	for (char *line = buf_cstr(&b), *next; *line; line = next) {
 		next = line + strcspn(line, "\n");
 		if (*next)
