@@ -7,7 +7,7 @@
  *     images/<sha256>.img root images, read-only, content-addressed
  *     images/<sha256>.ca  the CA bundle inside that image
  *     images/<ref>.ref    "base.ref": the hash that a reference means today
- *     images/disk.ext4    an empty formatted disk, copied sparsely for each sandbox
+ *     images/disk-<bytes>.ext4  an empty formatted disk, copied sparsely for each sandbox
  * Everything appears by write-to-temporary, fsync, rename. */
 #pragma once
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device contract. A device knows neither engine nor transport: it offers features and a
- * configuration space, is told about kicks, and answers through its queues. dev/rng.c shows it whole. */
+ * configuration space, is told about kicks, and answers through its queues. dev/fs.c shows it whole. */
 #pragma once
 
 #include <stdbool.h>
