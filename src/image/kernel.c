@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -73,7 +74,8 @@ static int check_pack(const char *dir, struct err *err)
 	return 0;
 }
 
-/* Remove initramfs files of this pack that belong to another hutch-init. */
+/* Remove initramfs files of this pack that belong to another hutch-init, and that no start of an hour
+ * ago can still be about to read. */
 static void remove_old(const char *dir, const char *id, const char *keep)
 {
 	DIR *d = opendir(dir);
@@ -81,9 +83,12 @@ static void remove_old(const char *dir, const char *id, const char *keep)
 
 	while (d && (e = readdir(d))) {
 		size_t n = strlen(id);
+		struct stat st;
 
 		if (strncmp(e->d_name, id, n) == 0 && e->d_name[n] == '+' &&
-			strcmp(e->d_name, keep) != 0)
+			strcmp(e->d_name, keep) != 0 &&
+			fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			st.st_mtime < time(NULL) - 3600)
 			unlinkat(dirfd(d), e->d_name, 0);
 	}
 	if (d)
