@@ -14,7 +14,9 @@ int disk_template(const char *images, uint64_t bytes, char **ret_path, struct er
 {
 	_free_ char *path = xasprintf("%s/disk-%llu.ext4", images, (unsigned long long)bytes);
 	_free_ char *tmp = xasprintf("%s.%d.tmp", path, (int)getpid());
-	char **argv = ARGV("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=16", "-E",
+	/* An ordinary user's PATH has no sbin. */
+	const char *mkfs = fs_exists("/usr/sbin/mkfs.ext4") ? "/usr/sbin/mkfs.ext4" : "mkfs.ext4";
+	char **argv = ARGV(mkfs, "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=16", "-E",
 		"lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", tmp);
 	_close_ int fd = -1;
 	int result;
