@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -50,6 +51,10 @@ static void maybe_end(struct box *b)
 	setup_free(b);
 	guest_close(b);
 	console_stop(b);
+	/* Before the name is free for others, whose sockets these would then be. */
+	unlink(b->control_socket);
+	if (b->net_socket)
+		unlink(b->net_socket);
 	if (b->remove || (b->spec.remove_on_exit && !b->failed)) {
 		struct err err;
 
@@ -119,8 +124,9 @@ void box_worker_ended(struct box *b, enum worker_id id, int status)
 		box_fail(b, &err);
 		return;
 	}
-	/* Without a virtual machine there is nothing left to serve, and nothing to serve it with. */
-	if (id == WORKER_QEMU)
+	/* Without a virtual machine there is nothing left to serve. Without its devices it cannot go
+	 * on, and has not just powered itself off; the control stream's end has only come first. */
+	if (id != WORKER_GATE)
 		workers_kill(b);
 	maybe_end(b);
 }

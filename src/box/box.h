@@ -42,7 +42,9 @@ struct box {
 	int dir_fd; /* owned */
 	int lock_fd;
 
-	struct loop_watch signal_w; /* main.c */
+	/* main.c */
+	struct loop_watch signal_w;
+	char *control_socket; /* its path */
 
 	/* box.c */
 	enum box_state state;

@@ -58,7 +58,7 @@ int box_read_spec(const struct box *b, struct box_spec *ret, struct err *err)
 
 /* Also after a kill -9 of the previous supervisor, whose socket file is still there: the lock says
  * that it is gone. */
-static int listen_control(struct box *b, char **ret_path, struct err *err)
+static int listen_control(struct box *b, struct err *err)
 {
 	_free_ char *runtime = path_runtime(err), *path = NULL;
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -74,10 +74,8 @@ static int listen_control(struct box *b, char **ret_path, struct err *err)
 	unlink(path);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 16) < 0)
 		return err_errno(err, "%s", path);
-	if (control_start(b, steal_fd(&fd), err) < 0)
-		return -1;
-	*ret_path = steal_ptr(&path);
-	return 0;
+	b->control_socket = steal_ptr(&path);
+	return control_start(b, steal_fd(&fd), err);
 }
 
 static void on_signal(struct loop *l, struct loop_watch *w, uint32_t events)
@@ -121,7 +119,7 @@ static int open_log(struct box *b, struct err *err)
 	return 0;
 }
 
-static int start(struct box *b, const char *name, char **ret_socket, struct err *err)
+static int start(struct box *b, const char *name, struct err *err)
 {
 	_free_ char *boxes = path_state("boxes", err);
 
@@ -135,7 +133,7 @@ static int start(struct box *b, const char *name, char **ret_socket, struct err 
 	if (take_lock(b, err) < 0 || box_read_spec(b, &b->spec, err) < 0 || open_log(b, err) < 0)
 		return -1;
 	b->loop = loop_new(err);
-	if (!b->loop || watch_signals(b, err) < 0 || listen_control(b, ret_socket, err) < 0)
+	if (!b->loop || watch_signals(b, err) < 0 || listen_control(b, err) < 0)
 		return -1;
 	return 0;
 }
@@ -159,9 +157,9 @@ int main(int argc, char **argv)
 	struct box b = {.vmm_link = -1, .gate_control = -1, .console_fd = -1, .console_log = -1,
 		.control.fd = -1, .lock_fd = -1, .vmm_w.fd = -1, .gate_w.fd = -1,
 		.console_w.fd = -1};
-	_free_ char *socket_path = NULL;
 	struct err err = {0};
 	int status;
+	bool started;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: hutch-box NAME (started by hutch)\n");
@@ -172,21 +170,21 @@ int main(int argc, char **argv)
 	umask(077);
 	fd_set_cloexec(REPORT_FD, true);
 	log_init("box", argv[1], LOG_INFO);
-	if (start(&b, argv[1], &socket_path, &err) < 0) {
+	if (start(&b, argv[1], &err) < 0) {
 		report_error(&err);
 		return 125;
 	}
-	if (workers_start(&b, &err) < 0) {
-		report_error(&err);
-		box_fail(&b, &err);
-	} else {
+	started = workers_start(&b, &err) == 0;
+	if (started) {
 		report("ok\n");
 		box_advance(&b);
+	} else {
+		box_fail(&b, &err);
 	}
 	status = b.state == BOX_ENDED ? 1 : loop_run(b.loop, &err);
-	unlink(socket_path);
-	if (b.net_socket)
-		unlink(b.net_socket);
+	/* The command line may delete the sandbox as soon as it reads this. */
+	if (!started)
+		report_error(&b.failure);
 	control_stop(&b);
 	return status;
 }

@@ -247,11 +247,31 @@ int boxes_allow(const char *name, const struct strv *targets, struct err *err)
 	return result;
 }
 
+/* Hold off supervisors: one that is about to start may be without a socket yet, one that has just
+ * answered needs a moment to end. 0 with the lock in *ret_fd, -1 there when there is no sandbox. */
+static int lock_box(const char *name, int *ret_fd, struct err *err)
+{
+	_free_ char *path = boxes_path(name, "lock");
+	struct timespec pause = {.tv_nsec = 20000000};
+	_close_ int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (i == 100) {
+			err_set(err, ERR_USER, "sandbox %s is being started", name);
+			return err_hint(err, "hutch rm -f %s", name);
+		}
+		nanosleep(&pause, NULL);
+	}
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
 int boxes_delete(const char *name, struct err *err)
 {
 	_free_ char *path = boxes_path(name, ""), *runtime = path_runtime(err);
+	_close_ int lock = -1;
 
-	if (!runtime)
+	if (!runtime || lock_box(name, &lock, err) < 0)
 		return -1;
 	/* A supervisor that was killed leaves its sockets. */
 	for (const char *const *end = (const char *const[]){".sock", ".net", NULL}; *end; end++) {
