@@ -108,7 +108,7 @@ static inline struct rd rd_sub(struct rd *r, size_t n)
 {
 	const uint8_t *p = rd_bytes(r, n);
 
-	if (!p)
+	if (!p || r->bad)
 		return (struct rd){.bad = true};
 	return rd_make(p, n);
 }
