@@ -17,42 +17,29 @@ static const char *text(const json_t *j, const char *key)
 	return s ? s : "";
 }
 
-static void format_entry(FILE *out, const json_t *j)
-{
-	const char *host = *text(j, "name") ? text(j, "name") : text(j, "addr");
-	char target[300];
-
-	snprintf(target, sizeof(target), "%s:%lld", host,
-		(long long)json_integer_value(json_object_get(j, "port")));
-	fprintf(out, "%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"),
-		text(j, "verdict"), target);
-	if (*text(j, "method"))
-		fprintf(out, " %s %s", text(j, "method"), text(j, "path"));
-	if (json_integer_value(json_object_get(j, "status")))
-		fprintf(out, " %lld", (long long)json_integer_value(json_object_get(j, "status")));
-	if (*text(j, "credential"))
-		fprintf(out, " +%s", text(j, "credential"));
-	if (*text(j, "rule"))
-		fprintf(out, "  [%s, %s]", text(j, "rule"), text(j, "source"));
-	if (*text(j, "reason"))
-		fprintf(out, "  %s", text(j, "reason"));
-}
-
-/* One line; names and reasons have hostile parts, so control characters are shown as ?. */
 static void print_entry(const json_t *j)
 {
-	_free_ char *line = NULL;
-	size_t len;
-	FILE *out = open_memstream(&line, &len);
+	const char *host = *text(j, "name") ? text(j, "name") : text(j, "addr");
+	const char *verdict = text(j, "verdict");
+	char target[300];
+	_buf_ struct buf line;
 
-	if (!out)
-		return;
-	format_entry(out, j);
-	fclose(out);
-	for (char *c = line; *c; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
-			*c = '?';
-	puts(line);
+	buf_init(&line, 2 * LINE_BYTES);
+	snprintf(target, sizeof(target), "%s:%lld", host,
+		(long long)json_integer_value(json_object_get(j, "port")));
+	buf_printf(&line, "%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"), verdict, target);
+	if (*text(j, "method"))
+		buf_printf(&line, " %s %s", text(j, "method"), text(j, "path"));
+	if (json_integer_value(json_object_get(j, "status")))
+		buf_printf(&line, " %lld", (long long)json_integer_value(json_object_get(j, "status")));
+	if (*text(j, "credential"))
+		buf_printf(&line, " +%s", text(j, "credential"));
+	if (*text(j, "rule"))
+		buf_printf(&line, "  [%s, %s]", text(j, "rule"), text(j, "source"));
+	if (*text(j, "reason"))
+		buf_printf(&line, "  %s", text(j, "reason"));
+	cli_print(stdout, buf_cstr(&line));
+	printf("\n");
 }
 
 static void print_file(const char *path, bool json)
