@@ -38,6 +38,10 @@ static void print_entry(const json_t *j)
 		buf_printf(&line, "  [%s, %s]", text(j, "rule"), text(j, "source"));
 	if (*text(j, "reason"))
 		buf_printf(&line, "  %s", text(j, "reason"));
+	/* One line, whatever a path has in it. */
+	for (char *c = buf_cstr(&line); *c; c++)
+		if (*c == '\n' || *c == '\t')
+			*c = '?';
 	cli_print(stdout, buf_cstr(&line));
 	printf("\n");
 }
