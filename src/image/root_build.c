@@ -55,6 +55,7 @@ struct report {
 	image_progress_fn *progress;
 	void *arg;
 	bool no_ids; /* the user has no subordinate ids */
+	bool no_space; /* mmdebstrap or one of its children met a full disk */
 };
 
 static void on_line(void *arg, const char *line)
@@ -66,6 +67,8 @@ static void on_line(void *arg, const char *line)
 			r->progress(r->arg, stages[i].text, stages[i].percent);
 	if (strstr(line, "/etc/subuid") || strstr(line, "newuidmap"))
 		r->no_ids = true;
+	if (strstr(line, "No space left on device"))
+		r->no_space = true;
 }
 
 /* The suite and the sources of the host's Debian; on another system mmdebstrap's own defaults. */
@@ -150,12 +153,17 @@ static int end_sqfstar(struct child *c, int errors, struct err *err)
 {
 	_close_ int fd = errors;
 	char text[512] = "", last[600];
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	int status = child_wait(c);
+	size_t len = 0;
+	ssize_t n;
+	int status;
 
+	/* All of it: the reason may come after a warning, in a write of its own. */
+	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
+		len += (size_t)n;
+	status = child_wait(c);
 	if (status == 0)
 		return 0;
-	text[MAX(n, 0)] = '\0';
+	text[len] = '\0';
 	if (strstr(text, "No space") || strstr(text, "Write failed")) {
 		errno = ENOSPC;
 		return err_errno(err, "base image");
@@ -194,6 +202,10 @@ static int bootstrap(const char *images, const char *tmp, struct report *r, stru
 	/* A full disk ends sqfstar first; mmdebstrap's broken pipe is only its echo. */
 	if (sq_result < 0 && (result == 0 || sq_err.errnum == ENOSPC))
 		*err = sq_err;
+	if (result < 0 && r->no_space) {
+		errno = ENOSPC;
+		err_errno(err, "base image");
+	}
 	return result < 0 ? result : sq_result;
 }
 
