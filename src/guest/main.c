@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -82,6 +83,21 @@ static int finish_network(pid_t pid, struct err *err)
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	return status == 0 ? 0 : net_up(err);
+}
+
+/* Run a shell that does nothing, beside the rest of the boot, when there is a second CPU: the first
+ * real command then finds the shell and its libraries read, and on an emulated CPU translated. The
+ * result does not matter; the loop reaps it. */
+static void warm_up(void)
+{
+	char *argv[] = {(char[]){"bash"}, (char[]){"-c"}, (char[]){":"}, NULL}, *envp[] = {NULL};
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2 || fork() != 0)
+		return;
+	setsid();
+	syscall(SYS_close_range, 3u, ~0u, 0u);
+	execve("/bin/bash", argv, envp);
+	_exit(0);
 }
 
 /* ── life ─────────────────────────────────────────────────────────────────────────────────── */
@@ -274,6 +290,7 @@ static int boot(struct init *in, struct err *err)
 	network = start_network();
 	if (root_mount(&in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
 		return -1;
+	warm_up();
 	trace("mounts");
 	in->tracing = want_trace();
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
