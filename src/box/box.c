@@ -41,6 +41,25 @@ static void on_stop_timeout(struct loop *l, struct loop_timer *t)
 	workers_kill(b);
 }
 
+/* Take the sandbox off the file system: its sockets, and its directory when it is to go. */
+static void withdraw(struct box *b)
+{
+	struct err err;
+
+	if (b->withdrawn)
+		return;
+	/* Before the name is free for others, whose sockets these would then be. */
+	unlink(b->control_socket);
+	if (b->net_socket)
+		unlink(b->net_socket);
+	/* The name is free for others the moment the directory is gone. */
+	if ((b->remove || (b->spec.remove_on_exit && !b->failed)) &&
+		fs_remove_tree(AT_FDCWD, b->dir, &err) < 0)
+		log_error("remove: %s", err.msg);
+	else
+		b->withdrawn = true;
+}
+
 /* Everything is reaped: leave the loop. */
 static void maybe_end(struct box *b)
 {
@@ -51,17 +70,7 @@ static void maybe_end(struct box *b)
 	setup_free(b);
 	guest_close(b);
 	console_stop(b);
-	/* Before the name is free for others, whose sockets these would then be. */
-	unlink(b->control_socket);
-	if (b->net_socket)
-		unlink(b->net_socket);
-	if (b->remove || (b->spec.remove_on_exit && !b->failed)) {
-		struct err err;
-
-		/* The name is free for others the moment the directory is gone. */
-		if (fs_remove_tree(AT_FDCWD, b->dir, &err) < 0)
-			log_error("remove: %s", err.msg);
-	}
+	withdraw(b);
 	enter(b, BOX_ENDED);
 	loop_stop(b->loop, b->failed ? 1 : 0);
 }
@@ -85,6 +94,12 @@ void box_stop(struct box *b, bool kill, bool remove)
 		b->remove = true;
 	if (b->state < BOX_STOPPING || kill)
 		stop_workers(b, kill || b->remove);
+	/* Killed for good: nobody needs to wait until the kernel has taken the guest's memory apart. */
+	if (b->state == BOX_STOPPING && b->remove && kill) {
+		withdraw(b);
+		if (b->withdrawn)
+			control_removed(b);
+	}
 }
 
 void box_guest_leaves(struct box *b)

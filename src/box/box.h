@@ -48,7 +48,7 @@ struct box {
 
 	/* box.c */
 	enum box_state state;
-	bool failed, remove;
+	bool failed, remove, withdrawn;
 	struct err failure; /* what waiters are told when failed */
 	struct loop_timer boot_timer, stop_timer;
 
@@ -147,4 +147,6 @@ int control_start(struct box *b, int listen_fd /* taken */, struct err *err);
 void control_progress(struct box *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Tell waiters about the new state. */
 void control_state(struct box *b);
+/* Tell those who asked for the end that it has come. */
+void control_removed(struct box *b);
 void control_stop(struct box *b);

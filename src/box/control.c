@@ -24,7 +24,7 @@ struct client {
 	struct buf in;
 	bool waiting; /* wants progress and the final word */
 	bool holds;   /* --rm: the sandbox goes when this client does */
-	bool stopping; /* asked for the end: told when it is over */
+	bool stopping; /* asked for the end: told when it is over, or the sandbox removed */
 	bool dead;
 	struct client *next;
 };
@@ -280,15 +280,22 @@ void control_progress(struct box *b, const char *fmt, ...)
 				-1);
 }
 
+void control_removed(struct box *b)
+{
+	for (struct client *c = b->control_server ? b->control_server->clients : NULL; c; c = c->next) {
+		if (c->stopping)
+			reply(c, json_pack("{s:b}", "ok", 1), -1);
+		c->stopping = false;
+	}
+}
+
 void control_state(struct box *b)
 {
 	if (!b->control_server)
 		return;
+	if (b->state == BOX_ENDED)
+		control_removed(b);
 	for (struct client *c = b->control_server->clients; c; c = c->next) {
-		if (c->stopping && b->state == BOX_ENDED) {
-			reply(c, json_pack("{s:b}", "ok", 1), -1);
-			c->stopping = false;
-		}
 		/* A failure is told when its leftovers are gone. */
 		if (c->waiting && (b->state == BOX_READY || b->state == BOX_ENDED))
 			reply_waiter(c);
