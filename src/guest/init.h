@@ -73,8 +73,10 @@ bool hostname_valid(const char *name);
 
 /* trust.c */
 /* Add the certificates in @pem to the trust stores below @root. The last one is the sandbox's own
- * CA. Variables that make programs use them are appended to @env. */
-int trust_install(const char *root, struct buf *pem, struct strv *env, struct err *err);
+ * CA. Without certificates it does nothing. */
+int trust_files(const char *root, struct buf *pem, struct err *err);
+/* Variables that make programs use those stores. */
+void trust_env(struct strv *env);
 
 /* users.c */
 struct user {

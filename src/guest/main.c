@@ -207,18 +207,39 @@ static void on_idle(struct loop *l, struct loop_timer *t)
 		trace_print();
 }
 
+/* The trust stores take as long as the rest of the set-up: a child makes them meanwhile. What it
+ * could not do is done again here, for the message. */
+static pid_t start_trust(struct buf *ca)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(trust_files("", ca, NULL) < 0);
+	return pid;
+}
+
+static int finish_trust(pid_t pid, struct buf *ca, struct err *err)
+{
+	int status = -1;
+
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status == 0 ? 0 : trust_files("", ca, err);
+}
+
 static int apply_setup(
 	struct init *in, const struct agent_setup *setup, struct buf *ca, struct err *err)
 {
+	pid_t trust = start_trust(ca);
+
 	set_clock(in, setup->clock_ns);
 	if (net_files("", setup->hostname, err) < 0)
 		return -1;
 	if (sethostname(setup->hostname, strlen(setup->hostname)) < 0)
 		return err_errno(err, "host name");
 	trace("host files");
-	if (trust_install("", ca, &in->env, err) < 0)
-		return -1;
-	trace("trust");
+	if (buf_len(ca))
+		trust_env(&in->env);
 	for (size_t i = 0; i < setup->env.n; i++)
 		env_set(&in->env, setup->env.v[i]);
 	if (login_files("", &in->env, err) < 0)
@@ -228,6 +249,9 @@ static int apply_setup(
 		if (export_mount(&setup->exports[i], err) < 0)
 			return -1;
 	trace("shares");
+	if (finish_trust(trust, ca, err) < 0)
+		return -1;
+	trace("trust");
 	return 0;
 }
 

@@ -265,21 +265,23 @@ static int install(const char *root, struct buf *pem, struct err *err)
 	return file_put_text(state_path, state, 0644, err);
 }
 
-int trust_install(const char *root, struct buf *pem, struct strv *env, struct err *err)
+int trust_files(const char *root, struct buf *pem, struct err *err)
+{
+	struct err local = {0};
+
+	if (buf_len(pem) == 0 || state_matches(root, pem) || install(root, pem, &local) == 0)
+		return 0;
+	if (err)
+		*err = local;
+	return err_wrap(err, "certificates");
+}
+
+void trust_env(struct strv *env)
 {
 	static const char *const names[] = {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT",
 		"CURL_CA_BUNDLE", "GIT_SSL_CAINFO"};
-	struct err local = {0};
 
-	if (buf_len(pem) == 0)
-		return 0;
-	if (!state_matches(root, pem) && install(root, pem, &local) < 0) {
-		if (err)
-			*err = local;
-		return err_wrap(err, "certificates");
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		strv_addf(env, "%s=" BUNDLE, names[i]);
 	strv_addf(env, "NODE_EXTRA_CA_CERTS=" EXTRAS);
-	return 0;
 }

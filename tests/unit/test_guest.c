@@ -324,6 +324,15 @@ static void buf_text(struct buf *b, const char *text)
 	buf_puts(b, text);
 }
 
+static int trust_install(const char *root, struct buf *pem, struct strv *env, struct err *err)
+{
+	if (trust_files(root, pem, err) < 0)
+		return -1;
+	if (buf_len(pem))
+		trust_env(env);
+	return 0;
+}
+
 static int install(const char *root, const char *text)
 {
 	struct strv env = {0};
