@@ -134,13 +134,15 @@ static int broken(struct run *r)
 	return err_set(r->err, ERR_PEER, "the sandbox sent a message that makes no sense");
 }
 
-static void write_output(int fd, struct rd *p)
+/* Nobody reads our output any more: end as a local command would, by SIGPIPE, which ends the remote
+ * one with the stream. Other failures (a full disk) are the reader's to notice. */
+static void write_output(struct run *r, int fd, struct rd *p)
 {
 	size_t n = rd_left(p);
 	const uint8_t *data = rd_bytes(p, n);
 
-	/* A closed reader is not our failure: the command sees its own output go on being read. */
-	(void)!fd_write_all(fd, data, n);
+	if (fd_write_all(fd, data, n) < 0 && errno == EPIPE)
+		r->status = 128 + SIGPIPE;
 }
 
 static int on_frame(struct run *r, uint8_t type, struct rd p)
@@ -152,10 +154,10 @@ static int on_frame(struct run *r, uint8_t type, struct rd p)
 	case AGENT_STARTED:
 		return 0;
 	case AGENT_STDOUT:
-		write_output(STDOUT_FILENO, &p);
+		write_output(r, STDOUT_FILENO, &p);
 		return 0;
 	case AGENT_STDERR:
-		write_output(STDERR_FILENO, &p);
+		write_output(r, STDERR_FILENO, &p);
 		return 0;
 	case AGENT_STDIN_ACK:
 		code = rd_le32(&p);

@@ -87,6 +87,15 @@ def test_killed_client_ends_the_command(box):
     wait_for(lambda: not seen(), 20, "the command to end")
 
 
+def test_output_that_nobody_reads_ends_the_command(box):
+    home, name, _ = box
+    r = subprocess.run(["sh", "-c", '"$0" exec "$1" -- yes hutch | head -2', HUTCH, name],
+                       env=home.env, capture_output=True, text=True, timeout=60)
+    assert r.stdout == "hutch\nhutch\n", r.stderr
+    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-x", "yes").returncode == 1, 20,
+             "the command to end")
+
+
 def read_until(fd, text, seconds=30):
     data = b""
     end = time.monotonic() + seconds
