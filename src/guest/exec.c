@@ -101,7 +101,7 @@ static void flush_acks(struct exec *e)
 	size_t mark;
 
 	/* A host that does not read gets none, which bounds the buffer. */
-	if (!e->s || !e->acks || buf_len(&e->s->out) > STREAM_HIGH)
+	if (!e->s || !e->acks || stream_congested(e->s))
 		return;
 	mark = agent_frame_begin(&e->s->out, AGENT_STDIN_ACK);
 	buf_put_le32(&e->s->out, e->acks);
@@ -157,7 +157,7 @@ static void on_output(struct loop *l, struct loop_watch *w, uint32_t events)
 	o->owed -= MIN(o->owed, (size_t)n);
 	if (e->reaped && loop_now(l) < e->drain_end_ns)
 		loop_timer_start(l, &e->timer, DRAIN_MS, on_timer);
-	if (buf_len(&e->s->out) > STREAM_HIGH)
+	if (stream_congested(e->s))
 		for (size_t i = 0; i < ARRAY_SIZE(e->out); i++)
 			loop_del(l, &e->out[i].w);
 }

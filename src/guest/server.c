@@ -153,7 +153,8 @@ void child_reset(void)
 	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
-	sigaction(SIGPIPE, &dfl, NULL); /* the one that PID 1 ignores */
+	for (int sig = 1; sig < NSIG; sig++)
+		sigaction(sig, &dfl, NULL); /* no effect on SIGKILL, SIGSTOP and libc's own */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

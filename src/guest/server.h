@@ -20,7 +20,8 @@ enum { STREAM_GONE = 1 }; /* the stream was finished or freed by the callback */
 
 struct stream_ops {
 	int (*frame)(struct stream *s, uint8_t type, struct rd payload);
-	/* Output fell to STREAM_LOW or less. Must not end the stream. May be NULL. */
+	/* After stream_congested said so: little is unsent now. Must not end the stream. May be NULL
+	 * for owners that never ask. */
 	void (*drained)(struct stream *s);
 	/* The peer is gone or broke the protocol. Must free the stream. */
 	void (*end)(struct stream *s);
@@ -37,18 +38,19 @@ struct stream {
 	const struct stream_ops *ops;
 	void *owner;  /* for the callbacks */
 	bool held;    /* frames stay in the buffer */
+	bool congested; /* a producer waits for drained */
 	bool eof;     /* no more input, or input that made no sense */
 	bool closing; /* flushes and is freed; callbacks are over */
 };
-
-#define STREAM_HIGH (128u << 10) /* unsent bytes above which producers pause */
-#define STREAM_LOW  (64u << 10)
 
 /* Serve @fd (taken). NULL with errno (and @fd closed) when it cannot be watched. */
 struct stream *stream_new(struct loop *l, int fd, const struct stream_ops *ops, void *owner);
 /* Send what was put into s->out, now as far as possible and later the rest. Never ends the stream:
  * failure shows up as the end of its input. */
 void stream_flush(struct stream *s);
+/* Whether so much is unsent that producers should pause. After a true answer ops->drained is called
+ * once, on a later turn of the loop, however the output gets sent meanwhile. */
+bool stream_congested(struct stream *s);
 /* Stop and resume the delivery of frames. Resuming may end the stream. */
 void stream_hold(struct stream *s);
 void stream_resume(struct stream *s);

@@ -12,6 +12,8 @@
 
 #define READ_SIZE (32u << 10)
 #define OUT_MAX   (1u << 20)
+#define OUT_HIGH  (128u << 10) /* unsent bytes above which producers pause, */
+#define OUT_LOW   (64u << 10)  /* and down to which they are called again */
 
 static void stream_event(struct loop *l, struct loop_watch *w, uint32_t events);
 
@@ -23,7 +25,7 @@ static void update(struct stream *s)
 
 	if (!s->held && !s->closing && !s->eof)
 		want |= EPOLLIN;
-	if (buf_len(&s->out))
+	if (buf_len(&s->out) || s->congested)
 		want |= EPOLLOUT;
 	if (!want)
 		loop_del(s->loop, &s->w);
@@ -146,11 +148,22 @@ static void stream_event(struct loop *l, struct loop_watch *w, uint32_t events)
 			stream_free(s);
 		return;
 	}
-	if ((events & EPOLLOUT) && buf_len(&s->out) <= STREAM_LOW && s->ops->drained)
+	if (s->congested && (events & EPOLLOUT) && buf_len(&s->out) <= OUT_LOW) {
+		s->congested = false;
 		s->ops->drained(s);
+	}
 	update(s);
 	if ((events & (EPOLLIN | EPOLLERR | EPOLLHUP)) && !s->held)
 		input(s);
+}
+
+bool stream_congested(struct stream *s)
+{
+	if (buf_len(&s->out) <= OUT_HIGH)
+		return false;
+	s->congested = true;
+	update(s);
+	return true;
 }
 
 void stream_hold(struct stream *s)
@@ -168,6 +181,7 @@ void stream_resume(struct stream *s)
 void stream_finish(struct stream *s)
 {
 	s->closing = true;
+	s->congested = false;
 	stream_flush(s);
 	if (!buf_len(&s->out))
 		stream_free(s);

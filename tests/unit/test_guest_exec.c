@@ -210,6 +210,48 @@ static void test_output_congestion(void **state)
 	talk_close(&t);
 }
 
+static void count_drained(struct stream *s)
+{
+	++*(unsigned *)s->owner;
+}
+
+/* A producer that paused hears of room, even when the output goes away outside of the loop's turn
+ * for it. */
+static void test_congestion_ends(void **state)
+{
+	static const struct stream_ops ops = {.drained = count_drained};
+	static uint8_t junk[256 << 10];
+	struct err err;
+	struct loop *l = loop_new(&err);
+	unsigned drained = 0;
+	struct stream *s;
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	s = stream_new(l, fd[0], &ops, &drained);
+	assert_non_null(s);
+	assert_false(stream_congested(s));
+	do {
+		buf_put(&s->out, junk, sizeof(junk));
+		stream_flush(s);
+	} while (!stream_congested(s));
+	while (buf_len(&s->out)) {
+		assert_true(read(fd[1], junk, sizeof(junk)) > 0);
+		stream_flush(s);
+	}
+	while (recv(fd[1], junk, sizeof(junk), MSG_DONTWAIT) > 0)
+		;
+	assert_int_equal(drained, 0);
+	assert_false(stream_congested(s));
+	for (unsigned i = 0; i < 3; i++)
+		loop_once(l, 0, &err);
+	assert_int_equal(drained, 1);
+	stream_free(s);
+	close(fd[1]);
+	loop_free(l);
+}
+
 static void test_background_process(void **state)
 {
 	struct talk t = talk_open(*state);
@@ -515,6 +557,7 @@ int main(void)
 		T(test_input),
 		T(test_unwanted_input),
 		T(test_output_congestion),
+		T(test_congestion_ends),
 		T(test_late_output),
 		T(test_signal),
 		T(test_hang_up),
