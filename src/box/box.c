@@ -128,7 +128,7 @@ void box_worker_ended(struct box *b, enum worker_id id, int status)
 
 	if (b->state < BOX_STOPPING) {
 		/* The guest powered itself off: an ordinary end. */
-		if (id == WORKER_QEMU && b->state == BOX_READY && WIFEXITED(status) &&
+		if (id == (b->engine == SPEC_ENGINE_KVM ? WORKER_VMM : WORKER_QEMU) && b->state == BOX_READY && WIFEXITED(status) &&
 			WEXITSTATUS(status) == 0) {
 			stop_workers(b, true);
 			return;

@@ -62,8 +62,7 @@ struct box {
 	bool vmm_ready, gate_ready;
 	unsigned jail_missing;
 	char *ca_pem; /* the sandbox CA, from the gate */
-	const char *engine;
-	char *root_path;  /* the root image */
+	enum spec_engine engine; /* which one runs, never AUTO */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
 
 	/* console.c */
@@ -121,6 +120,10 @@ struct engine_files {
 };
 /* Fills argv for qemu. */
 int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, struct strv *ret_argv);
+
+/* engine_kvm.c: argv for hutch-vmm that runs the virtual machine itself. */
+void engine_kvm_argv(
+	const struct box_spec *s, const char *kernel_args /* or NULL */, struct strv *ret_argv);
 
 /* console.c */
 void console_start(struct box *b, int fd /* taken */);

@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "box/box.h"
-#include "image/image.h"
+#include "image/virt.h"
 #include "wire/link.h"
 
 static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu"};
@@ -236,23 +236,8 @@ static int send_exports(struct box *b, struct err *err)
 	return 0;
 }
 
-static int start_vmm(struct box *b, struct pair *link, struct pair *gate, struct pair dev[],
-	int net_listener, struct err *err)
+static int watch_vmm(struct box *b, struct pair *link, struct err *err)
 {
-	_free_ char *path = path_program("hutch-vmm");
-	char **argv = ARGV("hutch-vmm", "--serve", b->spec.name);
-	int fds[] = {link->fd[1], gate->fd[0], dev[DEV_FS].fd[0], net_listener, dev[DEV_VSOCK].fd[0]};
-
-	if (spawn(b, WORKER_VMM,
-		    &(struct child_spec){.path = path,
-			    .argv = argv,
-			    .in = CHILD_NULL,
-			    .out = CHILD_NULL,
-			    .errout = CHILD_INHERIT,
-			    .fds = fds,
-			    .nfds = ARRAY_SIZE(fds)},
-		    err) < 0)
-		return -1;
 	b->vmm_link = steal_fd(&link->fd[0]);
 	if (send_exports(b, err) < 0)
 		return -1;
@@ -260,6 +245,21 @@ static int start_vmm(struct box *b, struct pair *link, struct pair *gate, struct
 	if (loop_add(b->loop, &b->vmm_w, b->vmm_link, EPOLLIN, on_vmm) < 0)
 		return err_errno(err, "watch vmm");
 	return 0;
+}
+
+static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nfds, struct err *err)
+{
+	_free_ char *path = path_program("hutch-vmm");
+
+	return spawn(b, WORKER_VMM,
+		&(struct child_spec){.path = path,
+			.argv = argv,
+			.in = CHILD_NULL,
+			.out = CHILD_NULL,
+			.errout = CHILD_INHERIT,
+			.fds = fds,
+			.nfds = nfds},
+		err);
 }
 
 static int open_disk(struct box *b, struct err *err)
@@ -279,46 +279,62 @@ static int open_disk(struct box *b, struct err *err)
 	return fd;
 }
 
-static int start_qemu(struct box *b, struct pair dev[], struct err *err)
-{
-	_close_ int console_wr = -1, root_fd = -1, disk_fd = -1;
-	_free_ char *root = NULL, *pinned = NULL;
-	struct kernel_pack pack = {0};
-	struct engine_files files = {.program = "qemu-system-x86_64"};
-	struct strv argv = {0};
-	int pipefd[2], fds[4], result = -1;
+/* What a virtual machine is started with, whatever the engine. */
+struct boot_files {
+	struct kernel_pack pack;
+	char *root_path;
+	int root_fd, disk_fd, console_wr; /* owned */
+};
 
-	if (image_kernel(&pack, err) < 0 || image_root(b->spec.image, &root, &pinned, err) < 0)
-		goto out;
-	root_fd = open(root, O_RDONLY | O_CLOEXEC);
-	if (root_fd < 0) {
-		err_errno(err, "%s", root);
-		goto out;
-	}
-	disk_fd = open_disk(b, err);
-	if (disk_fd < 0)
-		goto out;
-	if (pipe2(pipefd, O_CLOEXEC) < 0) {
-		err_errno(err, "pipe");
-		goto out;
-	}
+static void boot_files_done(struct boot_files *f)
+{
+	kernel_pack_done(&f->pack);
+	free(f->root_path);
+	close_and_reset(&f->root_fd);
+	close_and_reset(&f->disk_fd);
+	close_and_reset(&f->console_wr);
+}
+#define _boot_files_ __attribute__((cleanup(boot_files_done)))
+
+static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
+{
+	_free_ char *pinned = NULL;
+	int pipefd[2];
+
+	if (image_kernel(&f->pack, err) < 0 ||
+		image_root(b->spec.image, &f->root_path, &pinned, err) < 0)
+		return -1;
+	f->root_fd = open(f->root_path, O_RDONLY | O_CLOEXEC);
+	if (f->root_fd < 0)
+		return err_errno(err, "%s", f->root_path);
+	f->disk_fd = open_disk(b, err);
+	if (f->disk_fd < 0)
+		return -1;
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return err_errno(err, "pipe");
 	console_start(b, pipefd[0]);
-	console_wr = pipefd[1];
-	files.kernel = pack.kernel;
-	files.initrd = pack.initrd;
-	files.net_socket = b->net_socket;
-	files.kernel_args = getenv("HUTCH_KERNEL_ARGS"); /* for debugging: hutch.trace */
-	files.tsc_khz = engine_qemu_clock_khz(&b->clock);
+	f->console_wr = pipefd[1];
+	return 0;
+}
+
+static int start_qemu(struct box *b, const struct boot_files *boot, struct pair dev[], struct err *err)
+{
+	struct engine_files files = {.program = "qemu-system-x86_64",
+		.kernel = boot->pack.kernel,
+		.initrd = boot->pack.initrd,
+		.net_socket = b->net_socket,
+		.kernel_args = getenv("HUTCH_KERNEL_ARGS"), /* for debugging: hutch.trace */
+		.tsc_khz = engine_qemu_clock_khz(&b->clock)};
+	int fds[] = {dev[DEV_FS].fd[1], dev[DEV_VSOCK].fd[1], boot->root_fd, boot->disk_fd};
+	struct strv argv = {0};
+	int result;
+
 	engine_qemu_argv(&b->spec, &files, &argv);
-	fds[0] = dev[DEV_FS].fd[1];
-	fds[1] = dev[DEV_VSOCK].fd[1];
-	fds[2] = root_fd;
-	fds[3] = disk_fd;
 	result = spawn(b, WORKER_QEMU,
 		&(struct child_spec){.path = files.program,
 			.argv = argv.v,
 			.in = CHILD_NULL,
-			.out = console_wr,
+			.out = boot->console_wr,
 			.errout = CHILD_INHERIT,
 			.fds = fds,
 			.nfds = ARRAY_SIZE(fds),
@@ -328,10 +344,6 @@ static int start_qemu(struct box *b, struct pair dev[], struct err *err)
 		err_set(err, ERR_ENV, "%s is not installed", files.program);
 		err_hint(err, "apt install qemu-system-x86");
 	}
-	if (result == 0)
-		b->root_path = steal_ptr(&root);
-out:
-	kernel_pack_done(&pack);
 	strv_done(&argv);
 	return result;
 }
@@ -356,29 +368,66 @@ static int listen_net(struct box *b, struct err *err)
 	return steal_fd(&fd);
 }
 
+/* qemu runs the vCPUs, hutch-vmm the devices. */
+static int start_engine_qemu(struct box *b, const struct boot_files *boot, struct pair *vmm_link,
+	struct pair *gate_link, struct err *err)
+{
+	_pair_ struct pair fs = {{-1, -1}}, vsock = {{-1, -1}};
+	_close_ int net_listener = listen_net(b, err);
+	char **argv = ARGV("hutch-vmm", "--serve", b->spec.name);
+	struct pair dev[DEVS];
+
+	if (net_listener < 0 || pair_make(&fs, SOCK_STREAM, err) < 0 ||
+		pair_make(&vsock, SOCK_STREAM, err) < 0)
+		return -1;
+	dev[DEV_FS] = fs;
+	dev[DEV_VSOCK] = vsock;
+	if (start_qemu(b, boot, dev, err) < 0)
+		return -1;
+	int fds[] = {vmm_link->fd[1], gate_link->fd[0], fs.fd[0], net_listener, vsock.fd[0]};
+
+	return spawn_vmm(b, argv, fds, ARRAY_SIZE(fds), err);
+}
+
+/* hutch-vmm runs all of it. */
+static int start_engine_kvm(struct box *b, const struct boot_files *boot, struct pair *vmm_link,
+	struct pair *gate_link, struct err *err)
+{
+	_close_ int kernel = open(boot->pack.kernel, O_RDONLY | O_CLOEXEC);
+	_close_ int initrd = open(boot->pack.initrd, O_RDONLY | O_CLOEXEC);
+	int fds[] = {vmm_link->fd[1], gate_link->fd[0], kernel, initrd, boot->root_fd, boot->disk_fd,
+		boot->console_wr};
+	struct strv argv = {0};
+	int result;
+
+	if (kernel < 0 || initrd < 0)
+		return err_errno(err, "%s", kernel < 0 ? boot->pack.kernel : boot->pack.initrd);
+	engine_kvm_argv(&b->spec, getenv("HUTCH_KERNEL_ARGS"), &argv);
+	result = spawn_vmm(b, argv.v, fds, ARRAY_SIZE(fds), err);
+	strv_done(&argv);
+	return result;
+}
+
 int workers_start(struct box *b, struct err *err)
 {
 	_pair_ struct pair gate_ctl = {{-1, -1}}, gate_link = {{-1, -1}}, vmm_link = {{-1, -1}};
-	_pair_ struct pair fs = {{-1, -1}}, vsock = {{-1, -1}};
-	_close_ int net_listener = -1;
-	struct pair dev[DEVS];
+	_boot_files_ struct boot_files boot = {.root_fd = -1, .disk_fd = -1, .console_wr = -1};
+	bool kvm;
 
 	buf_init(&b->gate_in, 256 << 10);
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&fs, SOCK_STREAM, err) < 0 || pair_make(&vsock, SOCK_STREAM, err) < 0)
+		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0)
 		return -1;
-	net_listener = listen_net(b, err);
-	if (net_listener < 0)
+	if (open_boot_files(b, &boot, err) < 0 ||
+		virt_engine(b->spec.engine, &boot.pack, &b->engine, err) < 0)
 		return -1;
-	dev[DEV_FS] = fs;
-	dev[DEV_VSOCK] = vsock;
-	b->engine = "qemu";
-	if (start_qemu(b, dev, err) < 0 || start_vmm(b, &vmm_link, &gate_link, dev, net_listener, err) < 0 ||
-		start_gate(b, &gate_ctl, &gate_link, err) < 0)
+	kvm = b->engine == SPEC_ENGINE_KVM;
+	if ((kvm ? start_engine_kvm(b, &boot, &vmm_link, &gate_link, err) :
+		   start_engine_qemu(b, &boot, &vmm_link, &gate_link, err)) < 0 ||
+		watch_vmm(b, &vmm_link, err) < 0 || start_gate(b, &gate_ctl, &gate_link, err) < 0)
 		return -1;
-	guest_prepare(b, b->root_path);
+	guest_prepare(b, boot.root_path);
 	return 0;
 }
 

@@ -16,7 +16,7 @@
 #include "base/fs.h"
 #include "base/paths.h"
 #include "cli/cli.h"
-#include "image/image.h"
+#include "image/virt.h"
 
 enum level { GOOD, NOTE, BAD };
 static const char *const level_names[] = {"ok", "note", "fail"};
@@ -34,31 +34,22 @@ static void say(struct finding *f, enum level level, const char *text, const cha
 	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy ? remedy : "");
 }
 
-static bool cpu_virtualizes(void)
-{
-	_buf_ struct buf info;
-	const char *flags;
-
-	buf_init(&info, 4u << 20);
-	if (fs_read_file(AT_FDCWD, "/proc/cpuinfo", &info, NULL) < 0)
-		return false;
-	flags = strstr(buf_cstr(&info), "\nflags");
-	return flags && (strstr(flags, " vmx ") || strstr(flags, " svm "));
-}
-
 static void check_virtualization(struct finding *f)
 {
-	if (!cpu_virtualizes())
-		say(f, NOTE,
-			"no hardware virtualization: the CPU flags show neither vmx nor svm, so "
-			"sandboxes run under software emulation (engine qemu), 10 to 30 times slower",
-			"on a cloud machine choose a type with nested virtualization");
-	else if (access("/dev/kvm", F_OK) < 0)
-		say(f, NOTE, "the CPU can virtualize but there is no /dev/kvm", "modprobe kvm_intel or kvm_amd");
-	else if (access("/dev/kvm", R_OK | W_OK) < 0)
-		say(f, NOTE, "/dev/kvm is not open to this user", "sudo usermod -aG kvm $USER, then log in again");
-	else
-		say(f, NOTE, "hardware virtualization is usable; this version runs the qemu engine only", NULL);
+	struct kernel_pack p = {0};
+	bool has_pack = image_kernel(&p, NULL) == 0;
+	struct err why = {0};
+	char text[700];
+
+	if (virt_obstacle(has_pack ? &p : NULL, &why) == VIRT_NONE) {
+		say(f, GOOD, "hardware virtualization is usable: sandboxes run on it (engine kvm)", NULL);
+	} else {
+		snprintf(text, sizeof(text),
+			"%s, so sandboxes run under software emulation (engine qemu), 10 to 30 times slower",
+			why.msg);
+		say(f, NOTE, text, why.hint);
+	}
+	kernel_pack_done(&p);
 }
 
 static void check_qemu(struct finding *f)
@@ -70,7 +61,8 @@ static void check_qemu(struct finding *f)
 
 	if (child_run(&(struct child_spec){.path = argv[0], .argv = argv, .in = CHILD_NULL}, &out,
 		    4096, &err) != 0) {
-		say(f, BAD, "qemu-system-x86_64 is not installed", "apt install qemu-system-x86");
+		say(f, virt_obstacle(NULL, NULL) == VIRT_NONE ? NOTE : BAD,
+			"qemu-system-x86_64 is not installed (engine qemu)", "apt install qemu-system-x86");
 		return;
 	}
 	nl = strchr(out, '\n');

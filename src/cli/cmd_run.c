@@ -16,7 +16,7 @@
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/session.h"
-#include "image/image.h"
+#include "image/virt.h"
 #include "kit/plan.h"
 #include "secret/store.h"
 
@@ -189,28 +189,6 @@ static int load_kits(struct request *r)
 	return result;
 }
 
-/* What can be known to fail is found out before anything is made. */
-static int preflight(struct box_spec *s, struct err *err)
-{
-	_free_ char *path = NULL, *pinned = NULL;
-	struct kernel_pack pack = {0};
-	int result;
-
-	if (s->engine == SPEC_ENGINE_KVM) {
-		err_set(err, ERR_ENV, "--engine kvm: this version has the qemu engine only");
-		return err_hint(err, "leave --engine out, or see hutch doctor");
-	}
-	if (image_root(s->image, &path, &pinned, err) < 0)
-		return -1;
-	result = image_kernel(&pack, err);
-	kernel_pack_done(&pack);
-	if (result < 0)
-		return -1;
-	free(s->image);
-	s->image = steal_ptr(&pinned);
-	return 0;
-}
-
 static bool program_in_path(const char *name)
 {
 	_free_ char *dirs = xstrdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
@@ -225,12 +203,32 @@ static bool program_in_path(const char *name)
 	return false;
 }
 
-static int check_engine(struct err *err)
+/* The engine that will run, and whether what it needs is there. */
+static int check_engine(const struct box_spec *s, enum spec_engine *ret, struct err *err)
 {
-	if (program_in_path("qemu-system-x86_64"))
-		return 0;
+	struct kernel_pack pack = {0};
+	int result = image_kernel(&pack, err);
+
+	if (result == 0)
+		result = virt_engine(s->engine, &pack, ret, err);
+	kernel_pack_done(&pack);
+	if (result < 0 || *ret == SPEC_ENGINE_KVM || program_in_path("qemu-system-x86_64"))
+		return result;
 	err_set(err, ERR_ENV, "qemu-system-x86_64 is not installed");
 	return err_hint(err, "apt install qemu-system-x86");
+}
+
+/* What can be known to fail is found out before anything is made. */
+static int preflight(struct box_spec *s, struct err *err)
+{
+	_free_ char *path = NULL, *pinned = NULL;
+	enum spec_engine engine;
+
+	if (image_root(s->image, &path, &pinned, err) < 0 || check_engine(s, &engine, err) < 0)
+		return -1;
+	free(s->image);
+	s->image = steal_ptr(&pinned);
+	return 0;
 }
 
 /* A required credential without a value refuses to start; an optional one is left out with a word. */
@@ -295,11 +293,13 @@ static int bring_up(const struct box_spec *s, bool is_new, struct box_conn *conn
 	int result;
 
 	if (box_connect(s->name, conn, NULL) < 0) {
-		_free_ char *line = xasprintf("%s %s (engine qemu: software emulation, slow)",
-			is_new ? "creating" : "starting", s->name);
+		_free_ char *line = NULL;
+		enum spec_engine engine;
 
-		if (check_engine(err) < 0)
+		if (check_engine(s, &engine, err) < 0)
 			return -1;
+		line = xasprintf("%s %s (engine %s)", is_new ? "creating" : "starting", s->name,
+			virt_engine_text(engine));
 		cli_progress(line);
 	} else {
 		box_conn_close(conn);
@@ -478,7 +478,7 @@ static int plan_and_go(struct request *r)
 		status = 0;
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
-	} else if (preflight(&s, &err) < 0 || check_engine(&err) < 0 ||
+	} else if (preflight(&s, &err) < 0 ||
 		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, &err) < 0) {
 		status = cli_fail(&err);
 	} else {

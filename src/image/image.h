@@ -22,6 +22,7 @@ struct kernel_pack {
 	char *kernel;  /* file for qemu's -kernel */
 	char *initrd;  /* generated initramfs with the installed hutch-init in it */
 	char *release; /* "6.1.0-…-cloud-amd64" */
+	bool paravirtual; /* built for KVM hosts without hardware virtualization (CONFIG_PVM_GUEST) */
 };
 void kernel_pack_done(struct kernel_pack *p);
 

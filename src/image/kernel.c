@@ -131,6 +131,23 @@ static char *read_line(const char *dir, const char *file)
 	return xstrdup(buf_cstr(&b));
 }
 
+/* Whether the pack's configuration has a line that says exactly @line. */
+static bool config_says(const char *dir, const char *line)
+{
+	_free_ char *path = fs_join(dir, "config");
+	_buf_ struct buf b;
+	const char *at;
+	size_t n = strlen(line);
+
+	buf_init(&b, 4u << 20);
+	if (fs_read_file(AT_FDCWD, path, &b, NULL) < 0)
+		return false;
+	for (at = strstr(buf_cstr(&b), line); at; at = strstr(at + 1, line))
+		if ((at == buf_cstr(&b) || at[-1] == '\n') && (at[n] == '\n' || at[n] == '\0'))
+			return true;
+	return false;
+}
+
 /* A kernel file on its own: everything it needs is built in. It becomes a pack without modules. */
 static int lone_kernel(const char *file, struct kernel_pack *p, struct err *err)
 {
@@ -176,5 +193,6 @@ int image_kernel(struct kernel_pack *ret, struct err *err)
 	ret->id = xstrdup(strrchr(dir, '/') + 1);
 	ret->kernel = fs_join(dir, "kernel");
 	ret->release = read_line(dir, "release");
+	ret->paravirtual = config_says(dir, "CONFIG_PVM_GUEST=y");
 	return find_initrd(dir, ret->id, &ret->initrd, err);
 }

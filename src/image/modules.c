@@ -29,6 +29,9 @@ static const struct {
 	{"vmw_vsock_virtio_transport", false},
 	{"virtiofs", false},
 	{"virtio_net", false},
+	{"virtio_balloon", false},
+	{"virtio_rng", false},
+	{"virtio_console", false},
 };
 
 struct select {

@@ -4,7 +4,7 @@
  *
  * A struct hv is one virtual machine with its interrupt controllers. Set-up calls come from one thread,
  * before the first vCPU runs; hv_msi and hv_doorbell also later, from any thread. hv_vcpu_run is
- * called on the thread that owns the vCPU, hv_vcpu_kick from any. */
+ * called on the thread that owns the vCPU. */
 #pragma once
 
 #include <stdbool.h>
@@ -56,7 +56,7 @@ enum hv_exit_reason {
 	HV_EXIT_PORT,      /* I/O port access: .port, .count items of .len bytes at .data */
 	HV_EXIT_MEMORY,    /* access to memory that is not mapped */
 	HV_EXIT_SHUTDOWN,  /* triple fault: the machine resets */
-	HV_EXIT_KICKED,    /* hv_vcpu_kick, or a signal */
+	HV_EXIT_SIGNAL,    /* a signal for this thread; nothing to do */
 	HV_EXIT_FAILED,    /* the vCPU cannot go on: .detail */
 	HV_EXIT_REASONS,
 };
@@ -74,5 +74,3 @@ struct hv_exit {
 
 /* Run until something needs attention. -1: the hypervisor itself failed. */
 int hv_vcpu_run(struct hv_vcpu *v, struct hv_exit *ret, struct err *err);
-/* Make a running (or the next) hv_vcpu_run return HV_EXIT_KICKED. Async-signal-safe. */
-void hv_vcpu_kick(struct hv_vcpu *v);

@@ -50,7 +50,7 @@ static const char *const exit_names[] = {
 	[HV_EXIT_PORT] = "port",
 	[HV_EXIT_MEMORY] = "memory",
 	[HV_EXIT_SHUTDOWN] = "shutdown",
-	[HV_EXIT_KICKED] = "kicked",
+	[HV_EXIT_SIGNAL] = "signal",
 	[HV_EXIT_FAILED] = "failed",
 };
 _Static_assert(ARRAY_SIZE(exit_names) == HV_EXIT_REASONS, "a name for every exit");
@@ -101,7 +101,6 @@ static int check_extensions(struct hv *hv, struct err *err)
 		{KVM_CAP_IOEVENTFD, "ioeventfd"},
 		{KVM_CAP_IRQ_ROUTING, "interrupt routing"},
 		{KVM_CAP_EXT_CPUID, "CPUID"},
-		{KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
@@ -302,11 +301,6 @@ void hv_vcpu_free(struct hv_vcpu *v)
 	free(v);
 }
 
-void hv_vcpu_kick(struct hv_vcpu *v)
-{
-	__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_RELAXED);
-}
-
 /* Port data lies inside the shared page; the kernel says where, and nothing else writes there. */
 static void port_exit(struct kvm_run *r, struct hv_exit *x)
 {
@@ -334,8 +328,7 @@ int hv_vcpu_run(struct hv_vcpu *v, struct hv_exit *ret, struct err *err)
 
 	*ret = (struct hv_exit){.count = 1};
 	if (result < 0 && (errno == EINTR || errno == EAGAIN)) {
-		__atomic_store_n(&r->immediate_exit, 0, __ATOMIC_RELAXED);
-		ret->reason = HV_EXIT_KICKED;
+		ret->reason = HV_EXIT_SIGNAL;
 		return 0;
 	}
 	if (result < 0)
@@ -351,7 +344,7 @@ int hv_vcpu_run(struct hv_vcpu *v, struct hv_exit *ret, struct err *err)
 		ret->reason = HV_EXIT_SHUTDOWN;
 		break;
 	case KVM_EXIT_INTR:
-		ret->reason = HV_EXIT_KICKED;
+		ret->reason = HV_EXIT_SIGNAL;
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		ret->reason = HV_EXIT_FAILED;

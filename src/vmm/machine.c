@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtual machine of the kvm engine.
+ *
+ * Threads. Each vCPU has one, which runs the guest and decodes exits. Devices live on loops:
+ *   main    network, vsock, console, rng, balloon, and the links to box and gate
+ *   files   the file server
+ *   disk    both block devices
+ * so that neither a slow disk nor a slow file stalls the rest. What threads share: guest memory (fixed
+ * before the first of them starts), the buses (constant), each register window (its own lock, see
+ * virtio/regs.h), the exit counters, and the end of the machine below.
+ *
+ * The end. A guest that powers off, resets itself or dies by triple fault ends the process: the disk is
+ * flushed first, because the next start may come at once. Only hutch-box decides what follows. */
+#include "vmm/machine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/loop_call.h"
+#include "base/mem.h"
+#include "dev/balloon.h"
+#include "dev/blk.h"
+#include "dev/console.h"
+#include "dev/fs.h"
+#include "dev/net.h"
+#include "dev/rng.h"
+#include "dev/vsock.h"
+#include "vmm/acpi_x86.h"
+#include "vmm/boot_x86.h"
+#include "vmm/cpu_x86.h"
+#include "vmm/layout_x86.h"
+#include "vmm/mmio.h"
+#include "vmm/netgate.h"
+#include "vmm/power.h"
+#include "vmm/serial.h"
+#include "vmm/vcpu.h"
+
+#define DEVICES_MAX 8u
+
+/* Why the machine ended; the first reason wins. */
+enum end { END_NONE, END_OFF, END_RESET, END_FAILED };
+static const char *const end_names[] = {"running", "power off", "reset", "failure"};
+
+/* A thread that serves devices. */
+struct dev_thread {
+	const char *name;
+	struct loop *loop;
+	struct loop_caller *caller;
+	pthread_t thread;
+};
+
+struct machine {
+	struct vmm *v; /* borrowed */
+	struct hv *hv; /* owned */
+	struct gmem mem;
+	struct bus ports, memory;
+	struct power power;
+	struct dev_thread main, files, disk;
+	struct acpi_config acpi;
+	struct hv_vcpu *vcpu[HV_VCPUS_MAX];
+	struct vcpus *vcpus;
+	uint64_t start_ns; /* process start, for the log */
+
+	/* Written by any thread. */
+	_Atomic int end;
+	int end_fd; /* eventfd: end has been set */
+	struct loop_watch end_w;
+};
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- the end ---- */
+
+static void end_machine(struct machine *m, enum end why)
+{
+	int none = END_NONE;
+	uint64_t one = 1;
+
+	if (atomic_compare_exchange_strong(&m->end, &none, (int)why) &&
+		write(m->end_fd, &one, sizeof(one)) < 0)
+		_exit(1);
+}
+
+static void on_power(void *arg, enum power_event event)
+{
+	end_machine(arg, event == POWER_OFF ? END_OFF : END_RESET);
+}
+
+static void on_vcpu_end(void *arg, enum vcpu_end end)
+{
+	end_machine(arg, end == VCPU_RESET ? END_RESET : END_FAILED);
+}
+
+static void log_stats(const struct machine *m)
+{
+	struct vcpu_stats s;
+
+	vcpus_stats(m->vcpus, &s);
+	log_info("exits port=%llu memory=%llu signal=%llu lost=%llu",
+		(unsigned long long)s.exits[HV_EXIT_PORT], (unsigned long long)s.exits[HV_EXIT_MEMORY],
+		(unsigned long long)s.exits[HV_EXIT_SIGNAL], (unsigned long long)s.lost);
+}
+
+static void on_end(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct machine *m = container_of(w, struct machine, end_w);
+	int end = atomic_load(&m->end);
+
+	log_stats(m);
+	log_info("machine ended: %s", end_names[end]);
+	/* What the guest was told is on the disk is there already; this is for the rest. */
+	if (fdatasync(VMM_FD_DISK) < 0)
+		log_warn("disk: flush failed");
+	_exit(end == END_FAILED);
+}
+
+/* ---- parts ---- */
+
+static int make_memory(struct machine *m, uint64_t bytes, struct err *err)
+{
+	uint64_t gpa[2], len[2];
+	unsigned n = boot_regions(bytes, gpa, len);
+	/* Huge pages need an aligned start. */
+	uint8_t *p = mmap(NULL, bytes + LAYOUT_HUGE, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return err_errno(err, "memory for the sandbox");
+	p += (LAYOUT_HUGE - (uintptr_t)p % LAYOUT_HUGE) % LAYOUT_HUGE;
+	if (mprotect(p, bytes, PROT_READ | PROT_WRITE) < 0)
+		return err_errno(err, "memory for the sandbox");
+	madvise(p, bytes, MADV_HUGEPAGE);
+	madvise(p, bytes, MADV_DONTDUMP);
+	for (unsigned i = 0; i < n; i++) {
+		if (gmem_add_host(&m->mem, gpa[i], len[i], p, err) < 0 ||
+			hv_map(m->hv, gpa[i], len[i], p, err) < 0)
+			return -1;
+		p += len[i];
+	}
+	return 0;
+}
+
+static void *serve_thread(void *arg)
+{
+	struct dev_thread *t = arg;
+	struct err err;
+
+	if (loop_run(t->loop, &err) < 0)
+		log_error("%s: %s", t->name, err.msg);
+	_exit(1);
+}
+
+static int make_thread(struct dev_thread *t, const char *name, struct loop *loop, struct err *err)
+{
+	t->name = name;
+	t->loop = loop ? loop : loop_new(err);
+	if (!t->loop)
+		return -1;
+	t->caller = loop_caller_new(t->loop, err);
+	return t->caller ? 0 : -1;
+}
+
+static int start_thread(struct dev_thread *t, struct err *err)
+{
+	if (pthread_create(&t->thread, NULL, serve_thread, t) != 0)
+		return err_errno(err, "thread");
+	pthread_setname_np(t->thread, t->name);
+	return 0;
+}
+
+/* One more device, on the next free window and interrupt line. */
+static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struct err *err)
+{
+	unsigned i = m->acpi.n_mmio;
+	struct acpi_mmio *a = &m->acpi.mmio[i];
+	struct vregs_config c = {.dev = d, .mem = &m->mem, .loop = t->loop, .caller = t->caller};
+	struct mmio *window;
+
+	*a = (struct acpi_mmio){.base = LAYOUT_MMIO + i * LAYOUT_MMIO_STEP,
+		.len = LAYOUT_MMIO_STEP,
+		.irq = LAYOUT_IRQ_DEVICE + i};
+	window = mmio_new(m->hv, a->base, a->irq, &c, err);
+	if (!window)
+		return -1;
+	m->acpi.n_mmio++;
+	return bus_add(&m->memory, mmio_bus_dev(window), err);
+}
+
+static int make_disks(struct machine *m, struct err *err)
+{
+	struct blk *root = blk_new(VMM_FD_ROOT, true, err), *disk;
+
+	if (!root || attach(m, blk_vdev(root), &m->disk, err) < 0)
+		return -1;
+	disk = blk_new(VMM_FD_DISK, false, err);
+	if (!disk || attach(m, blk_vdev(disk), &m->disk, err) < 0)
+		return -1;
+	return 0;
+}
+
+static int make_devices(struct machine *m, struct err *err)
+{
+	struct vmm *v = m->v;
+
+	if (make_thread(&m->main, "main", v->loop, err) < 0 ||
+		make_thread(&m->files, "files", NULL, err) < 0 ||
+		make_thread(&m->disk, "disk", NULL, err) < 0)
+		return -1;
+	/* hutch-init finds root and disk as the first and the second block device. */
+	if (make_disks(m, err) < 0 ||
+		attach(m, fsdev_vdev(fsdev_new(v->files)), &m->files, err) < 0 ||
+		attach(m, netdev_vdev(netgate_device(v->netgate)), &m->main, err) < 0 ||
+		attach(m, vsock_vdev(v->vsock), &m->main, err) < 0)
+		return -1;
+	return 0;
+}
+
+static int make_ports(struct machine *m, struct err *err)
+{
+	int irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct serial *serial;
+
+	if (irq < 0)
+		return err_errno(err, "eventfd");
+	if (hv_line(m->hv, LAYOUT_IRQ_COM1, irq, err) < 0)
+		return -1;
+	serial = serial_new(LAYOUT_COM1, VMM_FD_CONSOLE, irq);
+	if (bus_add(&m->ports, serial_bus_dev(serial), err) < 0)
+		return -1;
+	return power_init(&m->power, &m->ports, on_power, m, err);
+}
+
+static int make_vcpus(struct machine *m, unsigned n, const struct x86_start *start, struct err *err)
+{
+	_free_ struct x86_cpuid *cpuid = xcalloc(X86_CPUID_MAX, sizeof(*cpuid));
+	unsigned n_cpuid;
+
+	if (hv_x86_cpuid_supported(m->hv, cpuid, &n_cpuid, err) < 0)
+		return -1;
+	for (unsigned i = 0; i < n; i++) {
+		m->vcpu[i] = hv_vcpu_new(m->hv, i, err);
+		if (!m->vcpu[i] || cpu_x86_setup(m->vcpu[i], cpuid, n_cpuid, i, n, err) < 0)
+			return -1;
+	}
+	/* The others wait for the first to start them. */
+	return hv_x86_set_start(m->vcpu[0], start, err);
+}
+
+static int load(struct machine *m, const struct machine_config *c, uint64_t memory,
+	struct x86_start *ret, struct err *err)
+{
+	_buf_ struct buf acpi;
+	struct boot_config boot = {
+		.kernel_fd = VMM_FD_KERNEL,
+		.initrd_fd = VMM_FD_INITRD,
+		.cmdline = c->cmdline,
+		.memory = memory,
+		.acpi = &acpi,
+	};
+
+	buf_init(&acpi, LAYOUT_ACPI_MAX);
+	m->acpi.cpus = c->cpus;
+	if (!acpi_build(&m->acpi, LAYOUT_ACPI, &acpi))
+		return err_set(err, ERR_BUG, "ACPI tables do not fit");
+	return boot_load(&boot, &m->mem, ret, err);
+}
+
+int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err)
+{
+	static struct machine machine; /* as long as the process */
+	struct machine *m = &machine;
+	uint64_t memory = c->memory & ~(uint64_t)(LAYOUT_HUGE - 1);
+	struct x86_start start;
+	struct vcpus_config vc = {
+		.ports = &m->ports, .memory = &m->memory, .on_end = on_vcpu_end, .arg = m};
+
+	*m = (struct machine){.v = v, .hv = hv};
+	m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (m->end_fd < 0 || loop_add(v->loop, &m->end_w, m->end_fd, EPOLLIN, on_end) < 0)
+		return err_errno(err, "eventfd");
+	if (hv_create(hv, c->cpus, err) < 0 || make_memory(m, memory, err) < 0 ||
+		make_devices(m, err) < 0 || make_ports(m, err) < 0 ||
+		load(m, c, memory, &start, err) < 0 || make_vcpus(m, c->cpus, &start, err) < 0)
+		return -1;
+	if (start_thread(&m->files, err) < 0 || start_thread(&m->disk, err) < 0)
+		return -1;
+	log_info("machine cpus=%u memory=%llu MiB user-time=%llu us", c->cpus,
+		(unsigned long long)(memory >> 20),
+		(unsigned long long)(now_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000));
+	m->vcpus = vcpus_start(m->vcpu, c->cpus, &vc, err);
+	return m->vcpus ? 0 : -1;
+}

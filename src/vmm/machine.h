@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtual machine of the kvm engine: memory, devices, vCPUs, put together. */
+#pragma once
+
+#include <stdint.h>
+
+#include "vmm/hv.h"
+#include "vmm/vmm.h"
+
+struct machine_config {
+	unsigned cpus;
+	uint64_t memory;     /* bytes, rounded down to 2 MiB */
+	const char *cmdline; /* borrowed */
+};
+
+/* Build the machine on @hv (takes) around the devices of @v and the descriptors of the table, and start
+ * it. The process ends with it: status 0 when the guest powered off or reset itself, 1 otherwise. */
+int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err);
