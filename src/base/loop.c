@@ -3,6 +3,8 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -19,6 +21,7 @@ struct loop {
 	struct loop_timer *timers; /* sorted by due_ns; borrowed */
 	struct epoll_event ready[LOOP_BATCH];
 	int n_ready, at; /* the batch being served, so that loop_del can strike events out */
+	_Atomic pthread_t thread; /* that serves it; read by others (loop_is_mine) */
 };
 
 static uint64_t clock_ns(void)
@@ -133,6 +136,7 @@ int loop_once(struct loop *l, int timeout_ms, struct err *err)
 {
 	int n;
 
+	atomic_store_explicit(&l->thread, pthread_self(), memory_order_relaxed);
 	l->now_ns = clock_ns();
 	n = epoll_wait(l->epfd, l->ready, LOOP_BATCH, wait_ms(l, timeout_ms));
 	if (n < 0 && errno != EINTR)
@@ -168,4 +172,9 @@ void loop_stop(struct loop *l, int status)
 {
 	l->stop = true;
 	l->status = status;
+}
+
+bool loop_is_mine(const struct loop *l)
+{
+	return atomic_load_explicit(&l->thread, memory_order_relaxed) == pthread_self();
 }

@@ -53,3 +53,6 @@ int loop_run(struct loop *l, struct err *err);
 /* One wake-up of at most @timeout_ms (-1: for ever). For tests. */
 int loop_once(struct loop *l, int timeout_ms, struct err *err);
 void loop_stop(struct loop *l, int status);
+
+/* Whether the calling thread is the one that serves @l (the last that entered loop_run or loop_once). */
+bool loop_is_mine(const struct loop *l);

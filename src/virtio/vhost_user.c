@@ -146,9 +146,7 @@ static void ring_stop(struct vhost_user *vu, struct ring *r)
 
 	if (!vq->ready)
 		return;
-	r->base = vq->used_idx;
-	virtq_stop(vq);
-	vu->dev->ops->reset(vu->dev);
+	r->base = vdev_stop_queue(vu->dev, r->q);
 	for (unsigned i = 0; i < vu->dev->ops->n_queues; i++)
 		any |= vu->dev->vq[i].ready;
 	if (!any)
@@ -205,9 +203,12 @@ static int ring_move(struct vhost_user *vu, struct ring *r)
 		return -1;
 	if ((uintptr_t)at[0] % 16 || (uintptr_t)at[1] % 2 || (uintptr_t)at[2] % 4)
 		return broken(vu, "misaligned ring");
+	vdev_quiesce(vu->dev);
 	vq->desc = at[0];
 	vq->avail = at[1];
 	vq->used = at[2];
+	if (!vu->dev->broken)
+		vu->dev->ops->kick(vu->dev, r->q);
 	return 0;
 }
 
@@ -274,6 +275,7 @@ static int do_set_mem_table(struct vhost_user *vu, struct message *m, struct rd 
 	rd_le32(rd); /* padding */
 	if (n > GMEM_REGIONS_MAX || n != m->nfds || rd_left(rd) != n * 32u)
 		return broken(vu, "memory table does not match its descriptors");
+	vdev_quiesce(vu->dev);
 	vu->mem = (struct gmem){0};
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t gpa = rd_le64(rd), len = rd_le64(rd), uva = rd_le64(rd);
@@ -413,12 +415,15 @@ static int do_set_vring_call(struct vhost_user *vu, struct message *m, struct rd
 
 	if (!r)
 		return -1;
+	vdev_quiesce(vu->dev);
 	close_and_reset(&vu->dev->vq[r->q].call_fd);
 	vu->dev->vq[r->q].call_fd = fd;
 	/* An interrupt may have gone to the old descriptor after the front end stopped looking at
 	 * it. */
 	if (vu->dev->vq[r->q].ready)
 		interrupt(vu->dev, r->q);
+	if (vu->dev->vq[r->q].ready && !vu->dev->broken)
+		vu->dev->ops->kick(vu->dev, r->q);
 	return 0;
 }
 

@@ -176,12 +176,12 @@ static inline int vqd_get_used(struct vqd *d, uint32_t *ret_len)
 /* EVENT_IDX fields: what the driver writes, and what the device wrote. */
 static inline void vqd_set_used_event(struct vqd *d, uint16_t v)
 {
-	vqd_avail(d)[2 + d->size] = v;
+	__atomic_store_n(&vqd_avail(d)[2 + d->size], v, __ATOMIC_SEQ_CST);
 }
 
 static inline uint16_t vqd_avail_event(const struct vqd *d)
 {
-	return vqd_used(d)[2 + 4 * d->size];
+	return __atomic_load_n(&vqd_used(d)[2 + 4 * d->size], __ATOMIC_SEQ_CST);
 }
 
 /* How many descriptors this process has open. */
