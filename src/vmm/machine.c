@@ -47,7 +47,7 @@
 #include "vmm/serial.h"
 #include "vmm/vcpu.h"
 
-#define DEVICES_MAX 8u
+#define DISK_THREADS 4u /* requests of one disk that wait for storage at the same time */
 
 /* Why the machine ended; the first reason wins. */
 enum end { END_NONE, END_OFF, END_RESET, END_FAILED };
@@ -204,16 +204,14 @@ static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struc
 	return bus_add(&m->memory, mmio_bus_dev(window), err);
 }
 
-static int make_disks(struct machine *m, struct err *err)
+static int make_disk(struct machine *m, int fd, bool read_only, const char *serial, struct err *err)
 {
-	struct blk *root = blk_new(VMM_FD_ROOT, true, err), *disk;
+	struct blk_config c = {.fd = fd, .read_only = read_only, .serial = serial};
+	struct blk *b = blk_new(&c, err);
 
-	if (!root || attach(m, blk_vdev(root), &m->disk, err) < 0)
+	if (!b || blk_start(b, DISK_THREADS, NULL, NULL, err) < 0)
 		return -1;
-	disk = blk_new(VMM_FD_DISK, false, err);
-	if (!disk || attach(m, blk_vdev(disk), &m->disk, err) < 0)
-		return -1;
-	return 0;
+	return attach(m, blk_vdev(b), &m->disk, err);
 }
 
 static int make_devices(struct machine *m, struct err *err)
@@ -225,7 +223,8 @@ static int make_devices(struct machine *m, struct err *err)
 		make_thread(&m->disk, "disk", NULL, err) < 0)
 		return -1;
 	/* hutch-init finds root and disk as the first and the second block device. */
-	if (make_disks(m, err) < 0 ||
+	if (make_disk(m, VMM_FD_ROOT, true, "root", err) < 0 ||
+		make_disk(m, VMM_FD_DISK, false, "disk", err) < 0 ||
 		attach(m, fsdev_vdev(fsdev_new(v->files)), &m->files, err) < 0 ||
 		attach(m, netdev_vdev(netgate_device(v->netgate)), &m->main, err) < 0 ||
 		attach(m, vsock_vdev(v->vsock), &m->main, err) < 0)
