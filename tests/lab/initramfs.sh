@@ -21,6 +21,9 @@ $b mount -t squashfs -o ro /dev/vda /ro || fail "no root image"
 $b mount -t tmpfs -o size=85% rw /rw
 $b mkdir /rw/upper /rw/work
 $b mount -t overlay -o lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work root /root || fail "no overlay"
+# Before the shares, which may lie in there.
+$b mount -t tmpfs -o mode=1777,size=85% tmp /root/tmp
+$b mount -t tmpfs -o mode=755 run /root/run
 
 # The job directory is the one share that can be written; it lists the others: tag and path.
 share() { # tag path options
