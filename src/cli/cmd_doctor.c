@@ -39,13 +39,13 @@ static void check_virtualization(struct finding *f)
 	struct kernel_pack p = {0};
 	bool has_pack = image_kernel(&p, NULL) == 0;
 	struct err why = {0};
-	char text[700];
+	_free_ char *text = NULL;
 
 	if (virt_obstacle(has_pack ? &p : NULL, &why) == VIRT_NONE) {
 		say(f, GOOD, "hardware virtualization is usable: sandboxes run on it (engine kvm)", NULL);
 	} else {
-		snprintf(text, sizeof(text),
-			"%s, so sandboxes run under software emulation (engine qemu), 10 to 30 times slower",
+		text = xasprintf("%s, so sandboxes run under software emulation (engine qemu), 10 to 30 "
+				 "times slower",
 			why.msg);
 		say(f, NOTE, text, why.hint);
 	}

@@ -56,8 +56,8 @@ static void table_end(struct buf *b, size_t start)
 	len = buf_len(b) - start;
 	store_le32(p + 4, (uint32_t)len);
 	p[9] = checksum(p, len);
-	while (buf_len(b) % 16)
-		buf_put_u8(b, 0);
+	while (buf_len(b) % 16 && buf_put_u8(b, 0) == 0)
+		;
 }
 
 /* Generic address: one 8-bit register at I/O port @port. */
@@ -70,10 +70,11 @@ static void put_port(struct buf *b, uint64_t port)
 	buf_put_le64(b, port);
 }
 
-static void put_zeros(struct buf *b, size_t n)
+/* Zeros up to offset @end of the table that began at @start. */
+static void pad_to(struct buf *b, size_t start, size_t end)
 {
-	while (n--)
-		buf_put_u8(b, 0);
+	while (buf_len(b) - start < end && buf_put_u8(b, 0) == 0)
+		;
 }
 
 /* 5.2.9. Hardware-reduced: no PM timer, no SMI, no fixed events; sleep and reset are ports. */
@@ -84,10 +85,10 @@ static void put_fadt(struct buf *b, uint64_t dsdt)
 	put_header(b, "FACP", 6);
 	buf_put_le32(b, 0); /* FACS */
 	buf_put_le32(b, (uint32_t)dsdt);
-	put_zeros(b, 109 - (buf_len(b) - start));
+	pad_to(b, start, 109);
 	/* IAPC_BOOT_ARCH: an i8042, no VGA, no CMOS clock. */
 	buf_put_le16(b, 1u << 1 | 1u << 2 | 1u << 5);
-	put_zeros(b, 1);
+	buf_put_u8(b, 0);
 	/* Flags: WBINVD, reset register, hardware-reduced. */
 	buf_put_le32(b, 1u << 0 | 1u << 10 | 1u << 20);
 	put_port(b, LAYOUT_POWER + 2);
@@ -96,7 +97,7 @@ static void put_fadt(struct buf *b, uint64_t dsdt)
 	buf_put_u8(b, 4); /* minor version */
 	buf_put_le64(b, 0);
 	buf_put_le64(b, dsdt);
-	put_zeros(b, 244 - (buf_len(b) - start)); /* blocks that reduced hardware lacks */
+	pad_to(b, start, 244); /* blocks that reduced hardware lacks */
 	put_port(b, LAYOUT_POWER);     /* sleep control */
 	put_port(b, LAYOUT_POWER + 1); /* sleep status */
 	buf_put(b, "HUTCH\0\0\0", 8);  /* hypervisor vendor */
@@ -133,7 +134,7 @@ static void put_mcfg(struct buf *b)
 	size_t start = buf_len(b);
 
 	put_header(b, "MCFG", 1);
-	put_zeros(b, 8);
+	buf_put_le64(b, 0);
 	buf_put_le64(b, LAYOUT_ECAM);
 	buf_put_le16(b, 0); /* segment */
 	buf_put_u8(b, 0);   /* first and last bus */
@@ -350,7 +351,7 @@ bool acpi_build(const struct acpi_config *c, uint64_t base, struct buf *to)
 	uint8_t *rsdp;
 
 	/* RSDP (5.2.5.3), completed at the end. */
-	put_zeros(to, 48);
+	pad_to(to, start, 48);
 	dsdt = base + buf_len(to) - start;
 	put_dsdt(to, c);
 	tables[n++] = base + buf_len(to) - start;
