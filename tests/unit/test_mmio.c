@@ -584,25 +584,6 @@ static void test_widths(void **state)
 
 /* ---- several vCPUs ---- */
 
-static void *serve(void *arg)
-{
-	assert_int_equal(loop_run(arg, NULL), 7);
-	return NULL;
-}
-
-static void stop(void *arg)
-{
-	loop_stop(arg, 7);
-}
-
-/* From here on another thread serves the loop, and this one is a vCPU. */
-static void hand_over(struct rig *r, pthread_t *ret_thread)
-{
-	pthread_create(ret_thread, NULL, serve, r->loop);
-	while (loop_is_mine(r->loop))
-		usleep(100);
-}
-
 struct vcpu {
 	struct rig *r;
 	unsigned seed;
@@ -657,7 +638,7 @@ static void threads(bool rude)
 		driver_probe(&r, 0);
 	for (int i = 0; i < 8 && rude; i++)
 		driver_add(&r, i & 1, "again and again");
-	hand_over(&r, &loop_thread);
+	loop_thread = fake_loop_start(r.loop);
 	if (!rude)
 		driver_probe(&r, 0);
 	for (unsigned i = 0; i < 3; i++) {
@@ -685,8 +666,7 @@ static void threads(bool rude)
 	atomic_store(&done, true);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
-	assert_true(loop_call(r.caller, stop, r.loop));
-	pthread_join(loop_thread, NULL);
+	fake_loop_join(r.loop, r.caller, loop_thread);
 	if (!rude)
 		assert_int_equal(r.toy.requests, 2000);
 	/* Whatever happened, a reset heals. */
@@ -713,10 +693,9 @@ static void test_closed(void **state)
 	pthread_t loop_thread;
 
 	rig_init(&r);
-	hand_over(&r, &loop_thread);
+	loop_thread = fake_loop_start(r.loop);
 	driver_probe(&r, 0);
-	assert_true(loop_call(r.caller, stop, r.loop));
-	pthread_join(loop_thread, NULL);
+	fake_loop_join(r.loop, r.caller, loop_thread);
 	loop_caller_close(r.caller);
 	assert_int_equal(guest_read(&r.hv, BASE + R_CONFIG, 4), 0);
 	set(&r, R_STATUS, 0);
