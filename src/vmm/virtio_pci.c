@@ -70,6 +70,8 @@ enum { /* common configuration, 4.1.4.3 */
 	QUEUE_DEVICE = 0x30,
 };
 
+_Static_assert(VDEV_QUEUES_MAX + 1 <= MSIX_VECTORS_MAX, "a vector for each queue, and one");
+
 struct virtio_pci {
 	struct vregs regs;
 	struct pci_fn fn;

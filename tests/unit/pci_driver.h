@@ -7,6 +7,9 @@
 #include "fake_hv.h"
 #include "vmm/virtio_pci.h"
 
+#ifndef RIG_MEM
+#define RIG_MEM (4u << 20) /* bytes of guest memory */
+#endif
 #define ECAM       0xe0000000ull
 #define WINDOW     0xc0000000ull
 #define WINDOW_LEN 0x100000ull
@@ -101,6 +104,12 @@ static inline void size_bar(struct fn *f)
 	f->bar = (uint64_t)high << 32 | (low & ~15u);
 }
 
+static inline void move_bar(struct fn *f, uint64_t to)
+{
+	conf_set(f, PCI_BAR0, 4, (uint32_t)to);
+	conf_set(f, PCI_BAR0 + 4, 4, (uint32_t)(to >> 32));
+}
+
 static inline void place(struct fn *f, unsigned type, unsigned at, unsigned bytes)
 {
 	uint64_t off = f->bar + conf_get(f, at + 8, 4);
@@ -169,7 +178,7 @@ static inline void rig_init(struct rig *r)
 
 	*r = (struct rig){0};
 	fake_hv_init(&r->hv);
-	vqd_mem_init(&r->mem, 4 << 20);
+	vqd_mem_init(&r->mem, RIG_MEM);
 	c.loop = r->loop = loop_new(NULL);
 	c.caller = r->caller = loop_caller_new(r->loop, NULL);
 	r->host = pci_host_new(ECAM, WINDOW, WINDOW_LEN);

@@ -92,12 +92,6 @@ static void test_bus(void **state)
 
 /* ---- the BAR moves ---- */
 
-static void move_bar(struct fn *f, uint64_t to)
-{
-	conf_set(f, PCI_BAR0, 4, (uint32_t)to);
-	conf_set(f, PCI_BAR0 + 4, 4, (uint32_t)(to >> 32));
-}
-
 static void test_move(void **state)
 {
 	static const uint64_t nowhere[] = {0, WINDOW - BAR_LEN, WINDOW + WINDOW_LEN, ECAM,
