@@ -17,5 +17,6 @@ void loop_caller_free(struct loop_caller *c);
  * came. On the loop's own thread it is a plain call. A call to a loop that does not run yet waits
  * until it does. False: loop_caller_close was called, and @fn has not run and never will. */
 bool loop_call(struct loop_caller *c, void (*fn)(void *arg), void *arg);
-/* The loop is about to stop: waiting calls and later ones return false. From any thread. */
+/* The loop is about to stop: waiting calls and later ones return false. From any thread; the loop's own
+ * must call it before it waits for a thread that may be calling. */
 void loop_caller_close(struct loop_caller *c);

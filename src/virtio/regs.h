@@ -97,6 +97,14 @@ void vregs_set_driver_features(struct vregs *r, uint32_t v);
 void vregs_set_status(struct vregs *r, uint32_t v);
 /* The selected queue, or NULL: there is none, or it is enabled and must not be changed. */
 struct vregs_queue *vregs_queue_idle(struct vregs *r);
+/* Addresses come in halves. */
+static inline void vregs_set_half(uint64_t *v, bool high, uint32_t half)
+{
+	if (high)
+		*v = (*v & 0xffffffffull) | (uint64_t)half << 32;
+	else
+		*v = (*v & ~0xffffffffull) | half;
+}
 /* The selected queue, or NULL. */
 struct vregs_queue *vregs_queue_get(struct vregs *r);
 /* Enable the selected queue. One that cannot work breaks the device. */

@@ -134,14 +134,6 @@ static uint32_t read_register(struct mmio *m, uint64_t off)
 	}
 }
 
-static void set_half(uint64_t *v, bool high, uint32_t half)
-{
-	if (high)
-		*v = (*v & 0xffffffffull) | (uint64_t)half << 32;
-	else
-		*v = (*v & ~0xffffffffull) | half;
-}
-
 /* Registers of the selected queue; without effect when there is none or it is in use. */
 static void write_queue(struct mmio *m, uint64_t off, uint32_t v)
 {
@@ -155,15 +147,15 @@ static void write_queue(struct mmio *m, uint64_t off, uint32_t v)
 		break;
 	case QUEUE_DESC_LOW:
 	case QUEUE_DESC_HIGH:
-		set_half(&q->desc, off == QUEUE_DESC_HIGH, v);
+		vregs_set_half(&q->desc, off == QUEUE_DESC_HIGH, v);
 		break;
 	case QUEUE_AVAIL_LOW:
 	case QUEUE_AVAIL_HIGH:
-		set_half(&q->avail, off == QUEUE_AVAIL_HIGH, v);
+		vregs_set_half(&q->avail, off == QUEUE_AVAIL_HIGH, v);
 		break;
 	case QUEUE_USED_LOW:
 	case QUEUE_USED_HIGH:
-		set_half(&q->used, off == QUEUE_USED_HIGH, v);
+		vregs_set_half(&q->used, off == QUEUE_USED_HIGH, v);
 		break;
 	default:
 		break;

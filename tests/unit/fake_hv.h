@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/loop_call.h"
 #include "base/mem.h"
 #include "virtio/vdev.h"
 #include "vmm/bus.h"
@@ -117,12 +118,57 @@ static inline uint64_t guest_read(struct hv *hv, uint64_t gpa, unsigned len)
 	return v;
 }
 
+static inline void guest_out(struct hv *hv, uint16_t port, unsigned len, uint32_t v)
+{
+	atomic_fetch_add(&hv->exits, 1);
+	bus_write(&hv->ports, port, &v, len);
+}
+
+static inline uint32_t guest_in(struct hv *hv, uint16_t port, unsigned len)
+{
+	uint32_t v = 0;
+
+	atomic_fetch_add(&hv->exits, 1);
+	bus_read(&hv->ports, port, &v, len);
+	return v;
+}
+
 /* Whether an interrupt has arrived on @fd; takes it. */
 static inline bool take_event(int fd)
 {
 	uint64_t count;
 
 	return fd > 0 && read(fd, &count, sizeof(count)) == sizeof(count);
+}
+
+/* From here on another thread serves @loop, and the caller is a vCPU. */
+static inline void *fake_loop_serve(void *arg)
+{
+	return loop_run(arg, NULL) == 7 ? NULL : arg;
+}
+
+static inline pthread_t fake_loop_start(struct loop *loop)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, fake_loop_serve, loop) != 0)
+		abort();
+	while (loop_is_mine(loop))
+		usleep(100);
+	return t;
+}
+
+static inline void fake_loop_end(void *loop)
+{
+	loop_stop(loop, 7);
+}
+
+static inline void fake_loop_join(struct loop *loop, struct loop_caller *caller, pthread_t t)
+{
+	void *bad = NULL;
+
+	if (!loop_call(caller, fake_loop_end, loop) || pthread_join(t, &bad) != 0 || bad)
+		abort();
 }
 
 static inline void fake_hv_init(struct hv *hv)

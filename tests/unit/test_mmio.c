@@ -9,204 +9,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "fake_hv.h"
-#include "vmm/mmio.h"
-
-#define BASE 0xd0000000ull
-#define LINE 5u
-
-enum {
-	R_DEVICE_FEATURES = 0x10,
-	R_DEVICE_SEL = 0x14,
-	R_DRIVER_FEATURES = 0x20,
-	R_DRIVER_SEL = 0x24,
-	R_QUEUE_SEL = 0x30,
-	R_NUM_MAX = 0x34,
-	R_NUM = 0x38,
-	R_READY = 0x44,
-	R_NOTIFY = 0x50,
-	R_INT = 0x60,
-	R_ACK = 0x64,
-	R_STATUS = 0x70,
-	R_DESC = 0x80,
-	R_AVAIL = 0x90,
-	R_USED = 0xa0,
-	R_SHM_LEN = 0xb0,
-	R_GENERATION = 0xfc,
-	R_CONFIG = 0x100,
-};
-
-struct rig {
-	struct hv hv;
-	struct toy toy;
-	struct loop *loop;
-	struct loop_caller *caller;
-	struct vqd_mem mem;
-	struct vqd drv[2];
-	struct mmio *m;
-};
-
-static void rig_init(struct rig *r)
-{
-	struct vregs_config c = {.dev = &r->toy.dev, .mem = &r->mem.gmem};
-
-	*r = (struct rig){.toy = {.dev = {.ops = &toy_ops}, .config = "Hutch!"}};
-	fake_hv_init(&r->hv);
-	vqd_mem_init(&r->mem, 4 << 20);
-	c.loop = r->loop = loop_new(NULL);
-	c.caller = r->caller = loop_caller_new(r->loop, NULL);
-	c.mem = &r->mem.gmem;
-	r->m = mmio_new(&r->hv, BASE, LINE, &c, NULL);
-	assert_non_null(r->m);
-	assert_int_equal(bus_add(&r->hv.memory, mmio_bus_dev(r->m), NULL), 0);
-	/* This thread serves the loop, unless a test gives it to another one. */
-	assert_int_equal(loop_once(r->loop, 0, NULL), 0);
-}
-
-static void rig_done(struct rig *r)
-{
-	mmio_free(r->m);
-	assert_int_equal(r->hv.n_bells, 0);
-	loop_caller_free(r->caller);
-	loop_free(r->loop);
-	vqd_mem_done(&r->mem);
-	fake_hv_done(&r->hv);
-}
-
-static uint32_t get(struct rig *r, unsigned reg)
-{
-	return (uint32_t)guest_read(&r->hv, BASE + reg, 4);
-}
-
-static void set(struct rig *r, unsigned reg, uint32_t v)
-{
-	guest_write(&r->hv, BASE + reg, 4, v);
-}
-
-static void turn(struct rig *r)
-{
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(loop_once(r->loop, 0, NULL), 0);
-}
-
-/* ---- the driver, in the order of Linux's virtio core and virtio_mmio.c ---- */
-
-static void add_status(struct rig *r, uint8_t bit)
-{
-	set(r, R_STATUS, get(r, R_STATUS) | bit);
-}
-
-static void driver_reset(struct rig *r)
-{
-	set(r, R_STATUS, 0);
-	assert_int_equal(get(r, R_STATUS), 0);
-}
-
-static uint64_t driver_features(struct rig *r)
-{
-	uint64_t f;
-
-	set(r, R_DEVICE_SEL, 1);
-	f = (uint64_t)get(r, R_DEVICE_FEATURES) << 32;
-	set(r, R_DEVICE_SEL, 0);
-	return f | get(r, R_DEVICE_FEATURES);
-}
-
-static void driver_accept(struct rig *r, uint64_t f)
-{
-	set(r, R_DRIVER_SEL, 1);
-	set(r, R_DRIVER_FEATURES, (uint32_t)(f >> 32));
-	set(r, R_DRIVER_SEL, 0);
-	set(r, R_DRIVER_FEATURES, (uint32_t)f);
-}
-
-static void driver_queue_at(
-	struct rig *r, unsigned q, uint32_t size, uint64_t desc, uint64_t avail, uint64_t used)
-{
-	set(r, R_QUEUE_SEL, q);
-	assert_int_equal(get(r, R_READY), 0);
-	assert_int_equal(get(r, R_NUM_MAX), 256);
-	set(r, R_NUM, size);
-	set(r, R_DESC, (uint32_t)desc);
-	set(r, R_DESC + 4, (uint32_t)(desc >> 32));
-	set(r, R_AVAIL, (uint32_t)avail);
-	set(r, R_AVAIL + 4, (uint32_t)(avail >> 32));
-	set(r, R_USED, (uint32_t)used);
-	set(r, R_USED + 4, (uint32_t)(used >> 32));
-	set(r, R_READY, 1);
-}
-
-static void driver_queue(struct rig *r, unsigned q)
-{
-	struct vqd *d = &r->drv[q];
-
-	vqd_init(d, &r->mem, 256);
-	driver_queue_at(r, q, d->size, d->desc, d->avail, d->used);
-}
-
-/* Everything up to FEATURES_OK. */
-static void driver_begin(struct rig *r, uint64_t drop)
-{
-	assert_int_equal(get(r, 0), 0x74726976);
-	assert_int_equal(get(r, 4), 2);
-	assert_int_equal(get(r, 8), 42);
-	assert_int_not_equal(get(r, 12), 0);
-	driver_reset(r);
-	add_status(r, 1);
-	add_status(r, 2);
-	driver_accept(r, driver_features(r) & ~drop);
-	add_status(r, 8);
-	assert_int_equal(get(r, R_STATUS), 11);
-}
-
-static void driver_probe(struct rig *r, uint64_t drop)
-{
-	driver_begin(r, drop);
-	for (unsigned q = 0; q < 2; q++)
-		driver_queue(r, q);
-	add_status(r, 4);
-	assert_int_equal(get(r, R_STATUS), 15);
-}
-
-/* The interrupt handler: what INTERRUPT_STATUS said, 0 when no interrupt came. */
-static uint32_t driver_irq(struct rig *r)
-{
-	uint32_t why;
-
-	if (!take_event(r->hv.lines[LINE]))
-		return 0;
-	why = get(r, R_INT);
-	set(r, R_ACK, why);
-	return why;
-}
-
-/* Make one request available; nobody is kicked. */
-static uint64_t driver_add(struct rig *r, unsigned q, const char *text)
-{
-	uint32_t n = (uint32_t)strlen(text);
-	struct vqd_seg s[2] = {
-		{vqd_alloc(&r->mem, n, 1), n},
-		{vqd_alloc(&r->mem, n, 1), n},
-	};
-
-	memcpy(vqd_ptr(&r->mem, s[0].gpa), text, n);
-	assert_int_not_equal(vqd_add(&r->drv[q], s, 1, 1), -1);
-	return s[1].gpa;
-}
-
-static void request(struct rig *r, unsigned q)
-{
-	uint64_t to = driver_add(r, q, "hello");
-	uint32_t len;
-
-	vqd_set_used_event(&r->drv[q], r->drv[q].last_used);
-	set(r, R_NOTIFY, q);
-	turn(r);
-	assert_int_equal(driver_irq(r), 1);
-	assert_int_not_equal(vqd_get_used(&r->drv[q], &len), -1);
-	assert_int_equal(len, 5);
-	assert_memory_equal(vqd_ptr(&r->mem, to), "HELLO", 5);
-}
+#include "mmio_driver.h"
 
 static void test_probe(void **state)
 {
@@ -584,25 +387,6 @@ static void test_widths(void **state)
 
 /* ---- several vCPUs ---- */
 
-static void *serve(void *arg)
-{
-	assert_int_equal(loop_run(arg, NULL), 7);
-	return NULL;
-}
-
-static void stop(void *arg)
-{
-	loop_stop(arg, 7);
-}
-
-/* From here on another thread serves the loop, and this one is a vCPU. */
-static void hand_over(struct rig *r, pthread_t *ret_thread)
-{
-	pthread_create(ret_thread, NULL, serve, r->loop);
-	while (loop_is_mine(r->loop))
-		usleep(100);
-}
-
 struct vcpu {
 	struct rig *r;
 	unsigned seed;
@@ -657,7 +441,7 @@ static void threads(bool rude)
 		driver_probe(&r, 0);
 	for (int i = 0; i < 8 && rude; i++)
 		driver_add(&r, i & 1, "again and again");
-	hand_over(&r, &loop_thread);
+	loop_thread = fake_loop_start(r.loop);
 	if (!rude)
 		driver_probe(&r, 0);
 	for (unsigned i = 0; i < 3; i++) {
@@ -685,8 +469,7 @@ static void threads(bool rude)
 	atomic_store(&done, true);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
-	assert_true(loop_call(r.caller, stop, r.loop));
-	pthread_join(loop_thread, NULL);
+	fake_loop_join(r.loop, r.caller, loop_thread);
 	if (!rude)
 		assert_int_equal(r.toy.requests, 2000);
 	/* Whatever happened, a reset heals. */
@@ -713,10 +496,9 @@ static void test_closed(void **state)
 	pthread_t loop_thread;
 
 	rig_init(&r);
-	hand_over(&r, &loop_thread);
+	loop_thread = fake_loop_start(r.loop);
 	driver_probe(&r, 0);
-	assert_true(loop_call(r.caller, stop, r.loop));
-	pthread_join(loop_thread, NULL);
+	fake_loop_join(r.loop, r.caller, loop_thread);
 	loop_caller_close(r.caller);
 	assert_int_equal(guest_read(&r.hv, BASE + R_CONFIG, 4), 0);
 	set(&r, R_STATUS, 0);
