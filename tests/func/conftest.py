@@ -16,6 +16,9 @@ BUILD = os.environ.get("HUTCH_BUILD", os.path.join(REPO, "build"))
 HUTCH = os.path.join(BUILD, "hutch")
 CACHE = os.environ.get("HUTCH_TEST_DATA", os.path.expanduser("~/.cache/hutch-test"))
 
+# The engine of every sandbox that does not ask for another one; tests/lab sets it.
+ENGINE = None
+
 
 class Home:
     """One user's Hutch: own data, state, runtime and configuration directories."""
@@ -35,6 +38,10 @@ class Home:
         os.makedirs(data, mode=0o700)
         for name in ("images", "kernels"):
             os.symlink(os.path.join(CACHE, "hutch", name), os.path.join(data, name))
+        if ENGINE:
+            os.makedirs(self.path("config", "hutch"))
+            with open(self.path("config", "hutch", "settings.yaml"), "w") as f:
+                f.write("engine: %s\n" % ENGINE)
 
     def path(self, *parts):
         return os.path.join(self.base, *parts)

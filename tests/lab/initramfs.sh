@@ -25,15 +25,21 @@ $b mount -t overlay -o lowerdir=/ro,upperdir=/rw/upper,workdir=/rw/work root /ro
 $b mount -t tmpfs -o mode=1777,size=85% tmp /root/tmp
 $b mount -t tmpfs -o mode=755 run /root/run
 
-# The job directory is the one share that can be written; it lists the others: tag and path.
+# The job directory is the one share that the host sees written; it lists the others: tag, path and
+# "cow" where the lab may write for itself.
 share() { # tag path options
 	$b mkdir -p "/root$2"
 	$b mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "/root$2" ||
 		fail "share $1 at $2"
 }
 share job /lab cache=none,rw
-while read -r tag path; do
+while read -r tag path cow; do
 	share "$tag" "$path" cache=loose,ro
+	[ -n "$cow" ] || continue
+	$b mkdir -p "/root/lower/$tag" "/rw/$tag/upper" "/rw/$tag/work"
+	$b mount --move "/root$path" "/root/lower/$tag"
+	$b mount -t overlay -o "lowerdir=/root/lower/$tag,upperdir=/rw/$tag/upper,workdir=/rw/$tag/work" \
+		cow "/root$path" || fail "share $tag at $path"
 done </root/lab/shares
 $b mount --move /dev /root/dev
 $b mount --move /proc /root/proc

@@ -3,7 +3,8 @@
 
 The job goes in as a shell script in a directory that the machine mounts; its standard output and
 error come back through two virtio ports, its exit status through a file in that directory. Other
-directories of the host appear read-only at their own paths.
+directories of the host appear at their own paths, read-only or so that what is written stays in the
+machine.
 """
 import contextlib
 import ctypes
@@ -54,9 +55,11 @@ def outermost(paths):
 class Machine:
     """One boot of the lab, from job to status."""
 
-    def __init__(self, image_dir, shares, cpus=2, memory="5G"):
+    def __init__(self, image_dir, shares, scratch, cpus, memory):
+        """@shares are read-only in the machine, @scratch are directories that it may change for itself."""
         self.image, self.cpus, self.memory = image_dir, cpus, memory
-        self.shares = outermost(shares)
+        self.scratch = outermost(scratch)
+        self.shares = [p for p in outermost(shares) if p not in self.scratch] + self.scratch
         self.dir = tempfile.mkdtemp(prefix="hutch-lab-")
         self.console = os.path.join(self.dir, "console")
         self.initrd = os.path.join(self.dir, "initrd")
@@ -90,23 +93,25 @@ class Machine:
                     "-device", "virtio-9p-device,fsdev=%s,mount_tag=%s" % (tag, tag)]
         return out
 
-    def write_job(self, command, env, cwd, user):
+    def write_job(self, prologue, command, env, cwd, user):
         os.mkdir(os.path.join(self.dir, "job"))
         lines = ["export %s=%s" % (k, shlex.quote(v)) for k, v in env.items()]
-        lines.append("cd %s" % shlex.quote(cwd))
+        lines += [prologue, "cd %s" % shlex.quote(cwd)]
         if user:
             lines.append("export HOME=/home/%s USER=%s" % (user, user))
             command = ["setpriv", "--reuid", user, "--regid", user, "--init-groups"] + command
         lines.append("exec " + shlex.join(command))
         for name, text in (("job", "\n".join(lines)),
                            ("start", os.path.join(HERE, "start.sh")),
-                           ("shares", "\n".join("s%d %s" % s for s in enumerate(self.shares)))):
+                           ("shares", "\n".join("s%d %s%s" % (i, p, " cow" * (p in self.scratch))
+                                               for i, p in enumerate(self.shares)))):
             with open(self.path(name), "w") as f:
                 f.write(text + "\n")
 
-    def run(self, command, env, cwd, user=None, ceiling=600):
-        """Run @command, passing its output on; its exit status, or None if the machine failed."""
-        self.write_job(command, env, cwd, user)
+    def run(self, command, env, cwd, user, ceiling, prologue=""):
+        """Run @command, passing its output on; its exit status, or None if the machine failed.
+        @prologue is a shell command that root runs before."""
+        self.write_job(prologue, command, env, cwd, user)
         ours, theirs = {}, {}
         for name in ("out", "err"):
             ours[name], theirs[name] = socket.socketpair()

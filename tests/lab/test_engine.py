@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sandboxes on the kvm engine: boot, commands, and every way in which one can end."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import BUILD, REPO, alive, wait_for
+
+
+@pytest.fixture
+def box(home, work):
+    home.ok("create", "--name", "box", "--memory", "512m", "shell", work, timeout=600)
+    return home, work
+
+
+def sh(home, text, **kw):
+    return home.run("exec", "-u", "root", "box", "--", "sh", "-c", text, **kw)
+
+
+def rows(home):
+    return json.loads(home.ok("ls", "--json"))
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_boot(home, work, engine, cpus):
+    home.ok("create", "--name", "box", "--cpus", str(cpus), "--memory", "512m", "shell", work,
+            timeout=600)
+    assert rows(home)[0]["engine"].startswith(engine)
+    kernel, processors, pages = sh(
+        home, "uname -r; nproc; awk '/MemTotal/ {print $2}' /proc/meminfo").stdout.split()
+    assert kernel != os.uname().release
+    assert int(processors) == cpus
+    assert 380 << 10 < int(pages) <= 512 << 10
+
+
+def test_commands(box):
+    home, work = box
+    assert sh(home, "exit 7").returncode == 7
+    r = sh(home, "echo out; echo err >&2")
+    assert (r.stdout, r.stderr) == ("out\n", "err\n")
+    data = os.urandom(1 << 20)
+    assert home.run("exec", "-i", "box", "--", "cat", input=data).stdout == data
+    assert sh(home, "echo hello > %s/made" % work).returncode == 0
+    with open(os.path.join(work, "made")) as f:
+        assert f.read() == "hello\n"
+    assert os.stat(os.path.join(work, "made")).st_uid == os.getuid()
+
+
+def test_disk_survives_a_stop(box):
+    home, _ = box
+    assert sh(home, "head -c 20M /dev/urandom > /var/data && sha256sum /var/data > /var/sum && "
+                    "sync").returncode == 0
+    home.ok("stop", "box")
+    assert home.state("box") == "stopped"
+    assert sh(home, "sha256sum -c /var/sum", timeout=600).returncode == 0
+
+
+@pytest.mark.parametrize("victim", ["hutch-box", "hutch-vmm", "hutch-gate"])
+def test_kill_9(box, programs, victim):
+    home, _ = box
+    workers = home.workers("box")
+    assert set(workers) == programs
+    os.kill(workers[victim], signal.SIGKILL)
+    wait_for(lambda: not any(alive(p) for p in workers.values()), 10, "the others to end")
+    assert home.state("box") == "stopped"
+    home.ok("rm", "-f", "box")
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+    assert os.listdir(os.path.join(home.runtime, "hutch")) == []
+
+
+def test_out_of_memory_in_the_guest(box):
+    """The guest's kernel kills the program; sandbox and host stay."""
+    home, _ = box
+    workers = home.workers("box")
+    hog = "python3 -c 'b = bytearray(1 << 30)'"
+    assert sh(home, "%s; echo status $?" % hog).stdout.strip() in ("status 137", "status 1")
+    hog = "tail /dev/zero"
+    assert sh(home, "%s; echo status $?" % hog).stdout.strip() == "status 137"
+    assert sh(home, "echo still").stdout == "still\n"
+    assert home.workers("box") == workers
+
+
+@pytest.mark.parametrize("key, said", [("c", "panic"), ("b", None)])
+def test_guest_panics_or_reboots(box, key, said):
+    """The machine is over either way, is not started again by itself, and can be."""
+    home, _ = box
+    workers = home.workers("box")
+    sh(home, "sync; echo 1 > /proc/sys/kernel/sysrq; echo %s > /proc/sysrq-trigger" % key)
+    wait_for(lambda: home.state("box") == "stopped", 60, "the sandbox to stop")
+    wait_for(lambda: not any(alive(p) for p in workers.values()), 10, "its processes to end")
+    if said:
+        with open(home.box("box", "console.log"), errors="replace") as f:
+            assert said in f.read()
+    assert sh(home, "echo again", timeout=600).stdout == "again\n"
+
+
+def leftovers(home):
+    """What a sandbox may leave behind: processes, sockets, directories, shared memory."""
+    return (home.workers("box"), os.listdir(os.path.join(home.runtime, "hutch")),
+            os.listdir(home.path("state", "hutch", "boxes")), os.listdir("/dev/shm"))
+
+
+def test_20_in_a_row_leave_nothing(home, work):
+    shm = os.listdir("/dev/shm")
+    spent = []
+    for i in range(20):
+        begin = time.monotonic()
+        out = home.ok("run", "--rm", "--name", "box", "--memory", "512m", "shell", work, "--", "-c",
+                      "echo $((%d * 7))" % i, timeout=600)
+        spent.append(time.monotonic() - begin)
+        assert out == "%d\n" % (i * 7)
+    print("seconds: " + " ".join("%.1f" % s for s in spent))
+    wait_for(lambda: leftovers(home) == ({}, [], [], shm), 10, "everything to be gone")
+
+
+def test_demo(home, engine):
+    """The demonstration of the README. It installs a package, so it needs apt's servers."""
+    r = subprocess.run([os.path.join(REPO, "tools", "demo")], env=dict(home.env, HUTCH_BUILD=BUILD),
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200)
+    assert r.returncode == 0, r.stdout[-2000:] + r.stderr
+    for text in ("status 403", "proxy-managed", "received Bearer demo-", "Nothing of it is left"):
+        assert text in r.stdout
+    assert home.ok("ls") == "" and home.ok("secret", "ls") == ""
