@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -50,19 +51,19 @@ void log_at(enum log_level level, const char *fmt, ...)
 int log_allowed(struct log_limit *l, unsigned burst)
 {
 	struct timespec ts;
+	unsigned dropped;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	if (ts.tv_sec != l->second) {
-		if (l->dropped)
-			log_warn("suppressed=%u similar lines", l->dropped);
-		*l = (struct log_limit){.second = ts.tv_sec};
+	if (atomic_exchange(&l->second, ts.tv_sec) != ts.tv_sec) {
+		l->n = 0;
+		dropped = atomic_exchange(&l->dropped, 0);
+		if (dropped)
+			log_warn("suppressed=%u similar lines", dropped);
 	}
-	if (l->n >= burst) {
-		l->dropped++;
-		return 0;
-	}
-	l->n++;
-	return 1;
+	if (l->n++ < burst)
+		return 1;
+	l->dropped++;
+	return 0;
 }
 
 char *log_safe(char *to, size_t size, const void *from, size_t len)

@@ -17,10 +17,11 @@ void log_at(enum log_level level, const char *fmt, ...) __attribute__((format(pr
 #define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
 
-/* For lines that hostile input can trigger: at most @burst lines per second per call site. */
+/* For lines that hostile input can trigger: at most @burst lines per second per call site,
+ * which several threads may share. */
 struct log_limit {
-	long second;
-	unsigned n, dropped;
+	_Atomic long second;
+	_Atomic unsigned n, dropped;
 };
 int log_allowed(struct log_limit *l, unsigned burst);
 #define log_limited(level, ...)                                                                    \

@@ -53,7 +53,7 @@ void vdev_reset(struct vdev *d)
 	vdev_quiesce(d);
 	for (unsigned i = 0; i < d->ops->n_queues; i++)
 		virtq_stop(&d->vq[i]);
-	d->ops->reset(d);
 	d->features = 0;
+	d->ops->reset(d);
 	d->broken = false;
 }

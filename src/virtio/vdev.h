@@ -36,14 +36,15 @@ struct vdev_ops {
 	/* May be NULL: only kick serves queues. Else: wait until the device's own threads hold no
 	 * request; they leave the queues alone until the next kick. */
 	void (*quiesce)(struct vdev *d);
-	/* Driver reset or queue stop: forget requests in flight; their memory may go away. */
+	/* Driver reset (features are 0) or queue stop: forget requests in flight; their memory may go
+	 * away. */
 	void (*reset)(struct vdev *d);
 };
 
 struct vdev {
 	const struct vdev_ops *ops;
 	struct virtq vq[VDEV_QUEUES_MAX];
-	uint64_t features;    /* acknowledged by the driver */
+	_Atomic uint64_t features; /* acknowledged by the driver */
 	_Atomic bool broken;  /* NEEDS_RESET: queues are not served until the driver resets */
 	_Atomic unsigned breaks; /* how often that has happened; for the owner to read */
 	/* What the transport does for the device, on any of the device's threads: raise an interrupt
