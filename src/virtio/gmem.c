@@ -116,3 +116,28 @@ void *gmem_ptr_uva(const struct gmem *m, uint64_t uva, uint64_t len)
 	}
 	return NULL;
 }
+
+bool gmem_discard_ptr(const struct gmem *m, void *p, size_t len)
+{
+	uintptr_t at = (uintptr_t)p, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	bool inside = false;
+
+	for (unsigned i = 0; i < m->n && !inside; i++) {
+		uintptr_t start = (uintptr_t)m->regions[i].host;
+
+		inside = at >= start && at - start < m->regions[i].len &&
+			 len <= m->regions[i].len - (at - start);
+	}
+	if (!inside || len == 0 || at % page || len % page)
+		return false;
+	/* A shared mapping keeps its pages in the file, where only a hole frees them; a private one
+	 * refuses that and has pages of its own. */
+	return madvise(p, len, MADV_REMOVE) == 0 || madvise(p, len, MADV_DONTNEED) == 0;
+}
+
+bool gmem_discard(const struct gmem *m, uint64_t gpa, uint64_t len)
+{
+	void *p = gmem_ptr(m, gpa, len);
+
+	return p && gmem_discard_ptr(m, p, (size_t)len);
+}

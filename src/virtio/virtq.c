@@ -123,9 +123,10 @@ static bool add_segment(const struct virtq *q, struct virtq_chain *c, const stru
 {
 	bool in = d->flags & DESC_F_WRITE;
 	size_t *total = in ? &c->in_len : &c->out_len;
+	size_t max = q->bytes_max ? q->bytes_max : VIRTQ_BYTES_MAX;
 	void *p = gmem_ptr(q->mem, d->addr, d->len);
 
-	if (!p || c->n_out + c->n_in == VIRTQ_IOV_MAX || d->len > VIRTQ_BYTES_MAX - *total)
+	if (!p || c->n_out + c->n_in == VIRTQ_IOV_MAX || d->len > max - *total)
 		return false;
 	/* Readable parts come first (2.7.4.2). */
 	if (!in && c->n_in)

@@ -11,7 +11,7 @@
 
 #define VIRTQ_SIZE_MAX	1024u
 #define VIRTQ_IOV_MAX	288u	    /* segments in one chain, indirect tables included */
-#define VIRTQ_BYTES_MAX (4u << 20) /* bytes in one chain, each direction */
+#define VIRTQ_BYTES_MAX (4u << 20) /* bytes in one chain, each direction, unless a device says otherwise */
 
 /* One request: iov[0 .. n_out) may be read, iov[n_out .. n_out + n_in) may be written.
  * Pointers are borrowed from guest memory until virtq_push or a reset. */
@@ -31,6 +31,7 @@ struct virtq {
 	uint16_t last_avail, used_idx; /* our own counters; never read back from the guest */
 	uint16_t signalled_used;       /* for EVENT_IDX */
 	bool signalled_valid;
+	size_t bytes_max;  /* device's: another limit than VIRTQ_BYTES_MAX; 0: that one */
 	bool kicks_wanted; /* virtq_pop re-arms the guest's kick when it runs dry */
 	int kick_fd, call_fd; /* transport's; -1: none */
 };
