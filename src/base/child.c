@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +24,14 @@
 #define FIRST_FD   3
 #define MAX_TABLE  32
 #define SCRATCH_FD 200 /* descriptors are moved up here first so that no dup2 overwrites another */
+
+/* How a child came into the world. */
+struct birth {
+	uid_t uid;
+	gid_t gid;
+	bool userns; /* in a user namespace of its own, where no id is mapped yet */
+	unsigned missing;
+};
 
 static int scratch(int *fd)
 {
@@ -44,16 +55,55 @@ static int place(int fd, int at)
 	return dup2(fd, at) < 0 ? -1 : 0;
 }
 
-/* In the child: lay out the table, then exec. Only async-signal-safe calls. */
-static void start(const struct child_spec *spec, pid_t parent, int report)
+/* What the child says of its start: @errnum follows when it fails. */
+struct report {
+	unsigned missing;
+	int errnum;
+};
+
+/* The parent's end of the report pipe goes with it. In a process namespace of its own a child has no
+ * parent that getppid() could name. */
+static bool parent_is_gone(int report)
 {
+	struct pollfd p = {.fd = report};
+
+	return poll(&p, 1, 0) != 0;
+}
+
+/* In the child, after everything else: the layers of the jail that may come before exec. */
+static int jail(const struct child_spec *spec, const struct birth *birth, unsigned *missing)
+{
+	unsigned refused = 0;
+	int r;
+
+	*missing = birth->missing;
+	if (birth->userns && jail_map_self(birth->uid, birth->gid) < 0)
+		return -1;
+	if (jail_enter(spec->jail & ~(birth->userns ? JAIL_USERNS : 0u), &refused, NULL) < 0)
+		return -1;
+	*missing |= refused;
+	if (spec->jail)
+		jail_limit(RLIMIT_CORE, 0);
+	if (!spec->n_rules)
+		return 0;
+	r = landlock_enter(spec->rules, spec->n_rules, LANDLOCK_NO_TCP | LANDLOCK_ALONE, NULL);
+	if (r == 0)
+		*missing |= JAIL_LANDLOCK;
+	return r;
+}
+
+/* In the child: lay out the table, then exec. Only async-signal-safe calls. */
+static void start(const struct child_spec *spec, const struct birth *birth, int report)
+{
+	struct report said = {0};
+	size_t told = 0;
 	int std[3] = {spec->in, spec->out, spec->errout}, moved[MAX_TABLE];
 	extern char **environ;
 	sigset_t none;
 
 	if (!spec->outlive_parent) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
+		if (parent_is_gone(report))
 			_exit(127);
 	}
 	if (!spec->keep_group)
@@ -89,28 +139,44 @@ static void start(const struct child_spec *spec, pid_t parent, int report)
 		signal(sig, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (spec->jail) {
-		unsigned missing;
-
-		if (jail_enter(spec->jail, &missing, NULL) < 0)
-			goto fail;
-	}
+	if (jail(spec, birth, &said.missing) < 0)
+		goto fail;
 	environ = spec->envp ? (char **)(uintptr_t)spec->envp : environ;
+	told = sizeof(said.missing);
+	if (write(report, &said, told) != (ssize_t)told)
+		_exit(126);
 	execvp(spec->path, spec->argv);
-fail:;
-	int errnum = errno;
-
-	if (write(report, &errnum, sizeof(errnum)) < 0)
+fail:
+	said.errnum = errno;
+	if (write(report, (char *)&said + told, sizeof(said) - told) < 0)
 		_exit(126);
 	_exit(127);
+}
+
+/* fork(), into namespaces of its own where the specification asks and the host allows. */
+static pid_t give_birth(const struct child_spec *spec, struct birth *birth)
+{
+	pid_t pid;
+
+	*birth = (struct birth){.uid = geteuid(), .gid = getegid()};
+	if (!(spec->jail & JAIL_PID))
+		return fork();
+	birth->userns = true;
+	pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid >= 0)
+		return pid;
+	birth->userns = false;
+	birth->missing = JAIL_PID;
+	return fork();
 }
 
 int child_spawn(const struct child_spec *spec, struct child *ret_child, struct err *err)
 {
 	_close_ int rd = -1, wr = -1;
-	int pipefd[2], errnum;
-	struct child c;
-	pid_t parent = getpid();
+	struct report said = {0};
+	struct child c = {0};
+	struct birth birth;
+	int pipefd[2];
 
 	if (spec->nfds > MAX_TABLE)
 		return err_set(err, ERR_BUG, "%s: descriptor table too large", spec->path);
@@ -118,17 +184,24 @@ int child_spawn(const struct child_spec *spec, struct child *ret_child, struct e
 		return err_errno(err, "pipe");
 	rd = pipefd[0];
 	wr = pipefd[1];
-	c.pid = fork();
+	c.pid = give_birth(spec, &birth);
 	if (c.pid < 0)
 		return err_errno(err, "fork");
-	if (c.pid == 0)
-		start(spec, parent, wr);
+	if (c.pid == 0) {
+		close(rd);
+		start(spec, &birth, wr);
+	}
 	close_and_reset(&wr);
-	if (fd_read_all(rd, &errnum, sizeof(errnum)) == 0) {
+	if (fd_read_all(rd, &said.missing, sizeof(said.missing)) < 0) {
 		waitpid(c.pid, NULL, 0);
-		errno = errnum;
+		return err_set(err, ERR_ENV, "%s: died before it started", spec->path);
+	}
+	if (fd_read_all(rd, &said.errnum, sizeof(said.errnum)) == 0) {
+		waitpid(c.pid, NULL, 0);
+		errno = said.errnum;
 		return err_errno(err, "%s", spec->path);
 	}
+	c.jail_missing = said.missing;
 	c.pidfd = (int)syscall(SYS_pidfd_open, c.pid, 0);
 	if (c.pidfd < 0) {
 		err_errno(err, "pidfd_open");
@@ -156,7 +229,7 @@ int child_wait(struct child *c)
 void child_kill(const struct child *c, int sig)
 {
 	if (c->pid > 0)
-		kill(c->pid, sig);
+		syscall(SYS_pidfd_send_signal, c->pidfd, sig, NULL, 0);
 }
 
 int child_run(const struct child_spec *spec, char **ret_out, size_t max_out, struct err *err)

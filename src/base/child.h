@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/landlock.h"
 
 /* An argument list from literals and strings; lives as long as the enclosing block. */
 #define ARGV(...) ((char **)(uintptr_t)(const char *[]){__VA_ARGS__, NULL})
@@ -25,12 +26,15 @@ struct child_spec {
 	bool keep_group;	 /* default: own process group, so that Ctrl-C is ours alone */
 	bool outlive_parent;	 /* default: SIGKILL when the parent dies */
 	int cwd;		 /* directory descriptor to start in, or 0 for the parent's own */
-	unsigned jail;		 /* enum jail_layer given up before exec; refused layers are skipped */
+	unsigned jail;		 /* enum jail_layer given up before exec; see struct child */
+	const struct landlock_rule *rules; /* the files it may reach; none: all. Borrowed. */
+	size_t n_rules;
 };
 
 struct child {
 	pid_t pid;
 	int pidfd; /* owned; readable when the child has ended */
+	unsigned jail_missing; /* what of the specification's jail this host refuses */
 };
 
 /* Start a program. Everything beyond the table is closed in the child. Failure to execute is

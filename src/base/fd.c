@@ -9,6 +9,9 @@
 
 #include "base/mem.h"
 
+/* Of what is open already. */
+/* syscalls(fd): read write sendmsg recvmsg close fcntl */
+
 int fd_set_nonblock(int fd, bool on)
 {
 	int fl = fcntl(fd, F_GETFL);

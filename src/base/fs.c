@@ -86,19 +86,24 @@ static int remove_in(int dirfd, const char *name, int depth)
 {
 	DIR *dir = NULL;
 	struct dirent *e;
-	int fd, result = 0;
+	int fd, why, result = 0;
 
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
-	if (errno != EISDIR && errno != EPERM)
+	/* EACCES: Landlock, which may allow to remove directories alone. */
+	why = errno;
+	if (why != EISDIR && why != EPERM && why != EACCES)
 		return -1;
 	if (depth > 256) {
 		errno = ELOOP;
 		return -1;
 	}
 	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno == ENOTDIR)
+			errno = why;
 		return -1;
+	}
 	/* A directory without write permission for its owner still has to go. */
 	if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
 		(void)fchmod(fd, 0700);

@@ -6,11 +6,14 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -25,8 +28,7 @@ static int write_proc(const char *path, const char *text)
 	return fd_write_all(fd, text, strlen(text));
 }
 
-/* Map the caller's own ids to themselves, so that ownership on shared folders reads as before. */
-static int map_self(uid_t uid, gid_t gid)
+int jail_map_self(unsigned uid, unsigned gid)
 {
 	char line[64];
 
@@ -75,7 +77,7 @@ int jail_enter(unsigned want, unsigned *ret_missing, struct err *err)
 	if (want & JAIL_USERNS) {
 		if (unshare(CLONE_NEWUSER) < 0)
 			missing |= JAIL_USERNS;
-		else if (map_self(uid, gid) < 0)
+		else if (jail_map_self(uid, gid) < 0)
 			return err_errno(err, "user namespace map");
 	}
 	if ((want & JAIL_NET) && unshare(CLONE_NEWNET) < 0)
@@ -96,10 +98,85 @@ int jail_enter(unsigned want, unsigned *ret_missing, struct err *err)
 	return 0;
 }
 
+void jail_limit(int resource, unsigned long long max)
+{
+	struct rlimit lim;
+
+	if (getrlimit((__rlimit_resource_t)resource, &lim) < 0)
+		return;
+	lim.rlim_max = MIN(lim.rlim_max, (rlim_t)max);
+	lim.rlim_cur = MIN(lim.rlim_cur, lim.rlim_max);
+	setrlimit((__rlimit_resource_t)resource, &lim);
+}
+
+int jail_seal(const struct jail_seal *s, unsigned *missing, struct err *err)
+{
+	int r = landlock_enter(s->rules, s->n_rules, s->more, err);
+
+	if (r < 0)
+		return -1;
+	if (r == 0)
+		*missing |= JAIL_LANDLOCK;
+	r = seccomp_enter(s->filter, err);
+	if (r < 0)
+		return -1;
+	if (r == 0)
+		*missing |= JAIL_SECCOMP;
+	return 0;
+}
+
+/* In a child: what is refused. */
+static unsigned try_all(void)
+{
+	static const struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	static const struct seccomp_filter nothing = {"none", &allow, 1};
+	const struct jail_seal seal = {.filter = &nothing};
+	unsigned missing = 0;
+
+	if (jail_enter(JAIL_REFUSABLE | JAIL_CAPS | JAIL_NEWPRIVS, &missing, NULL) < 0)
+		return JAIL_USERNS;
+	if (jail_seal(&seal, &missing, NULL) < 0)
+		missing |= JAIL_LANDLOCK | JAIL_SECCOMP;
+	return missing;
+}
+
+unsigned jail_refused(void)
+{
+	_close_ int rd = -1, wr = -1;
+	unsigned missing = 0;
+	int pipefd[2];
+	pid_t pid;
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return JAIL_REFUSABLE;
+	rd = pipefd[0];
+	wr = pipefd[1];
+	/* A process namespace begins with a child's birth. */
+	pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid == 0)
+		_exit(0);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	else
+		missing |= JAIL_PID;
+	pid = fork();
+	if (pid == 0) {
+		missing |= try_all();
+		_exit(fd_write_all(wr, &missing, sizeof(missing)) < 0);
+	}
+	close_and_reset(&wr);
+	if (pid < 0 || fd_read_all(rd, &missing, sizeof(missing)) < 0)
+		missing = JAIL_REFUSABLE;
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	return missing;
+}
+
 const char *jail_layers_text(unsigned mask, char *to, unsigned size)
 {
 	static const char *const names[] = {
-		"user-namespace", "network", "ipc", "root", "capabilities", "no-new-privs"};
+		"user-namespace", "network", "ipc", "root", "capabilities", "no-new-privs",
+		"process-namespace", "landlock", "seccomp"};
 	size_t n = 0;
 
 	to[0] = '\0';

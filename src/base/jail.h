@@ -3,6 +3,8 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/landlock.h"
+#include "base/seccomp.h"
 
 /* Layers that the host may refuse (containers often forbid user namespaces). */
 enum jail_layer {
@@ -12,11 +14,35 @@ enum jail_layer {
 	JAIL_ROOT = 1 << 3,    /* empty root directory */
 	JAIL_CAPS = 1 << 4,    /* no capability, none to be gained */
 	JAIL_NEWPRIVS = 1 << 5,
+	JAIL_PID = 1 << 6,     /* own process namespace: child_spawn() only, with a user namespace */
+	JAIL_LANDLOCK = 1 << 7,
+	JAIL_SECCOMP = 1 << 8,
 };
+/* All that a host can refuse. */
+#define JAIL_REFUSABLE                                                                             \
+	(JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT | JAIL_PID | JAIL_LANDLOCK | JAIL_SECCOMP)
 
 /* Give up the layers in @want for ever. The caller must be single-threaded, and have every file it
  * needs open (shared libraries are loaded). Layers that the host refuses are returned in
  * *ret_missing; -1 is only for a half-done state that must not go on. */
 int jail_enter(unsigned want, unsigned *ret_missing, struct err *err);
+/* Map the caller's own ids to themselves in the user namespace that it has just been born in, so
+ * that ownership on shared folders reads as before. */
+int jail_map_self(unsigned uid, unsigned gid);
+/* Lower a resource limit for good; it is never raised. */
+void jail_limit(int resource, unsigned long long max);
+
+/* The last step, for the calling thread and those that it makes: only @rules can be reached by name,
+ * only the calls of @filter made. Adds what the host refuses to *missing. */
+struct jail_seal {
+	const struct landlock_rule *rules;
+	size_t n_rules;
+	unsigned more; /* enum landlock_more */
+	const struct seccomp_filter *filter;
+};
+int jail_seal(const struct jail_seal *s, unsigned *missing, struct err *err);
+
+/* Which layers this host refuses, by trying them all in a child. */
+unsigned jail_refused(void);
 /* "user-namespace network" for a mask, for the log and doctor. */
 const char *jail_layers_text(unsigned mask, char *to, unsigned size);

@@ -19,6 +19,7 @@ void log_init(const char *worker, const char *box, enum log_level min)
 	worker_name = worker;
 	box_name = box;
 	min_level = min;
+	tzset(); /* reads a file, which may not be possible any more at the first line */
 }
 
 void log_at(enum log_level level, const char *fmt, ...)

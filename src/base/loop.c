@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 
+/* syscalls(loop): epoll_wait epoll_pwait epoll_ctl epoll_create1 */
 #define LOOP_BATCH 64
 
 struct loop {

@@ -102,6 +102,33 @@ char *path_program(const char *name)
 	return path;
 }
 
+char *path_find(const char *name)
+{
+	_free_ char *dirs = xstrdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
+	char *save = NULL;
+
+	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		_free_ char *path = fs_join(d, name);
+
+		if (access(path, X_OK) == 0)
+			return steal_ptr(&path);
+	}
+	return NULL;
+}
+
+char *path_dir(const char *path)
+{
+	char *real = realpath(path, NULL);
+	char *slash;
+
+	if (!real)
+		real = xstrdup(path);
+	slash = strrchr(real, '/');
+	if (slash)
+		slash[slash == real] = '\0';
+	return real;
+}
+
 char *path_share(const char *sub)
 {
 	const char *env = getenv("HUTCH_SHARE");

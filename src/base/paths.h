@@ -12,5 +12,9 @@ char *path_config(const char *sub, struct err *err); /* $XDG_CONFIG_HOME/hutch/@
 char *path_runtime(struct err *err);
 /* The program @name beside the running binary, else in the installed libexec directory. Owned. */
 char *path_program(const char *name);
+/* The program @name as PATH has it, or NULL. Owned. */
+char *path_find(const char *name);
+/* The directory that really holds the file @path. Owned. */
+char *path_dir(const char *path);
 /* Read-only data of the project (kits/, share/): beside the build, else installed. Owned. */
 char *path_share(const char *sub);

@@ -173,12 +173,20 @@ void box_advance(struct box *b)
 
 	if (b->state != BOX_STARTING)
 		return;
+	if (b->vmm_ready && b->gate_ready && !b->jail_told) {
+		b->jail_told = true;
+		if (workers_jailed(b, &err) < 0) {
+			box_fail(b, &err);
+			return;
+		}
+	}
 	if (!b->boot_timer.due_ns)
 		loop_timer_start(b->loop, &b->boot_timer, BOOT_TIMEOUT_MS, on_boot_timeout);
 	if (!b->vmm_ready || !b->gate_ready || !b->guest_hello)
 		return;
 	loop_timer_stop(b->loop, &b->boot_timer);
 	enter(b, BOX_SETUP);
+	workers_tell_missing(b); /* by now somebody listens */
 	if (guest_send_setup(b, &err) < 0)
 		box_fail(b, &err);
 }

@@ -59,8 +59,8 @@ struct box {
 	int vmm_link, gate_control; /* owned */
 	struct loop_watch vmm_w, gate_w;
 	struct buf gate_in;
-	bool vmm_ready, gate_ready;
-	unsigned jail_missing;
+	bool vmm_ready, gate_ready, jail_told;
+	unsigned jail_missing[WORKERS + 1]; /* layers that the host refused; the last is our own */
 	char *ca_pem; /* the sandbox CA, from the gate */
 	enum spec_engine engine; /* which one runs, never AUTO */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
@@ -83,6 +83,10 @@ struct box {
 	struct control *control_server;
 };
 
+/* seal.c */
+/* Give up what is not needed any more once the workers run. */
+int box_seal(struct box *b, unsigned *missing, struct err *err);
+
 /* box.c */
 /* Something happened that may let the sandbox advance to its next state. */
 void box_advance(struct box *b);
@@ -102,6 +106,12 @@ int box_read_spec(const struct box *b, struct box_spec *ret, struct err *err);
 
 /* workers.c */
 int workers_start(struct box *b, struct err *err);
+/* Every layer that some process of this sandbox lacks. */
+unsigned workers_missing(const struct box *b);
+/* Log what is missing; -1 when the sandbox was asked to be strict about it. */
+int workers_jailed(struct box *b, struct err *err);
+/* Tell those who wait. */
+void workers_tell_missing(struct box *b);
 void workers_kill(struct box *b);
 bool workers_running(const struct box *b);
 /* Read the network part of spec.json again and put it in force; the rest stays as it was. */

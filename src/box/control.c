@@ -93,7 +93,7 @@ static void reply_state(struct client *c)
 	reply(c,
 		json_pack("{s:b, s:s, s:s, s:s, s:i}", "ok", 1, "state", box_state_name(b->state),
 			"engine", spec_engine_name(b->engine), "kernel", b->guest_kernel ? b->guest_kernel : "",
-			"jail_missing", (int)b->jail_missing),
+			"jail_missing", (int)workers_missing(b)),
 		-1);
 }
 

@@ -174,7 +174,7 @@ int main(int argc, char **argv)
 		report_error(&err);
 		return 125;
 	}
-	started = workers_start(&b, &err) == 0;
+	started = workers_start(&b, &err) == 0 && box_seal(&b, &b.jail_missing[WORKERS], &err) == 0;
 	if (started) {
 		report("ok\n");
 		box_advance(&b);

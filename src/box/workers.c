@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "base/fd.h"
 #include "base/fs.h"
@@ -24,6 +26,8 @@ static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu"};
 _Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
 
 enum { DEV_FS, DEV_VSOCK, DEVS };
+
+#define QEMU_RULES_MAX 16
 
 /* One socketpair: [0] and [1] are owned until stolen. */
 struct pair {
@@ -58,6 +62,9 @@ static void on_exit_event(struct loop *l, struct loop_watch *w, uint32_t events)
 	status = child_wait(&k->child);
 	log_info("worker=%s ended: %s", worker_names[id],
 		child_status_text(status, text, sizeof(text)));
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		log_error("worker=%s killed by SIGSYS: it made a system call that its filter forbids",
+			worker_names[id]);
 	box_worker_ended(b, id, status);
 }
 
@@ -71,19 +78,15 @@ static int spawn(struct box *b, enum worker_id id, const struct child_spec *spec
 	if (loop_add(b->loop, &k->w, k->child.pidfd, EPOLLIN, on_exit_event) < 0)
 		return err_errno(err, "watch %s", worker_names[id]);
 	log_info("worker=%s pid=%d started", worker_names[id], (int)k->child.pid);
+	b->jail_missing[id] = k->child.jail_missing;
 	return 0;
 }
 
 static void vmm_message(struct box *b, const struct link_packet *p, int fds[], size_t nfds)
 {
 	if (p->m.type == LINK_READY && !b->vmm_ready) {
-		char text[128];
-
 		b->vmm_ready = true;
-		b->jail_missing = p->m.arg;
-		if (p->m.arg)
-			log_warn("vmm: this host refuses isolation layers: %s",
-				jail_layers_text(p->m.arg, text, sizeof(text)));
+		b->jail_missing[WORKER_VMM] |= p->m.arg;
 	} else if (p->m.type == LINK_CONTROL && b->control.fd < 0 && !b->guest_hello) {
 		guest_accept_control(b, steal_fd(&fds[0]));
 	} else {
@@ -130,6 +133,8 @@ static void gate_line(struct box *b, const char *line)
 		free(b->ca_pem);
 		b->ca_pem = xstrdup(ca);
 		b->gate_ready = true;
+		b->jail_missing[WORKER_GATE] |=
+			(unsigned)json_integer_value(json_object_get(j, "jail_missing"));
 	} else if (event && strcmp(event, "notice") == 0 && text) {
 		control_progress(b, "%s", text);
 	} else if (event && strcmp(event, "error") == 0 && text) {
@@ -184,19 +189,30 @@ static int gate_configure(struct box *b, struct err *err)
 	return result;
 }
 
+/* The gate's own part of the sandbox: it must not write the plan that the next start reads. */
+static int open_gate_dir(struct box *b, struct err *err)
+{
+	int fd;
+
+	if (mkdirat(b->dir_fd, "gate", 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "%s/gate", b->dir);
+	fd = openat(b->dir_fd, "gate", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_errno(err, "%s/gate", b->dir) : fd;
+}
+
 static int start_gate(struct box *b, struct pair *control, struct pair *link, struct err *err)
 {
 	_free_ char *secrets = path_data("secrets", err), *path = path_program("hutch-gate");
-	_close_ int secrets_fd = -1;
+	_close_ int secrets_fd = -1, dir_fd = open_gate_dir(b, err);
 	char **argv = ARGV("hutch-gate", b->spec.name);
 	int fds[4];
 
-	if (!secrets)
+	if (!secrets || dir_fd < 0)
 		return -1;
 	secrets_fd = open(secrets, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	fds[0] = control->fd[1];
 	fds[1] = link->fd[1];
-	fds[2] = b->dir_fd;
+	fds[2] = dir_fd;
 	fds[3] = secrets_fd;
 	if (spawn(b, WORKER_GATE,
 		    &(struct child_spec){.path = path,
@@ -205,7 +221,8 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 			    .out = CHILD_NULL,
 			    .errout = CHILD_INHERIT,
 			    .fds = fds,
-			    .nfds = 4},
+			    .nfds = 4,
+			    .jail = JAIL_PID | JAIL_IPC},
 		    err) < 0)
 		return -1;
 	b->gate_control = steal_fd(&control->fd[0]);
@@ -233,6 +250,9 @@ static int send_exports(struct box *b, struct err *err)
 		if (fd_send(b->vmm_link, &p, sizeof(p.m) + p.m.len, &dir, 1) < 0)
 			return err_errno(err, "share %s", m->host_path);
 	}
+	p.m = (struct link_msg){.type = LINK_SEAL};
+	if (fd_send(b->vmm_link, &p, sizeof(p.m), NULL, 0) < 0)
+		return err_errno(err, "share");
 	return 0;
 }
 
@@ -258,7 +278,8 @@ static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nf
 			.out = CHILD_NULL,
 			.errout = CHILD_INHERIT,
 			.fds = fds,
-			.nfds = nfds},
+			.nfds = nfds,
+			.jail = JAIL_PID},
 		err);
 }
 
@@ -317,6 +338,24 @@ static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 	return 0;
 }
 
+/* The programs and libraries of the host, what boots, and nothing of anybody's. @dir: where the program
+ * is, when not in a place like any. */
+static size_t qemu_rules(const struct kernel_pack *pack, const char *dir, struct landlock_rule rules[])
+{
+	static const char *const places[] = {"/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store",
+		"/gnu/store", "/etc/ld.so.cache", "/etc/ld.so.preload", "/sys/devices/system",
+		"/dev/urandom", "/proc/meminfo"};
+	size_t n = 0;
+
+	for (; n < ARRAY_SIZE(places); n++)
+		rules[n] = (struct landlock_rule){
+			.path = places[n], .access = LANDLOCK_LOOK | LANDLOCK_RUN};
+	rules[n++] = (struct landlock_rule){.path = dir, .access = LANDLOCK_LOOK | LANDLOCK_RUN};
+	rules[n++] = (struct landlock_rule){.path = pack->kernel, .access = LANDLOCK_LOOK};
+	rules[n++] = (struct landlock_rule){.path = pack->initrd, .access = LANDLOCK_LOOK};
+	return n;
+}
+
 static int start_qemu(struct box *b, const struct boot_files *boot, struct pair dev[], struct err *err)
 {
 	struct engine_files files = {.program = "qemu-system-x86_64",
@@ -326,19 +365,24 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 		.kernel_args = getenv("HUTCH_KERNEL_ARGS"), /* for debugging: hutch.trace */
 		.tsc_khz = engine_qemu_clock_khz(&b->clock)};
 	int fds[] = {dev[DEV_FS].fd[1], dev[DEV_VSOCK].fd[1], boot->root_fd, boot->disk_fd};
+	_free_ char *program = path_find(files.program), *dir = path_dir(program ? program : "/");
+	struct landlock_rule rules[QEMU_RULES_MAX];
 	struct strv argv = {0};
 	int result;
 
 	engine_qemu_argv(&b->spec, &files, &argv);
 	result = spawn(b, WORKER_QEMU,
-		&(struct child_spec){.path = files.program,
+		&(struct child_spec){.path = program ? program : files.program,
 			.argv = argv.v,
 			.in = CHILD_NULL,
 			.out = boot->console_wr,
 			.errout = CHILD_INHERIT,
 			.fds = fds,
 			.nfds = ARRAY_SIZE(fds),
-			.jail = JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_CAPS | JAIL_NEWPRIVS},
+			.jail = JAIL_USERNS | JAIL_PID | JAIL_NET | JAIL_IPC | JAIL_CAPS |
+				JAIL_NEWPRIVS,
+			.rules = rules,
+			.n_rules = qemu_rules(&boot->pack, dir, rules)},
 		err);
 	if (result < 0 && err->errnum == ENOENT) {
 		err_set(err, ERR_ENV, "%s is not installed", files.program);
@@ -414,6 +458,12 @@ int workers_start(struct box *b, struct err *err)
 	_boot_files_ struct boot_files boot = {.root_fd = -1, .disk_fd = -1, .console_wr = -1};
 	bool kvm;
 
+	/* Before there is a guest, rather than when everybody has reported. */
+	if (b->spec.strict) {
+		b->jail_missing[WORKERS] = jail_refused();
+		if (workers_jailed(b, err) < 0)
+			return -1;
+	}
 	buf_init(&b->gate_in, 256 << 10);
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
@@ -429,6 +479,42 @@ int workers_start(struct box *b, struct err *err)
 		return -1;
 	guest_prepare(b, boot.root_path);
 	return 0;
+}
+
+unsigned workers_missing(const struct box *b)
+{
+	unsigned all = 0;
+
+	for (int i = 0; i <= WORKERS; i++)
+		all |= b->jail_missing[i];
+	return all;
+}
+
+int workers_jailed(struct box *b, struct err *err)
+{
+	unsigned all = workers_missing(b);
+	char text[160];
+
+	for (int i = 0; i <= WORKERS; i++)
+		if (b->jail_missing[i])
+			log_warn("%s: this host refuses isolation layers: %s",
+				i < WORKERS ? worker_names[i] : "hutch-box",
+				jail_layers_text(b->jail_missing[i], text, sizeof(text)));
+	if (!all || !b->spec.strict)
+		return 0;
+	err_set(err, ERR_ENV, "this host refuses isolation layers: %s",
+		jail_layers_text(all, text, sizeof(text)));
+	return err_hint(err, "hutch doctor says how to get them; without --strict it runs with less");
+}
+
+void workers_tell_missing(struct box *b)
+{
+	unsigned all = workers_missing(b);
+	char text[160];
+
+	if (all)
+		control_progress(b, "this host refuses isolation layers: %s (see hutch doctor)",
+			jail_layers_text(all, text, sizeof(text)));
 }
 
 void workers_kill(struct box *b)

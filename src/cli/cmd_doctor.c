@@ -3,17 +3,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
 #include "base/child.h"
 #include "base/fs.h"
+#include "base/jail.h"
 #include "base/paths.h"
 #include "cli/cli.h"
 #include "image/virt.h"
@@ -111,31 +110,43 @@ static void check_space(struct finding *f)
 		gib < 10 ? "images need about 2 GiB, each sandbox what it writes" : NULL);
 }
 
-static void check_namespaces(struct finding *f)
+static void check_isolation(struct finding *f)
 {
-	pid_t pid = fork();
-	int status = 1;
+	unsigned refused = jail_refused();
+	char layers[160], text[400];
 
-	if (pid == 0)
-		_exit(unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) == 0 ? 0 : 1);
-	if (pid > 0)
-		waitpid(pid, &status, 0);
-	if (status == 0)
-		say(f, GOOD, "user, network and mount namespaces are available", NULL);
+	if (!refused) {
+		snprintf(text, sizeof(text),
+			"every layer is available: namespaces, seccomp, Landlock version %d",
+			landlock_version());
+		say(f, GOOD, text, NULL);
+		return;
+	}
+	snprintf(text, sizeof(text),
+		"this host refuses layers of isolation (%s): sandboxes run with fewer, and --strict "
+		"refuses to run them",
+		jail_layers_text(refused, layers, sizeof(layers)));
+	if (refused & JAIL_SECCOMP)
+		say(f, NOTE, text, "needs a kernel with CONFIG_SECCOMP_FILTER");
+	else if (refused & ~JAIL_LANDLOCK)
+		say(f, NOTE, text,
+			"allow user namespaces: sysctl user.max_user_namespaces=10000, "
+			"kernel.unprivileged_userns_clone=1 (Debian), "
+			"kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); for a container, allow "
+			"it clone, unshare and mount");
 	else
-		say(f, NOTE,
-			"this host refuses user namespaces: the device process runs with fewer "
-			"isolation layers",
-			"sysctl kernel.unprivileged_userns_clone=1, or allow them for containers");
+		say(f, NOTE, text,
+			"needs Linux 5.19 with CONFIG_SECURITY_LANDLOCK, and landlock in the kernel "
+			"parameter lsm=");
 }
 
 int cmd_doctor(int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
 	struct finding f[] = {{.id = "virtualization"}, {.id = "qemu"}, {.id = "kernel-pack"},
-		{.id = "base-image"}, {.id = "disk-space"}, {.id = "namespaces"}};
+		{.id = "base-image"}, {.id = "disk-space"}, {.id = "isolation"}};
 	void (*const checks[])(struct finding *) = {check_virtualization, check_qemu, check_kernel,
-		check_root, check_space, check_namespaces};
+		check_root, check_space, check_isolation};
 	bool json = false, bad = false;
 	json_t *list = json_array();
 	int c;

@@ -96,8 +96,8 @@ int cmd_policy(int argc, char **argv)
 	if (!names.n && boxes_names(&names, &err) < 0)
 		return cli_fail(&err);
 	for (size_t i = 0; i < names.n; i++) {
-		_free_ char *old = boxes_path(names.v[i], "audit.jsonl.1");
-		_free_ char *path = boxes_path(names.v[i], "audit.jsonl");
+		_free_ char *old = boxes_path(names.v[i], "gate/audit.jsonl.1");
+		_free_ char *path = boxes_path(names.v[i], "gate/audit.jsonl");
 
 		print_file(old, json);
 		print_file(path, json);

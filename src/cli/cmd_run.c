@@ -33,7 +33,7 @@ struct request {
 #define SHOW_BYTES 4000
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
-	OPT_ALLOW, OPT_RESOLVE, OPT_JSON };
+	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -41,7 +41,8 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"disk", required_argument, NULL, OPT_DISK}, {"env", required_argument, NULL, 'e'},
 	{"rm", no_argument, NULL, OPT_RM}, {"detach", no_argument, NULL, 'd'},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"allow", required_argument, NULL, OPT_ALLOW},
-	{"resolve", required_argument, NULL, OPT_RESOLVE}, {"json", no_argument, NULL, OPT_JSON}, {0}};
+	{"resolve", required_argument, NULL, OPT_RESOLVE}, {"json", no_argument, NULL, OPT_JSON},
+	{"strict", no_argument, NULL, OPT_STRICT}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -125,6 +126,10 @@ static int parse_option(struct request *r, const char *cmd, int c)
 	case OPT_DRY_RUN:
 		r->dry_run = true;
 		return 0;
+	case OPT_STRICT:
+		r->fixed = "--strict";
+		p->strict = true;
+		return 0;
 	case OPT_JSON:
 		r->json = true;
 		return 0;
@@ -189,30 +194,17 @@ static int load_kits(struct request *r)
 	return result;
 }
 
-static bool program_in_path(const char *name)
-{
-	_free_ char *dirs = xstrdup(getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-	char *save = NULL;
-
-	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
-		_free_ char *path = fs_join(d, name);
-
-		if (access(path, X_OK) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* The engine that will run, and whether what it needs is there. */
 static int check_engine(const struct box_spec *s, enum spec_engine *ret, struct err *err)
 {
+	_free_ char *qemu = path_find("qemu-system-x86_64");
 	struct kernel_pack pack = {0};
 	int result = image_kernel(&pack, err);
 
 	if (result == 0)
 		result = virt_engine(s->engine, &pack, ret, err);
 	kernel_pack_done(&pack);
-	if (result < 0 || *ret == SPEC_ENGINE_KVM || program_in_path("qemu-system-x86_64"))
+	if (result < 0 || *ret == SPEC_ENGINE_KVM || qemu)
 		return result;
 	err_set(err, ERR_ENV, "qemu-system-x86_64 is not installed");
 	return err_hint(err, "apt install qemu-system-x86");

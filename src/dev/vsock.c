@@ -268,6 +268,7 @@ static void conn_watch(struct conn *c)
 }
 
 /* Half-closes that must be told or passed on. */
+/* syscalls(vsock): recvmsg recvfrom sendmsg sendto shutdown close */
 static void conn_shutdowns(struct conn *c)
 {
 	unsigned tell;

@@ -18,6 +18,12 @@
 #define SYS_fchmodat2 452
 #endif
 
+/* All of the file server: by descriptor, or by one name beneath a descriptor. */
+/* syscalls(fuse): openat2 close fcntl statx fstat newfstatat fstatfs readlinkat getdents64 lseek
+ *	preadv pwritev preadv2 pwritev2 pread64 pwrite64 read write copy_file_range fallocate ftruncate
+ *	fsync fdatasync syncfs mkdirat mknodat unlinkat renameat renameat2 linkat symlinkat
+ *	fchmod fchmodat2 utimensat fgetxattr fsetxattr flistxattr fremovexattr */
+
 int host_err(int errnum)
 {
 	/* ENOSYS would make the guest's kernel give up the operation for the whole mount, though

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The audit log: one JSON line per connection (tunnels, raw TCP) or per request (HTTP), appended to
- * audit.jsonl in the sandbox's directory. Never holds a secret value, a query string or a body. */
+ * audit.jsonl in the gate's directory. Never holds a secret value, a query string or a body. */
 #pragma once
 
 #include <stdint.h>

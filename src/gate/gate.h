@@ -37,6 +37,7 @@ struct gate {
 	struct buf link_out; /* packets that wait, each behind its size */
 	struct flow *flows;  /* all connections of the guest */
 	unsigned n_flows, max_flows;
+	unsigned jail_missing; /* layers that the host refuses */
 	struct loop_timer sweep;
 };
 

@@ -2,11 +2,12 @@
 /* hutch-gate: the only way from a sandbox to the network.
  *
  * Descriptors: 3 control (stream, JSON lines, from hutch-box), 4 link to the VMM (SOCK_SEQPACKET),
- * 5 the sandbox's directory, 6 the secret store (may be closed).
+ * 5 its directory in the sandbox's, 6 the secret store (may be closed).
  *
  * Trusts: fd 3, 5, 6. Hostile: everything on fd 4 and in the streams that come with it, everything
  * that servers and name servers answer. The process needs the real network, the resolver's files
- * and the host's certificates, so it keeps its namespaces; it gives up privileges instead.
+ * and the host's certificates, so it keeps network and mount namespace; it gives up privileges, all
+ * other files and most system calls instead (seal.c).
  *
  * Ends with 0 as soon as the box or the VMM is gone. What the loop serves: the control stream and
  * the link (here and link.c), the two sockets of every connection (flow.c), connecting sockets and
@@ -28,8 +29,10 @@
 #include "base/jail.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/probe.h"
 #include "gate/flow.h"
 #include "gate/gate.h"
+#include "gate/seal.h"
 
 enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_END };
 
@@ -49,18 +52,6 @@ static int tidy_descriptors(struct err *err)
 	return 0;
 }
 
-/* The leak check of AddressSanitizer traces the process, which the kernel then would not let it. */
-#if defined(__SANITIZE_ADDRESS__)
-#define TRACEABLE 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TRACEABLE 1
-#endif
-#endif
-#ifndef TRACEABLE
-#define TRACEABLE 0
-#endif
-
 /* No core dump may hold a secret; as many connections as the host lets us have. */
 static unsigned limit_resources(void)
 {
@@ -77,18 +68,17 @@ static unsigned limit_resources(void)
 	return (unsigned)(files.rlim_cur - FDS_SPARE) / 2;
 }
 
-static int jail(struct err *err)
+static int jail(struct gate *g, struct err *err)
 {
-	unsigned missing = 0;
-
-	return jail_enter(JAIL_NEWPRIVS | JAIL_CAPS, &missing, err);
+	return jail_enter(JAIL_NEWPRIVS | JAIL_CAPS, &g->jail_missing, err);
 }
 
 /* ---- control ---- */
 
 static void control_send(struct gate *g, const char *event, const char *key, const char *text)
 {
-	json_t *o = json_pack("{s:s, s:s}", "event", event, key, text);
+	json_t *o = json_pack("{s:s, s:s, s:i}", "event", event, key, text, "jail_missing",
+		(int)g->jail_missing);
 	char *line = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 	_free_ char *with_nl = line ? xasprintf("%s\n", line) : NULL;
 
@@ -181,6 +171,10 @@ static int start(struct gate *g, struct err *err)
 	buf_init(&g->control_in, CONTROL_MAX);
 	if (loop_add(g->loop, &g->control, FD_CONTROL, EPOLLIN, on_control) < 0)
 		return err_errno(err, "watch the control stream");
+	json_object_seed(0); /* reads a device file */
+	if (gate_seal(FD_BOX, g->secrets, &g->jail_missing, err) < 0)
+		return -1;
+	jail_probe("gate");
 	return 0;
 }
 
@@ -209,7 +203,7 @@ int main(int argc, char **argv)
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	g.max_flows = limit_resources();
-	if (tidy_descriptors(&err) == 0 && jail(&err) == 0 && start(&g, &err) == 0)
+	if (tidy_descriptors(&err) == 0 && jail(&g, &err) == 0 && start(&g, &err) == 0)
 		status = loop_run(g.loop, &err);
 	if (status < 0)
 		log_error("%s", err.msg);

@@ -243,6 +243,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		return -1;
 	s->user = xstrdup("agent");
 	s->remove_on_exit = req->remove_on_exit;
+	s->strict = req->strict;
 	return 0;
 }
 

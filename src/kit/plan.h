@@ -26,6 +26,7 @@ struct plan_request {
 	struct strv allow;    /* --allow TARGET */
 	struct strv resolves; /* --resolve NAME=ADDRESS:PORT */
 	bool remove_on_exit;
+	bool strict;
 	/* The machine, for tests; 0: this one. */
 	unsigned host_cpus;
 	uint64_t host_memory_bytes;

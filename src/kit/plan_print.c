@@ -126,7 +126,8 @@ void plan_print(const struct box_spec *s, FILE *out)
 {
 	const char *label = "sandbox";
 
-	line(out, &label, "%s%s", s->name, s->remove_on_exit ? ", removed when it ends" : "");
+	line(out, &label, "%s%s%s", s->name, s->remove_on_exit ? ", removed when it ends" : "",
+		s->strict ? ", refuses to run with a layer of isolation missing" : "");
 	label = "kits";
 	for (size_t i = 0; i < s->kits.n; i++)
 		line(out, &label, "%s", s->kits.v[i]);

@@ -532,6 +532,8 @@ static const struct {
 
 /* ---- session ---- */
 
+/* And to map and unmap guest memory, which +libc allows. */
+/* syscalls(vhost-user): sendto recvmsg read write fstat newfstatat close */
 static int send_reply(struct vhost_user *vu, uint32_t request, const uint8_t *p, size_t len)
 {
 	uint8_t out[HEADER_BYTES + PAYLOAD_MAX];

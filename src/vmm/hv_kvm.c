@@ -32,6 +32,10 @@ struct msi {
 	uint32_t data;
 };
 
+/* What running threads do: run a virtual CPU, and, when the guest sets up its interrupts and queues,
+ * connect them. */
+/* syscalls(hv-run): ioctl(KVM_RUN|KVM_IRQFD|KVM_IOEVENTFD|KVM_SET_GSI_ROUTING) */
+
 struct hv {
 	int kvm_fd, vm_fd;     /* owned */
 	unsigned n_slots;

@@ -41,6 +41,7 @@
 #include "vmm/mmio.h"
 #include "vmm/netgate.h"
 #include "vmm/power.h"
+#include "vmm/seal.h"
 #include "vmm/serial.h"
 #include "vmm/vcpu.h"
 
@@ -55,6 +56,8 @@ struct dev_thread {
 	const char *name;
 	struct loop *loop;
 	struct loop_caller *caller;
+	void (*seal)(const struct vmm *v);
+	const struct vmm *v; /* borrowed */
 	pthread_t thread;
 };
 
@@ -68,6 +71,7 @@ struct machine {
 	struct acpi_config acpi;
 	struct hv_vcpu *vcpu[HV_VCPUS_MAX];
 	struct vcpus *vcpus;
+	pthread_barrier_t go; /* the vCPUs and the main thread, when all are confined */
 	uint64_t start_ns; /* process start, for the log */
 
 	/* Written by any thread. */
@@ -160,6 +164,7 @@ static void *serve_thread(void *arg)
 	struct dev_thread *t = arg;
 	struct err err;
 
+	t->seal(t->v);
 	if (loop_run(t->loop, &err) < 0)
 		log_error("%s: %s", t->name, err.msg);
 	_exit(1);
@@ -175,8 +180,35 @@ static int make_thread(struct dev_thread *t, const char *name, struct loop *loop
 	return t->caller ? 0 : -1;
 }
 
-static int start_thread(struct dev_thread *t, struct err *err)
+static void confine_files(const struct vmm *v)
 {
+	seal_files(v->exports, v->n_exports);
+}
+
+static void confine_disk(const struct vmm *v)
+{
+	seal_disk();
+}
+
+/* Threads of the disk that only do I/O. */
+static void on_disk_start(void *arg)
+{
+	seal_disk();
+}
+
+static void on_vcpu_start(void *arg)
+{
+	struct machine *m = arg;
+
+	seal_vcpu();
+	pthread_barrier_wait(&m->go);
+}
+
+static int start_thread(struct dev_thread *t, const struct vmm *v, void (*seal)(const struct vmm *v),
+	struct err *err)
+{
+	t->v = v;
+	t->seal = seal;
 	if (pthread_create(&t->thread, NULL, serve_thread, t) != 0)
 		return err_errno(err, "thread");
 	pthread_setname_np(t->thread, t->name);
@@ -206,7 +238,7 @@ static int make_disk(struct machine *m, int fd, bool read_only, const char *seri
 	struct blk_config c = {.fd = fd, .read_only = read_only, .serial = serial};
 	struct blk *b = blk_new(&c, err);
 
-	if (!b || blk_start(b, DISK_THREADS, NULL, NULL, err) < 0)
+	if (!b || blk_start(b, DISK_THREADS, on_disk_start, NULL, err) < 0)
 		return -1;
 	return attach(m, blk_vdev(b), &m->disk, err);
 }
@@ -279,14 +311,24 @@ static int load(struct machine *m, const struct machine_config *c, uint64_t memo
 	return boot_load(&boot, &m->mem, ret, err);
 }
 
+static struct machine machine; /* as long as the process */
+
+void machine_go(void)
+{
+	pthread_barrier_wait(&machine.go);
+}
+
 int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err)
 {
-	static struct machine machine; /* as long as the process */
 	struct machine *m = &machine;
 	uint64_t memory = c->memory & ~(uint64_t)(LAYOUT_HUGE - 1);
 	struct x86_start start;
 	struct vcpus_config vc = {
-		.ports = &m->ports, .memory = &m->memory, .on_end = on_vcpu_end, .arg = m};
+		.ports = &m->ports,
+		.memory = &m->memory,
+		.thread_start = on_vcpu_start,
+		.on_end = on_vcpu_end,
+		.arg = m};
 
 	*m = (struct machine){.v = v, .hv = hv};
 	m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -296,8 +338,11 @@ int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, 
 		make_devices(m, err) < 0 || make_ports(m, err) < 0 ||
 		load(m, c, memory, &start, err) < 0 || make_vcpus(m, c->cpus, &start, err) < 0)
 		return -1;
-	if (start_thread(&m->files, err) < 0 || start_thread(&m->disk, err) < 0)
+	if (start_thread(&m->files, v, confine_files, err) < 0 ||
+		start_thread(&m->disk, v, confine_disk, err) < 0)
 		return -1;
+	if (pthread_barrier_init(&m->go, NULL, c->cpus + 1) != 0)
+		return err_set(err, ERR_BUG, "no barrier for the virtual CPUs");
 	log_info("machine cpus=%u memory=%llu MiB user-time=%llu us", c->cpus,
 		(unsigned long long)(memory >> 20),
 		(unsigned long long)(now_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000));

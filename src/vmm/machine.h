@@ -14,5 +14,7 @@ struct machine_config {
 };
 
 /* Build the machine on @hv (takes) around the devices of @v and the descriptors of the table, and start
- * it. The process ends with it: status 0 when the guest powered off or reset itself, 1 otherwise. */
+ * its threads. The process ends with it: status 0 when the guest powered off or reset itself, 1 otherwise. */
 int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err);
+/* Let the vCPUs run: every thread, the caller's included, has confined itself. */
+void machine_go(void);

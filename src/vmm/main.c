@@ -5,8 +5,9 @@
  *   hutch-vmm --kvm NAME CPUS MEMORY CMDLINE      everything, on the kernel's KVM interface
  *
  * It parses every byte that a hostile guest sends to its devices, and holds nothing worth having:
- * before the first of them it gives up its namespaces, its root directory and its capabilities, and
- * keeps only the descriptors of its table (ARCHITECTURE.md). */
+ * before the first of them it gives up its namespaces, its root directory and its capabilities, keeps
+ * only the descriptors of its table (ARCHITECTURE.md), and each thread only the system calls of its
+ * list (seal.c). */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -54,19 +55,36 @@ static int accept_stream(void *arg, uint32_t port)
 
 static const struct vsock_host vsock_ops = {.accept = accept_stream};
 
-static void box_message(struct vmm *v, struct link_packet *p, int fds[], size_t nfds)
+static void add_export(struct vmm *v, const struct link_packet *p, int fd /* taken */)
 {
+	struct seal_export export = {.fd = fd, .read_only = p->m.arg != 0};
 	char name[64];
 	struct err err;
 
+	if (p->m.len == 0 || p->m.len >= sizeof(name)) {
+		close(fd);
+		return;
+	}
+	memcpy(name, p->data, p->m.len);
+	name[p->m.len] = '\0';
+	if (fuse_export_add(v->files, name, fd, export.read_only, &err) < 0)
+		log_error("export %s: %s", name, err.msg);
+	else
+		v->exports[v->n_exports++] = export; /* there is room: the server has the same limit */
+}
+
+static void box_message(struct vmm *v, struct link_packet *p, int fds[], size_t nfds)
+{
 	switch (p->m.type) {
 	case LINK_EXPORT:
-		if (p->m.len == 0 || p->m.len >= sizeof(name))
+		if (!v->all_exports) {
+			add_export(v, p, steal_fd(&fds[0]));
 			break;
-		memcpy(name, p->data, p->m.len);
-		name[p->m.len] = '\0';
-		if (fuse_export_add(v->files, name, steal_fd(&fds[0]), p->m.arg != 0, &err) < 0)
-			log_error("export %s: %s", name, err.msg);
+		}
+		log_limited(LOG_WARN, "box: export refused, the file server is confined already");
+		break;
+	case LINK_SEAL:
+		v->all_exports = true;
 		break;
 	case LINK_CONNECT:
 		vsock_connect(v->vsock, steal_fd(&fds[0]), p->m.arg);
@@ -78,9 +96,8 @@ static void box_message(struct vmm *v, struct link_packet *p, int fds[], size_t 
 		close_and_reset(&fds[i]);
 }
 
-static void on_box(struct loop *l, struct loop_watch *w, uint32_t events)
+static void read_box(struct vmm *v)
 {
-	struct vmm *v = container_of(w, struct vmm, box_w);
 	static struct link_packet p; /* 4 KiB, off the stack */
 	int fds[FD_PASS_MAX];
 	size_t nfds;
@@ -96,6 +113,11 @@ static void on_box(struct loop *l, struct loop_watch *w, uint32_t events)
 		return;
 	}
 	box_message(v, &p, fds, nfds);
+}
+
+static void on_box(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	read_box(container_of(w, struct vmm, box_w));
 }
 
 /* A share with many files needs many descriptors; take what the hard limit allows. */
@@ -131,6 +153,8 @@ static int open_devices(struct vmm *v, unsigned fds, struct err *err)
 	if (!v->netgate)
 		return -1;
 	v->vsock = vsock_new(v->loop, GUEST_CID, &vsock_ops, v);
+	while (!v->all_exports)
+		read_box(v);
 	fd_set_nonblock(VMM_FD_BOX, true);
 	if (loop_add(v->loop, &v->box_w, VMM_FD_BOX, EPOLLIN, on_box) < 0)
 		return err_errno(err, "box link");
@@ -142,7 +166,7 @@ static int run(const struct machine_config *machine, struct err *err)
 {
 	struct link_packet ready = {.m = {.type = LINK_READY}};
 	struct hv *hv = NULL;
-	struct vmm v = {0};
+	static struct vmm v; /* the threads have it */
 	unsigned fds;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -155,8 +179,11 @@ static int run(const struct machine_config *machine, struct err *err)
 		    &ready.m.arg, err) < 0)
 		return -1;
 	if (open_devices(&v, fds, err) < 0 ||
-		(machine ? machine_start(&v, hv, machine, err) : serve_start(&v, err)) < 0)
+		(machine ? machine_start(&v, hv, machine, err) : serve_start(&v, err)) < 0 ||
+		seal_main(&ready.m.arg, err) < 0)
 		return -1;
+	if (machine)
+		machine_go();
 	if (fd_send(VMM_FD_BOX, &ready, sizeof(ready.m), NULL, 0) < 0)
 		return err_errno(err, "box link");
 	return loop_run(v.loop, err);

@@ -29,6 +29,9 @@
 #include "base/mem.h"
 #include "wire/link.h"
 
+/* syscalls(netgate): recvmsg sendmsg sendto ioctl(SIOCOUTQ) setsockopt(SO_PEEK_OFF)
+ *	getsockopt(SO_SNDBUF) socketpair(AF_UNIX) shutdown close */
+
 #define STAGED_MAX     (512u << 10) /* more than the largest window that room() announces */
 #define STAGED_ALL_MAX (64u << 20)  /* of all flows together */
 #define ROOM_MIN       (32u << 10)  /* less is no room: windows should not open in a trickle */

@@ -27,11 +27,12 @@ static void on_frontend_gone(struct vhost_user *vu, void *arg)
 
 static void *serve_files(void *arg)
 {
-	struct fuse_server *files = arg;
+	const struct vmm *v = arg;
 	struct err err;
 	struct loop *loop = loop_new(&err);
-	struct fsdev *dev = fsdev_new(files);
+	struct fsdev *dev = fsdev_new(v->files);
 
+	seal_files(v->exports, v->n_exports);
 	if (!loop || !vhost_user_new(loop, VMM_FD_FS, fsdev_vdev(dev), on_frontend_gone,
 			     (void *)(uintptr_t)"fs", &err) ||
 		loop_run(loop, &err) < 0)
@@ -66,7 +67,7 @@ int serve_start(struct vmm *v, struct err *err)
 		return -1;
 	if (loop_add(v->loop, &v->net_w, VMM_FD_NET, EPOLLIN, on_net_connect) < 0)
 		return err_errno(err, "net socket");
-	if (pthread_create(&thread, NULL, serve_files, v->files) != 0)
+	if (pthread_create(&thread, NULL, serve_files, v) != 0)
 		return err_errno(err, "thread");
 	return 0;
 }

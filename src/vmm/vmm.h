@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "fuse/fuse.h"
+#include "vmm/seal.h"
 
 struct vsock;
 struct netgate;
@@ -34,6 +35,9 @@ struct vmm {
 	struct fuse_server *files;
 	struct vsock *vsock;
 	struct netgate *netgate;
+	struct seal_export exports[FUSE_EXPORTS_MAX]; /* borrowed from @files */
+	size_t n_exports;
+	bool all_exports; /* LINK_SEAL has come: the two above do not change any more */
 };
 
 /* serve.c: wait for qemu on the vhost-user sockets. */

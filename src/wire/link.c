@@ -11,6 +11,7 @@ static const struct {
 } shapes[] = {
 	[LINK_EXPORT] = {"export", 1, true},
 	[LINK_CONNECT] = {"connect", 1, false},
+	[LINK_SEAL] = {"seal", 0, false},
 	[LINK_READY] = {"ready", 0, false},
 	[LINK_CONTROL] = {"control", 1, false},
 	[LINK_TCP_OPEN] = {"tcp-open", 1, false},

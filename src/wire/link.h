@@ -17,6 +17,7 @@ enum link_type {
 	LINK_EXPORT = 1,  /* + directory fd; data: child name; arg: 1 = read-only */
 	LINK_CONNECT,	  /* + stream fd; arg: guest vsock port. The fd becomes that connection; it is
 			   * closed at once when the guest refuses. */
+	LINK_SEAL,	  /* no more exports follow: confine yourself to these and begin to serve */
 	/* vmm -> box */
 	LINK_READY,	  /* jailed and serving; arg: mask of missing enum jail_layer */
 	LINK_CONTROL,	  /* + stream fd: the guest's agent opened its control stream */

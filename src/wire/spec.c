@@ -130,6 +130,7 @@ static const struct field box_fields[] = {
 	LIST(box_spec, workspace_trees, tree_type),
 	STRUCT(box_spec, "network", net, net_type),
 	FIELD(box_spec, remove_on_exit, F_BOOL),
+	FIELD(box_spec, strict, F_BOOL),
 };
 static const struct type box_type = TYPE(box_spec, box_fields);
 

@@ -106,6 +106,7 @@ struct box_spec {
 	size_t n_home_trees, n_workspace_trees;
 	struct spec_net net;
 	bool remove_on_exit; /* --rm */
+	bool strict;	     /* --strict: no start with a layer of isolation missing */
 };
 
 /* New JSON object (a new reference, owned by the caller). */

@@ -16,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.environ.get("HUTCH_BUILD", os.path.join(ROOT, "build"))
 BINARY = os.path.join(BUILD, "hutch-gate")
 
-TCP_OPEN, DNS_QUERY, TCP_ACCEPT, TCP_REFUSE, TCP_RESET, DNS_ANSWER = 5, 6, 7, 8, 9, 10
+TCP_OPEN, DNS_QUERY, TCP_ACCEPT, TCP_REFUSE, TCP_RESET, DNS_ANSWER = 6, 7, 8, 9, 10, 11
 MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
 GATEWAY = "10.0.2.2"
 

@@ -18,6 +18,7 @@ static const struct {
 } rules[] = {
 	{LINK_EXPORT, 1, true},
 	{LINK_CONNECT, 1, false},
+	{LINK_SEAL, 0, false},
 	{LINK_READY, 0, false},
 	{LINK_CONTROL, 1, false},
 	{LINK_TCP_OPEN, 1, false},

@@ -33,7 +33,7 @@ static const char full[] =
 	"\"format\":\"Bearer %s\",\"username\":null},{\"domain\":\"b.test\","
 	"\"header\":\"Authorization\",\"format\":\"Basic %s\",\"username\":\"u\"}]}],"
 	"\"resolves\":[{\"name\":\"a.test\",\"address\":\"127.0.0.1:8443\"}]},"
-	"\"remove_on_exit\":true}";
+	"\"remove_on_exit\":true,\"strict\":true}";
 
 static json_t *parse(const char *text)
 {
@@ -68,6 +68,7 @@ static void test_round_trip(void **state)
 	assert_null(s.net.credentials[0].injects[0].username);
 	assert_string_equal(s.net.credentials[0].injects[1].username, "u");
 	assert_true(s.remove_on_exit);
+	assert_true(s.strict);
 	out = spec_to_json(&s);
 	assert_non_null(out);
 	assert_true(json_equal(in, out));

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What hutch-gate keeps when it has started. */
+#pragma once
+
+#include "base/err.h"
+
+/* The leak check of AddressSanitizer traces the process, and looks at it in /proc. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TRACEABLE 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TRACEABLE 1
+#endif
+#endif
+#ifndef TRACEABLE
+#define TRACEABLE 0
+#endif
+
+/* Confine the process: @dirfd is its directory, @secrets the secret store or -1. Layers that
+ * the host lacks are added to *missing. */
+int gate_seal(int dirfd, int secrets, unsigned *missing, struct err *err);
