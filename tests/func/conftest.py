@@ -66,7 +66,7 @@ class Home:
         return subprocess.Popen([HUTCH, *args], env=self.env, cwd=kw.pop("cwd", self.base), **kw)
 
     def audit(self, name):
-        with open(self.box(name, "audit.jsonl")) as f:
+        with open(self.box(name, "gate", "audit.jsonl")) as f:
             return [json.loads(line) for line in f]
 
     def state(self, name):
