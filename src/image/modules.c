@@ -22,6 +22,7 @@ static const struct {
 	bool early;
 } wanted[] = {
 	{"virtio_mmio", true},
+	{"virtio_pci", true},
 	{"virtio_blk", true},
 	{ROOT_FS_MODULE, true},
 	{"ext4", true},

@@ -86,8 +86,8 @@ static void put_fadt(struct buf *b, uint64_t dsdt)
 	buf_put_le32(b, 0); /* FACS */
 	buf_put_le32(b, (uint32_t)dsdt);
 	pad_to(b, start, 109);
-	/* IAPC_BOOT_ARCH: an i8042, no VGA, no CMOS clock. */
-	buf_put_le16(b, 1u << 1 | 1u << 2 | 1u << 5);
+	/* IAPC_BOOT_ARCH: no VGA, no CMOS clock; no i8042 either, which a driver would wait for. */
+	buf_put_le16(b, 1u << 2 | 1u << 5);
 	buf_put_u8(b, 0);
 	/* Flags: WBINVD, reset register, hardware-reduced. */
 	buf_put_le32(b, 1u << 0 | 1u << 10 | 1u << 20);
@@ -232,19 +232,35 @@ static void aml_resources(struct buf *to, struct buf *descriptors)
 	aml_block(to, "\x11", 1, &content);
 }
 
-/* 6.4.3.4 and 6.4.3.6. */
-static void put_mmio_resources(struct buf *to, const struct acpi_mmio *m)
+/* Fixed memory (6.4.3.4). */
+static void put_memory(struct buf *to, uint64_t base, uint64_t len)
 {
 	buf_put_u8(to, 0x86);
 	buf_put_le16(to, 9);
 	buf_put_u8(to, 1); /* read and write */
-	buf_put_le32(to, (uint32_t)m->base);
-	buf_put_le32(to, m->len);
+	buf_put_le32(to, (uint32_t)base);
+	buf_put_le32(to, (uint32_t)len);
+}
+
+/* Fixed I/O ports (6.4.2.5), decoded with 16 bits. */
+static void put_ports(struct buf *to, uint16_t base, uint8_t len)
+{
+	buf_put_u8(to, 0x47);
+	buf_put_u8(to, 1);
+	buf_put_le16(to, base);
+	buf_put_le16(to, base);
+	buf_put_u8(to, 1);
+	buf_put_u8(to, len);
+}
+
+/* Extended interrupt (6.4.3.6): consumer, edge-triggered, active high, exclusive. */
+static void put_interrupt(struct buf *to, unsigned irq)
+{
 	buf_put_u8(to, 0x89);
 	buf_put_le16(to, 6);
-	buf_put_u8(to, 1u << 0 | 1u << 1); /* consumer, edge-triggered, active high, exclusive */
+	buf_put_u8(to, 1u << 0 | 1u << 1);
 	buf_put_u8(to, 1);
-	buf_put_le32(to, m->irq);
+	buf_put_le32(to, irq);
 }
 
 static void put_mmio_device(struct buf *aml, const struct acpi_mmio *m, unsigned number)
@@ -258,7 +274,8 @@ static void put_mmio_device(struct buf *aml, const struct acpi_mmio *m, unsigned
 	aml_name_string(&device, "_HID", "LNRO0005"); /* what Linux calls virtio-mmio */
 	aml_name_int(&device, "_UID", number);
 	aml_name_int(&device, "_CCA", 1);
-	put_mmio_resources(&resources, m);
+	put_memory(&resources, m->base, m->len);
+	put_interrupt(&resources, m->irq);
 	aml_resources(&device, &resources);
 	aml_block(aml, "\x5b\x82", 2, &device);
 }
@@ -295,8 +312,7 @@ static void put_host_bridge(struct buf *aml)
 	aml_name_int(&device, "_BBN", 0);
 	aml_name_int(&device, "_CCA", 1);
 	put_window(&resources, 2, 2, 0, 0, 1);
-	/* I/O port window 0xcf8 to 0xcff (6.4.2.5). */
-	buf_put(&resources, "\x47\x01\xf8\x0c\xf8\x0c\x01\x08", 8);
+	put_ports(&resources, LAYOUT_PCI_PORT, 8);
 	put_window(&resources, 4, 0, 1, LAYOUT_BAR, LAYOUT_BAR_LEN);
 	aml_resources(&device, &resources);
 	aml_block(aml, "\x5b\x82", 2, &device);
@@ -311,11 +327,23 @@ static void put_motherboard(struct buf *aml)
 	buf_init(&resources, AML_MAX);
 	buf_put(&device, "MRES", 4);
 	aml_name_int(&device, "_HID", eisa_id("PNP0C02"));
-	buf_put_u8(&resources, 0x86);
-	buf_put_le16(&resources, 9);
-	buf_put_u8(&resources, 1);
-	buf_put_le32(&resources, (uint32_t)LAYOUT_ECAM);
-	buf_put_le32(&resources, (uint32_t)LAYOUT_ECAM_LEN);
+	put_memory(&resources, LAYOUT_ECAM, LAYOUT_ECAM_LEN);
+	aml_resources(&device, &resources);
+	aml_block(aml, "\x5b\x82", 2, &device);
+}
+
+/* Reduced hardware has no ISA interrupts but those that a device here names. */
+static void put_serial(struct buf *aml)
+{
+	_buf_ struct buf device, resources;
+
+	buf_init(&device, AML_MAX);
+	buf_init(&resources, AML_MAX);
+	buf_put(&device, "COM1", 4);
+	aml_name_int(&device, "_HID", eisa_id("PNP0501"));
+	aml_name_int(&device, "_UID", 0);
+	put_ports(&resources, LAYOUT_COM1, 8);
+	put_interrupt(&resources, LAYOUT_IRQ_COM1);
 	aml_resources(&device, &resources);
 	aml_block(aml, "\x5b\x82", 2, &device);
 }
@@ -327,6 +355,7 @@ static void put_dsdt(struct buf *b, const struct acpi_config *c)
 
 	buf_init(&scope, 4 * AML_MAX);
 	buf_put(&scope, "\\_SB_", 5);
+	put_serial(&scope);
 	for (unsigned i = 0; i < c->n_mmio; i++)
 		put_mmio_device(&scope, &c->mmio[i], i);
 	if (c->pci) {

@@ -2,6 +2,7 @@
 /* Address decoding. */
 #include "vmm/bus.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int bus_add(struct bus *b, struct bus_dev *d, struct err *err)
@@ -43,6 +44,7 @@ static struct bus_dev *find(const struct bus *b, uint64_t addr, unsigned len)
 	if (addr - b->devs[lo - 1]->base >= b->devs[lo - 1]->len ||
 		len > b->devs[lo - 1]->len - (addr - b->devs[lo - 1]->base))
 		return NULL;
+	atomic_fetch_add_explicit(&b->devs[lo - 1]->accesses, 1, memory_order_relaxed);
 	return b->devs[lo - 1];
 }
 
@@ -71,4 +73,20 @@ bool bus_write(const struct bus *b, uint64_t addr, const void *from, unsigned le
 		return false;
 	d->write(d, addr - d->base, from, len);
 	return true;
+}
+
+char *bus_text(const struct bus *b, char *to, size_t size)
+{
+	size_t n = 0;
+
+	to[0] = '\0';
+	for (unsigned i = 0; i < b->n; i++) {
+		const struct bus_dev *d = b->devs[i];
+		uint64_t count = atomic_load_explicit(&d->accesses, memory_order_relaxed);
+
+		if (count && n < size)
+			n += (size_t)snprintf(to + n, size - n, " %s=%llu", d->name ? d->name : "?",
+				(unsigned long long)count);
+	}
+	return to;
 }

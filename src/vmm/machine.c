@@ -30,9 +30,12 @@
 #include "base/log.h"
 #include "base/loop_call.h"
 #include "base/mem.h"
+#include "dev/balloon.h"
 #include "dev/blk.h"
+#include "dev/console.h"
 #include "dev/fs.h"
 #include "dev/net.h"
+#include "dev/rng.h"
 #include "dev/vsock.h"
 #include "vmm/acpi_x86.h"
 #include "vmm/boot_x86.h"
@@ -43,6 +46,7 @@
 #include "vmm/power.h"
 #include "vmm/seal.h"
 #include "vmm/serial.h"
+#include "vmm/virtio_pci.h"
 #include "vmm/vcpu.h"
 
 #define DISK_THREADS 4u /* requests of one disk that wait for storage at the same time */
@@ -69,6 +73,8 @@ struct machine {
 	struct power power;
 	struct dev_thread main, files, disk;
 	struct acpi_config acpi;
+	struct pci_host *pci;
+	unsigned n_msis;
 	struct hv_vcpu *vcpu[HV_VCPUS_MAX];
 	struct vcpus *vcpus;
 	pthread_barrier_t go; /* the vCPUs and the main thread, when all are confined */
@@ -113,11 +119,13 @@ static void on_vcpu_end(void *arg, enum vcpu_end end)
 static void log_stats(const struct machine *m)
 {
 	struct vcpu_stats s;
+	char ports[256], memory[512];
 
 	vcpus_stats(m->vcpus, &s);
-	log_info("exits port=%llu memory=%llu signal=%llu lost=%llu",
+	log_info("exits port=%llu memory=%llu signal=%llu lost=%llu by-device:%s%s",
 		(unsigned long long)s.exits[HV_EXIT_PORT], (unsigned long long)s.exits[HV_EXIT_MEMORY],
-		(unsigned long long)s.exits[HV_EXIT_SIGNAL], (unsigned long long)s.lost);
+		(unsigned long long)s.exits[HV_EXIT_SIGNAL], (unsigned long long)s.lost,
+		bus_text(&m->ports, ports, sizeof(ports)), bus_text(&m->memory, memory, sizeof(memory)));
 }
 
 static void on_end(struct loop *l, struct loop_watch *w, uint32_t events)
@@ -215,14 +223,23 @@ static int start_thread(struct dev_thread *t, const struct vmm *v, void (*seal)(
 	return 0;
 }
 
+#ifndef MACHINE_PCI
+#define MACHINE_PCI 0
+#endif
 /* One more device, on the next free window and interrupt line. */
 static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struct err *err)
 {
-	unsigned i = m->acpi.n_mmio;
+	unsigned i = m->acpi.n_mmio, msis;
 	struct acpi_mmio *a = &m->acpi.mmio[i];
 	struct vregs_config c = {.dev = d, .mem = &m->mem, .loop = t->loop, .caller = t->caller};
 	struct mmio *window;
 
+	if (MACHINE_PCI) {
+		if (!virtio_pci_new(m->hv, m->pci, m->n_msis, &c, &msis, err))
+			return -1;
+		m->n_msis += msis;
+		return 0;
+	}
 	*a = (struct acpi_mmio){.base = LAYOUT_MMIO + i * LAYOUT_MMIO_STEP,
 		.len = LAYOUT_MMIO_STEP,
 		.irq = LAYOUT_IRQ_DEVICE + i};
@@ -231,6 +248,19 @@ static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struc
 		return -1;
 	m->acpi.n_mmio++;
 	return bus_add(&m->memory, mmio_bus_dev(window), err);
+}
+
+static int make_pci(struct machine *m, struct err *err)
+{
+	if (!MACHINE_PCI)
+		return 0;
+	m->acpi.pci = true;
+	m->pci = pci_host_new(LAYOUT_ECAM, LAYOUT_BAR, LAYOUT_BAR_LEN);
+	if (bus_add(&m->ports, pci_host_ports(m->pci), err) < 0 ||
+		bus_add(&m->memory, pci_host_ecam(m->pci), err) < 0 ||
+		bus_add(&m->memory, pci_host_window(m->pci), err) < 0)
+		return -1;
+	return 0;
 }
 
 static int make_disk(struct machine *m, int fd, bool read_only, const char *serial, struct err *err)
@@ -246,8 +276,9 @@ static int make_disk(struct machine *m, int fd, bool read_only, const char *seri
 static int make_devices(struct machine *m, struct err *err)
 {
 	struct vmm *v = m->v;
+	struct console *console = console_new(v->loop, VMM_FD_CONSOLE, -1, err);
 
-	if (make_thread(&m->main, "main", v->loop, err) < 0 ||
+	if (!console || make_pci(m, err) < 0 || make_thread(&m->main, "main", v->loop, err) < 0 ||
 		make_thread(&m->files, "files", NULL, err) < 0 ||
 		make_thread(&m->disk, "disk", NULL, err) < 0)
 		return -1;
@@ -256,7 +287,10 @@ static int make_devices(struct machine *m, struct err *err)
 		make_disk(m, VMM_FD_DISK, false, "disk", err) < 0 ||
 		attach(m, fsdev_vdev(fsdev_new(v->files)), &m->files, err) < 0 ||
 		attach(m, netdev_vdev(netgate_device(v->netgate)), &m->main, err) < 0 ||
-		attach(m, vsock_vdev(v->vsock), &m->main, err) < 0)
+		attach(m, vsock_vdev(v->vsock), &m->main, err) < 0 ||
+		attach(m, rngdev_vdev(rngdev_new(v->loop)), &m->main, err) < 0 ||
+		attach(m, console_vdev(console), &m->main, err) < 0 ||
+		attach(m, balloon_vdev(balloon_new(v->loop)), &m->main, err) < 0)
 		return -1;
 	return 0;
 }

@@ -281,6 +281,7 @@ struct mmio *mmio_new(
 	m->hv = hv;
 	m->irq_fd = -1;
 	m->bus = (struct bus_dev){
+		.name = c->dev->ops->name,
 		.base = base, .len = MMIO_BYTES, .read = bus_reads, .write = bus_writes};
 	if (vregs_init(&m->regs, c, &regs_ops, err) < 0) {
 		free(m);

@@ -46,8 +46,8 @@ static void keyboard_write(struct bus_dev *d, uint64_t off, const void *from, un
 int power_init(struct power *p, struct bus *ports, power_fn *fn, void *arg, struct err *err)
 {
 	*p = (struct power){
-		.acpi = {.base = LAYOUT_POWER, .len = ACPI_BYTES, .read = read_zero, .write = acpi_write},
-		.keyboard = {.base = LAYOUT_KEYBOARD,
+		.acpi = {.name = "power", .base = LAYOUT_POWER, .len = ACPI_BYTES, .read = read_zero, .write = acpi_write},
+		.keyboard = {.name = "keyboard", .base = LAYOUT_KEYBOARD,
 			.len = KEYBOARD_BYTES,
 			.read = read_zero,
 			.write = keyboard_write},

@@ -172,7 +172,7 @@ struct serial *serial_new(uint64_t port, int out_fd, int irq_fd)
 	struct serial *s = xcalloc(1, sizeof(*s));
 
 	s->bus = (struct bus_dev){
-		.base = port, .len = R_COUNT, .read = serial_read, .write = serial_write};
+		.name = "serial", .base = port, .len = R_COUNT, .read = serial_read, .write = serial_write};
 	s->out_fd = out_fd;
 	s->irq_fd = irq_fd;
 	s->divisor = 1;
