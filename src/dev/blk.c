@@ -7,12 +7,18 @@
  * would wait goes to the list `todo`, from which the I/O threads take it. Requests finish in any
  * order.
  *
- * All state is under `lock`, the queue included; system calls on the disk are made without it. A
- * chain lives in a request from a fixed set, twice as many as there are threads and one more; to pop
- * takes a free one. When there is none, kicks stay off and the queue is `starved`: an I/O thread that
- * has finished one request then takes the next from the queue itself, and whoever finds the queue
- * empty turns kicks on again. A kick that goes on for too long (BURST) starves the queue on purpose,
- * so that others on the loop have their turn.
+ * Few file systems can say that a write would wait, so writes are for the I/O threads. But a
+ * write usually ends in the page cache, in less time than it takes to wake a thread, and writes
+ * to one file do not run side by side anyway. With own_loop the serving thread therefore writes
+ * itself, until one write is slow; then it leaves that to the I/O threads for a while, and for
+ * longer if the next try is slow, too.
+ *
+ * All state is under `lock`, the queue included; system calls on the disk are made without it.
+ * A chain lives in a request from a fixed set, twice as many as there are threads and one more;
+ * to pop takes a free one. When there is none, kicks stay off and the queue is `starved`: an
+ * I/O thread that has finished one request then takes the next from the queue itself, and
+ * whoever finds the queue empty turns kicks on again. A kick that goes on for too long (BURST)
+ * starves the queue on purpose, so that others on the loop have their turn.
  *
  * I/O threads are woken one at a time: whoever takes work and sees more wakes the next. A slow disk
  * has them all busy soon, and a run of writes into the page cache often ends before the second is
@@ -37,6 +43,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -55,6 +62,9 @@ _Static_assert(SEG_MAX + 2 <= VIRTQ_IOV_MAX, "a request fits a chain");
 #define BURST_BYTES (2u << 20)
 #define FLUSH_BYTES (64u << 10) /* answers that may wait for the end of the batch */
 #define STACK_BYTES (256u << 10)
+#define SLOW_NS     2000000ull   /* a write that had to wait */
+#define PAUSE_MIN   250000000ull /* before the serving thread tries again */
+#define PAUSE_MAX   16000000000ull
 
 /* The driver's choice of cache mode. */
 enum { CACHE_DEFAULT = -1, CACHE_WRITE_THROUGH, CACHE_WRITE_BACK };
@@ -64,6 +74,11 @@ struct blk {
 	struct vdev_ops ops; /* its features are this disk's */
 	struct blk_disk disk;
 	_Atomic int cache;
+
+	/* of the serving thread */
+	bool own_loop;
+	uint64_t slow_at,
+		pause; /* when its last slow write ended, and for how long it then writes no more */
 
 	unsigned n_threads;
 	pthread_t threads[BLK_THREADS_MAX];
@@ -202,6 +217,43 @@ static void flush(struct blk *b)
 
 /* ---- the thread that serves the device ---- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Write, unless that was slow of late. False: not done. */
+static bool write_here(struct blk *b, struct blk_request *r)
+{
+	uint64_t start, end;
+
+	if (!b->own_loop || r->type != VIRTIO_BLK_T_OUT || r->sync)
+		return false;
+	start = now_ns();
+	if (start - b->slow_at < b->pause)
+		return false;
+	blk_request_run(&b->disk, r);
+	end = now_ns();
+	if (end - start >= SLOW_NS) {
+		b->pause = start - b->slow_at < 4 * b->pause ? MIN(2 * b->pause, PAUSE_MAX)
+							     : PAUSE_MIN;
+		b->slow_at = end;
+	}
+	return true;
+}
+
+/* Do a request on this thread if it can be done at once. */
+static bool do_here(struct blk *b, struct blk_request *r)
+{
+	if (b->n_threads)
+		return blk_request_try(&b->disk, r) || write_here(b, r);
+	blk_request_run(&b->disk, r);
+	return true;
+}
+
 static void blk_kick(struct vdev *d, unsigned q)
 {
 	struct blk *b = container_of(d, struct blk, dev);
@@ -213,13 +265,10 @@ static void blk_kick(struct vdev *d, unsigned q)
 	virtq_kicks_off(&d->vq[q]);
 	for (unsigned n = 0; (r = pop(b));) {
 		size_t len = r->left;
-		bool done = true;
+		bool done;
 
 		pthread_mutex_unlock(&b->lock);
-		if (b->n_threads)
-			done = blk_request_try(&b->disk, r);
-		else
-			blk_request_run(&b->disk, r);
+		done = do_here(b, r);
 		pthread_mutex_lock(&b->lock);
 		if (!done) {
 			defer(b, r);
@@ -232,7 +281,7 @@ static void blk_kick(struct vdev *d, unsigned q)
 			flush(b);
 			unflushed = 0;
 		}
-		if (b->n_threads && (++n >= BURST || bytes >= BURST_BYTES)) {
+		if (b->n_threads && (++n >= BURST || (bytes >= BURST_BYTES && !b->own_loop))) {
 			b->starved = true;
 			wake_one(b);
 			break;
@@ -429,6 +478,7 @@ struct blk *blk_new(const struct blk_config *config, struct err *err)
 	b->ops.features = disk_features(&b->disk);
 	b->dev.ops = &b->ops;
 	b->cache = CACHE_DEFAULT;
+	b->own_loop = config->own_loop;
 	b->todo_end = &b->todo;
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->work, NULL);

@@ -12,6 +12,7 @@ struct blk;
 struct blk_config {
 	int fd; /* taken on success. Its size is the disk's, now and for ever */
 	bool read_only;
+	bool own_loop;      /* the serving thread has nothing else to do: it may write, see blk.c */
 	const char *serial; /* at most 20 bytes, shown in the guest's /dev/disk/by-id; borrowed */
 };
 

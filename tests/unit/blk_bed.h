@@ -38,6 +38,8 @@ static struct {
 	unsigned held;              /* how many are */
 	_Atomic bool refuse_nowait; /* nothing is cached */
 	_Atomic bool no_nowait;     /* the file system does not know RWF_NOWAIT */
+	_Atomic bool slow;          /* what waits does so for 4 ms of the clock */
+	_Atomic uint64_t clock;     /* ns; 0: the real one */
 	_Atomic bool dice;          /* refuse now and then, and be slow now and then */
 	_Atomic int fail;           /* errno of the next calls that move data; 0: none */
 	_Atomic int fail_sync, fail_range;
@@ -50,10 +52,11 @@ static inline void sys_reset(void)
 {
 	sys.hold = -1;
 	sys.held = 0;
-	sys.refuse_nowait = sys.no_nowait = sys.dice = false;
+	sys.refuse_nowait = sys.no_nowait = sys.dice = sys.slow = false;
 	sys.fail = sys.fail_sync = sys.fail_range = 0;
 	sys.syncs = sys.dsyncs = sys.moves_here = sys.moves_elsewhere = sys.ranges = 0;
 	sys.most = 0;
+	sys.clock = 0;
 	sys.main = pthread_self();
 }
 
@@ -85,6 +88,8 @@ static inline int before(off_t at, int flags)
 	else if (!e)
 		sys.moves_elsewhere++;
 	pthread_mutex_unlock(&sys.lock);
+	if (!e && sys.slow && !(flags & RWF_NOWAIT_))
+		sys.clock += 4000000;
 	if (!e && sys.dice && !(flags & RWF_NOWAIT_) && seed >> 59 == 1)
 		nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
 	return e;
@@ -130,6 +135,16 @@ ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t at, int flags)
 {
 	return move(SYS_pwritev2, fd, iov, n, at, flags);
+}
+
+int clock_gettime(clockid_t id, struct timespec *ret)
+{
+	uint64_t ns = sys.clock;
+
+	if (!ns)
+		return (int)syscall(SYS_clock_gettime, id, ret);
+	*ret = (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+	return 0;
 }
 
 int fdatasync(int fd)
@@ -184,7 +199,7 @@ static inline void start(struct bed *b, uint64_t features, uint16_t size)
 	b->status = vqd_alloc(&b->mem, 1, 1);
 }
 
-static inline void make(struct bed *b, bool read_only, unsigned threads)
+static inline void make(struct bed *b, bool read_only, unsigned threads, bool own_loop)
 {
 	int fd = memfd_create("disk", MFD_CLOEXEC);
 
@@ -194,8 +209,10 @@ static inline void make(struct bed *b, bool read_only, unsigned threads)
 		b->image[i] = (uint8_t)(i >> 9) ^ (uint8_t)(i * 7);
 	assert_int_equal(write(fd, b->image, DISK), DISK);
 	b->fd = dup(fd);
-	b->blk = blk_new(
-		&(struct blk_config){.fd = fd, .read_only = read_only, .serial = "hutch-disk"},
+	b->blk = blk_new(&(struct blk_config){.fd = fd,
+				 .read_only = read_only,
+				 .own_loop = own_loop,
+				 .serial = "hutch-disk"},
 		NULL);
 	assert_non_null(b->blk);
 	if (threads)
@@ -214,7 +231,7 @@ static inline int setup(void **state)
 {
 	struct bed *b = calloc(1, sizeof(*b));
 
-	make(b, false, 0);
+	make(b, false, 0, false);
 	*state = b;
 	return 0;
 }
@@ -223,7 +240,7 @@ static inline int setup_ro(void **state)
 {
 	struct bed *b = calloc(1, sizeof(*b));
 
-	make(b, true, 0);
+	make(b, true, 0, false);
 	*state = b;
 	return 0;
 }
@@ -232,7 +249,16 @@ static inline int setup_threads(void **state)
 {
 	struct bed *b = calloc(1, sizeof(*b));
 
-	make(b, false, 3);
+	make(b, false, 3, false);
+	*state = b;
+	return 0;
+}
+
+static inline int setup_own_loop(void **state)
+{
+	struct bed *b = calloc(1, sizeof(*b));
+
+	make(b, false, 3, true);
 	*state = b;
 	return 0;
 }

@@ -337,6 +337,44 @@ static void stress_all(void **state)
 	}
 }
 
+static bool written_here(struct bed *b, struct slot *s)
+{
+	unsigned before = sys.moves_here;
+
+	slot_queue(b, s, VIRTIO_BLK_T_OUT, 8);
+	b->d->ops->kick(b->d, 0);
+	wait_used(b, 1);
+	assert_int_equal(slot_status(b, s), 0);
+	return sys.moves_here != before;
+}
+
+/* A thread of its own: it writes into the page cache, as long as that is fast. */
+static void writes_stay(void **state)
+{
+	struct bed *b = *state;
+	struct slot s = slot_new(b);
+
+	sys.clock = 1000000000;
+	sys.no_nowait = true; /* ext4 */
+	for (int i = 0; i < 10; i++)
+		assert_true(written_here(b, &s));
+	sys.slow = true;
+	assert_true(written_here(b, &s));
+	for (int i = 0; i < 10; i++)
+		assert_false(written_here(b, &s));
+	sys.clock += 300000000;
+	assert_true(written_here(b, &s)); /* a try, and then a longer pause */
+	sys.slow = false;
+	sys.clock += 300000000;
+	assert_false(written_here(b, &s));
+	sys.clock += 300000000;
+	for (int i = 0; i < 10; i++)
+		assert_true(written_here(b, &s));
+	/* What must be stable waits elsewhere. */
+	b->d->ops->config_write(b->d, 32, "", 1);
+	assert_false(written_here(b, &s));
+}
+
 static _Atomic unsigned begun;
 
 static void begin(void *arg)
@@ -364,6 +402,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup_threads, teardown)
 	const struct CMUnitTest tests[] = {T(cached_reads_stay), T(slow_one), T(flood),
 		T(reset_in_flight), T(break_in_flight), T(stress_all),
+		cmocka_unit_test_setup_teardown(stress_all, setup_own_loop, teardown),
+		cmocka_unit_test_setup_teardown(writes_stay, setup_own_loop, teardown),
 		cmocka_unit_test_setup_teardown(threads_begin, setup, teardown)};
 
 	return cmocka_run_group_tests_name("blk_threads", tests, NULL, NULL);
