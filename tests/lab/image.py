@@ -66,11 +66,22 @@ def sources():
 
 
 def kernel_package():
+    """The package that KERNEL stands for. apt takes seconds to say so on a busy machine: asked anew
+    only when its lists have changed."""
+    stamp = os.path.join(CACHE, "kernel")
+    lists = "%s %d" % (KERNEL, os.stat("/var/lib/apt/lists").st_mtime_ns)
+    with contextlib.suppress(OSError, ValueError), open(stamp) as f:
+        seen, package = f.read().splitlines()
+        if seen == lists:
+            return package
     out = subprocess.run(["apt-cache", "depends", "--important", KERNEL], capture_output=True,
                          text=True, check=True).stdout
     found = re.search(r"Depends: (linux-image-\S+)", out)
     if not found:
         raise RuntimeError("apt does not know %s; try: apt-get update" % KERNEL)
+    with open(stamp + ".%d" % os.getpid(), "w") as f:
+        f.write("%s\n%s\n" % (lists, found.group(1)))
+    os.rename(f.name, stamp)
     return found.group(1)
 
 
@@ -208,9 +219,9 @@ def build(out, package):
 
 def prepare(say):
     """The image's directory, made when missing."""
+    os.makedirs(CACHE, exist_ok=True)
     package = kernel_package()
     path = os.path.join(CACHE, key(package))
-    os.makedirs(CACHE, exist_ok=True)
     with open(os.path.join(CACHE, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.isdir(path):
@@ -223,7 +234,7 @@ def prepare(say):
         os.rename(tmp, path)
         # What an older recipe made is of no use any more, unless a machine runs from it: that one
         # keeps its open files.
-        for name in os.listdir(CACHE):
-            if name not in ("lock", os.path.basename(path)) and "HUTCH_LAB_PACKAGES" not in os.environ:
+        for name in os.listdir(CACHE) if "HUTCH_LAB_PACKAGES" not in os.environ else []:
+            if name not in ("lock", "kernel", os.path.basename(path)):
                 shutil.rmtree(os.path.join(CACHE, name), ignore_errors=True)
     return path

@@ -11,8 +11,8 @@ $b mount -t devtmpfs dev /dev
 $b mount -t proc proc /proc
 for m in /modules/*; do
 	options=
-	# The emulated processor has no AVIC, and nothing here runs virtual machines within virtual machines
-	# within the lab.
+	# Virtual machines in the lab's virtual machines would be a fourth level: not offered. The emulated
+	# processor has no AVIC (see machine.py).
 	[ "${m%kvm-amd.ko}" = "$m" ] || options="nested=0 avic=0"
 	# shellcheck disable=SC2086
 	$b insmod "$m" $options || fail "insmod $m"
