@@ -78,7 +78,7 @@ static void check_kernel(struct finding *f)
 	if (image_kernel(&p, &err) < 0)
 		say(f, BAD, err.msg, err.hint);
 	else
-		say(f, GOOD, p.release, NULL);
+		say(f, GOOD, p.id, NULL);
 	kernel_pack_done(&p);
 }
 

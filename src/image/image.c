@@ -105,14 +105,17 @@ static void add_row(json_t *rows, const char *kind, const char *id, const char *
 
 static void list_kernels(json_t *rows, const char *packs)
 {
-	_free_ char *link = fs_join(packs, "default"), *current = realpath(link, NULL);
+	_free_ char *current = kernel_current(NULL), *here = realpath(packs, NULL);
 	DIR *d = opendir(packs);
 	struct dirent *e;
 
-	while (d && (e = readdir(d))) {
-		_free_ char *dir = fs_join(packs, e->d_name), *kernel = fs_join(dir, "kernel");
+	while (d && here && (e = readdir(d))) {
+		_free_ char *dir = fs_join(here, e->d_name), *kernel = fs_join(dir, "kernel");
+		struct stat st;
 
-		if (e->d_name[0] != '.' && strcmp(e->d_name, "default") != 0 && fs_exists(kernel))
+		/* Not once more by a link. */
+		if (e->d_name[0] != '.' && lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) &&
+			fs_exists(kernel))
 			add_row(rows, "kernel", e->d_name, kernel,
 				current && strcmp(current, dir) == 0);
 	}

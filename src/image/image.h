@@ -3,7 +3,8 @@
  *
  * $XDG_DATA_HOME/hutch/
  *     kernels/<id>/       kernel, config, modules, initrd; <id> is a content hash
- *     kernels/default     symbolic link to the pack that is used
+ *     kernels/small       symbolic link to the pack that tools/build-kernel made
+ *     kernels/default     symbolic link to the pack of the distribution's kernel
  *     images/<sha256>.img root images, read-only, content-addressed
  *     images/<sha256>.ca  the CA bundle inside that image
  *     images/<ref>.ref    "base.ref": the hash that a reference means today
@@ -27,8 +28,8 @@ struct kernel_pack {
 void kernel_pack_done(struct kernel_pack *p);
 
 /* The pack to boot: the one that HUTCH_KERNEL names (a pack directory or a kernel file), else the
- * default. The initramfs is made (or made anew when hutch-init changed). ERR_ENV with the remedy
- * `hutch image build` when there is none, ERR_ENV "corrupt" when a file does not match its hash. */
+ * small one when there is one, else the default. The initramfs is made (or made anew when hutch-init
+ * changed). ERR_ENV with the remedy when there is none, or when a file does not match its hash. */
 int image_kernel(struct kernel_pack *ret, struct err *err);
 
 /* "base" or "base@<sha256>" → owned path of the image and owned pinned reference. */

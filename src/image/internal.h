@@ -29,6 +29,8 @@ struct job {
 };
 int job_run(const struct job *j, struct err *err);
 
+/* kernel.c: the pack directory, or kernel file, that image_kernel() uses: an owned path. */
+char *kernel_current(struct err *err);
 /* kernel_build.c */
 int kernel_build(const char *packs_dir, image_progress_fn *progress, void *arg, struct err *err);
 /* modules.c: the modules of @tree (a lib/modules/RELEASE directory) that a guest needs, with their

@@ -2,7 +2,9 @@
 /* Kernel packs: which one to boot, whether it is whole, and its initramfs.
  *
  * A pack is a directory: kernel, config, release, modules.list, modules/, and a manifest with the
- * digest, size and time of each file. Hashing a kernel at every start would cost more than booting a
+ * digest, size and time of each file. Two makers put packs here: kernel_build.c, which points the link
+ * "default" at its pack, and tools/build-kernel with the link "small", which goes first. Neither
+ * touches the other's link. Hashing a kernel at every start would cost more than booting a
  * small one takes, so a file whose size and time match the manifest is believed, and any other is
  * hashed. */
 #include <dirent.h>
@@ -19,6 +21,8 @@
 #include "base/paths.h"
 #include "image/internal.h"
 
+#define RECIPE "recipe" /* in the packs of tools/build-kernel: what they were made from */
+
 void kernel_pack_done(struct kernel_pack *p)
 {
 	free(p->id);
@@ -28,10 +32,18 @@ void kernel_pack_done(struct kernel_pack *p)
 	*p = (struct kernel_pack){0};
 }
 
-static int corrupt(const char *path, struct err *err)
+/* How to make the pack of a directory anew, by its maker. */
+static const char *remedy(const char *dir)
+{
+	_free_ char *recipe = fs_join(dir, RECIPE);
+
+	return fs_exists(recipe) ? "tools/build-kernel --force" : "hutch image build --force";
+}
+
+static int corrupt(const char *dir, const char *path, struct err *err)
 {
 	err_set(err, ERR_ENV, "the kernel pack is corrupt: %s", path);
-	return err_hint(err, "hutch image build --force");
+	return err_hint(err, "%s", remedy(dir));
 }
 
 /* One manifest line: digest, size, mtime in ns, name. */
@@ -43,15 +55,15 @@ static int check_file(const char *dir, char *line, struct err *err)
 	_free_ char *path = NULL;
 
 	if (sscanf(line, "%64s %lld %lld %255s", digest, &size, &mtime, name) != 4)
-		return corrupt("manifest", err);
+		return corrupt(dir, "manifest", err);
 	path = fs_join(dir, name);
 	if (stat(path, &st) < 0 || st.st_size != size)
-		return corrupt(path, err);
+		return corrupt(dir, path, err);
 	if (st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec == mtime)
 		return 0;
 	if (file_digest(path, now, err) < 0)
 		return -1;
-	return strcmp(now, digest) == 0 ? 0 : corrupt(path, err);
+	return strcmp(now, digest) == 0 ? 0 : corrupt(dir, path, err);
 }
 
 static int check_pack(const char *dir, struct err *err)
@@ -61,9 +73,9 @@ static int check_pack(const char *dir, struct err *err)
 
 	buf_init(&b, 1u << 20);
 	if (fs_read_file(AT_FDCWD, path, &b, NULL) < 0)
-		return corrupt(path, err);
+		return corrupt(dir, path, err);
 	if (!strstr(buf_cstr(&b), " kernel\n"))
-		return corrupt(path, err);
+		return corrupt(dir, path, err);
 	for (char *line = buf_cstr(&b), *next; *line; line = next) {
 		next = line + strcspn(line, "\n");
 		if (*next)
@@ -164,30 +176,46 @@ static int lone_kernel(const char *file, struct kernel_pack *p, struct err *err)
 	return find_initrd(dir, p->id, &p->initrd, err);
 }
 
+char *kernel_current(struct err *err)
+{
+	static const char *const links[] = {"small", "default"};
+	const char *named = getenv("HUTCH_KERNEL");
+	_free_ char *packs = NULL;
+	char *path = NULL;
+
+	if (named && *named) {
+		path = realpath(named, NULL);
+		if (!path)
+			err_errno(err, "HUTCH_KERNEL %s", named);
+		return path;
+	}
+	packs = image_dir("kernels", err);
+	if (!packs)
+		return NULL;
+	for (size_t i = 0; !path && i < ARRAY_SIZE(links); i++) {
+		_free_ char *link = fs_join(packs, links[i]);
+
+		path = realpath(link, NULL);
+	}
+	if (!path) {
+		err_set(err, ERR_ENV, "there is no kernel pack yet");
+		err_hint(err, "hutch image build");
+	}
+	return path;
+}
+
 int image_kernel(struct kernel_pack *ret, struct err *err)
 {
-	const char *named = getenv("HUTCH_KERNEL");
-	_free_ char *packs = NULL, *link = NULL, *dir = NULL;
+	_free_ char *dir = kernel_current(err);
 	struct stat st;
 
 	*ret = (struct kernel_pack){0};
-	if (named && *named) {
-		dir = realpath(named, NULL);
-		if (!dir || stat(dir, &st) < 0)
-			return err_errno(err, "HUTCH_KERNEL %s", named);
-		if (S_ISREG(st.st_mode))
-			return lone_kernel(dir, ret, err);
-	} else {
-		packs = image_dir("kernels", err);
-		if (!packs)
-			return -1;
-		link = fs_join(packs, "default");
-		dir = realpath(link, NULL);
-		if (!dir) {
-			err_set(err, ERR_ENV, "there is no kernel pack yet");
-			return err_hint(err, "hutch image build");
-		}
-	}
+	if (!dir)
+		return -1;
+	if (stat(dir, &st) < 0)
+		return err_errno(err, "%s", dir);
+	if (S_ISREG(st.st_mode))
+		return lone_kernel(dir, ret, err);
 	if (check_pack(dir, err) < 0)
 		return -1;
 	ret->id = xstrdup(strrchr(dir, '/') + 1);

@@ -369,6 +369,78 @@ static void manifest_is_checked(void **state)
 	unsetenv("HUTCH_KERNEL");
 }
 
+/* The name of the pack that is used today; "" when there is none. */
+static char *current_name(void)
+{
+	_free_ char *path = kernel_current(NULL);
+
+	return xstrdup(path ? strrchr(path, '/') + 1 : "");
+}
+
+static void expect_current(const char *want)
+{
+	_free_ char *got = current_name(), *text = NULL, *mark = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_string_equal(got, want);
+	assert_int_equal(image_list(f, false, NULL), 0);
+	fclose(f);
+	/* The list marks one kernel, this one, and shows each once. */
+	mark = xasprintf("kernel  %s ", want);
+	if (*want) {
+		assert_non_null(strstr(text, mark));
+		assert_null(strstr(strstr(text, mark) + 1, mark));
+		assert_true(strstr(text, "current") > strstr(text, mark));
+		assert_true(memchr(strstr(text, mark), '\n', len) > (void *)strstr(text, "current"));
+	}
+	assert_int_equal(*want != '\0', strstr(text, "current") != NULL);
+}
+
+static void the_small_kernel_goes_first(void **state)
+{
+	static const char packs[] = "data/hutch/kernels";
+
+	unsetenv("HUTCH_KERNEL");
+	put_text("data/hutch/kernels/6.1-stock/kernel", "stock");
+	put_text("data/hutch/kernels/6.12-small/kernel", "small");
+	expect_current("");
+	assert_int_equal(symlink("6.1-stock", "data/hutch/kernels/default"), 0);
+	expect_current("6.1-stock");
+	assert_int_equal(symlink("6.12-small", "data/hutch/kernels/small"), 0);
+	expect_current("6.12-small");
+	/* Another default pack, as `hutch image build --force` makes it, changes nothing. */
+	put_text("data/hutch/kernels/6.1-newer/kernel", "newer");
+	assert_int_equal(unlink("data/hutch/kernels/default"), 0);
+	assert_int_equal(symlink("6.1-newer", "data/hutch/kernels/default"), 0);
+	expect_current("6.12-small");
+	/* What the user names goes before both. */
+	setenv("HUTCH_KERNEL", "data/hutch/kernels/6.1-stock", 1);
+	expect_current("6.1-stock");
+	unsetenv("HUTCH_KERNEL");
+	/* A link to a pack that is gone counts as none. */
+	assert_int_equal(fs_remove_tree(AT_FDCWD, "data/hutch/kernels/6.12-small", NULL), 0);
+	expect_current("6.1-newer");
+	assert_int_equal(fs_remove_tree(AT_FDCWD, packs, NULL), 0);
+}
+
+static void a_damaged_pack_names_its_maker(void **state)
+{
+	struct kernel_pack p;
+	struct err err = {0};
+
+	setenv("HUTCH_KERNEL", "damaged", 1);
+	put_text("damaged/manifest", "x y z kernel\n");
+	assert_int_equal(image_kernel(&p, &err), -1);
+	assert_string_equal(err.hint, "hutch image build --force");
+	kernel_pack_done(&p);
+	put_text("damaged/recipe", "source\n");
+	assert_int_equal(image_kernel(&p, &err), -1);
+	assert_string_equal(err.hint, "tools/build-kernel --force");
+	kernel_pack_done(&p);
+	unsetenv("HUTCH_KERNEL");
+}
+
 static void kernels_that_are_not_there(void **state)
 {
 	struct kernel_pack p;
@@ -477,6 +549,8 @@ int main(void)
 		cmocka_unit_test(initramfs_members),
 		cmocka_unit_test(initramfs_of_a_damaged_pack),
 		cmocka_unit_test(kernels_that_are_not_there),
+		cmocka_unit_test(the_small_kernel_goes_first),
+		cmocka_unit_test(a_damaged_pack_names_its_maker),
 		cmocka_unit_test(manifest_is_checked),
 		cmocka_unit_test(root_references),
 		cmocka_unit_test(disks_are_sparse),
