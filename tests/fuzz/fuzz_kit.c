@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (settings_load_text(text, size, "s", &set, &errs) < 0)
 		must(errs.n_errors > 0);
 	kit_errors_done(&errs);
-	if (kit_load_text(text, size, "k", &k, &errs) == 0) {
+	if (kit_load_text(text, size, "k", NULL, &k, &errs) == 0) {
 		check_kit(&k);
 		check_plan(&k, &set);
 		kit_done(&k);
