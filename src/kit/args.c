@@ -224,8 +224,8 @@ void args_resolve(
 			a->value = xstrdup(given->value);
 		} else if (a->fallback) {
 			a->value = xstrdup(a->fallback);
-		} else if (in && in->placeholders) {
-			k->placeholders = true;
+		} else if ((in && in->placeholders) || !a->required) {
+			k->placeholders = true; /* without required: reported */
 		} else {
 			load_error_key(l, at, "has no value, expected --kit-arg %s%s%s=VALUE",
 				k->name ? k->name : "", k->name ? "." : "", a->name);

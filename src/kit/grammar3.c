@@ -195,8 +195,10 @@ static void load_relations(struct load *l, const struct ynode *n, void *base, co
 			load_error(l, n->items[i], "\"%s\", %s",
 				log_safe(safe, sizeof(safe), s, strlen(s)), why);
 		for (size_t k = 0; r->name && k + 1 < *count; k++)
-			if ((*list)[k].name && strcmp((*list)[k].name, r->name) == 0)
+			if ((*list)[k].name && strcmp((*list)[k].name, r->name) == 0) {
 				load_error(l, n->items[i], "twice in the list");
+				break;
+			}
 	}
 }
 

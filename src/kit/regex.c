@@ -545,6 +545,10 @@ static int parse_repeat(struct parser *s, struct flags *f)
 	int n = parse_atom(s, f), min = 0, max = -1;
 	bool repeated = false;
 
+	if (s->quoted && s->p[0] == '\\' && s->p[1] == 'E') {
+		s->p += 2;
+		s->quoted = false; /* what follows may repeat the last character */
+	}
 	while (n >= 0 && !s->quoted && *s->p) {
 		if (*s->p == '*' || *s->p == '+' || *s->p == '?') {
 			min = *s->p == '+';
