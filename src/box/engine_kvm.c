@@ -5,7 +5,7 @@
 
 /* Kernel parameters. The clock is the host's, so nothing is calibrated; the initcalls left out are
  * self-checks that nothing here uses, as in the qemu engine. */
-#if MACHINE_PCI
+#ifdef MACHINE_PCI
 #define PCI_OFF ""
 #else
 #define PCI_OFF "pci=off "

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bringing a kit into the running guest: files, install steps, start-up commands.
  *
- * The order is that of the kit rules: files/home, install, setup.files, files/workspace on the first
+ * The order is that of the kit rules: what must be mounted on every start; then files/home, install, setup.files, files/workspace on the first
  * start; start-up commands on every start, the background ones not waited for. Each job is one agent
  * stream. The file setup-done in the sandbox's directory marks a finished first start; without it the
  * next start begins with a new disk. */
@@ -451,6 +451,7 @@ void setup_start(struct box *b)
 
 	b->setup = u;
 	u->first_start = faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0;
+	add_steps(b, s->prepare, s->n_prepare);
 	if (u->first_start) {
 		if (add_trees(b, s->home_trees, s->n_home_trees, &err) < 0)
 			goto fail;

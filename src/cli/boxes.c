@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/paths.h"
+#include "kit/kit.h"
 
 #define SPEC_MAX     (16u << 20)
 #define STARTS_MAX   4
@@ -86,8 +87,26 @@ int boxes_spec(const char *name, struct box_spec *ret, struct err *err)
 	return result;
 }
 
-static int copy_file(int from_dir, int to_dir, const char *name, mode_t mode, struct err *err)
+/* A file that refers to arguments of its kit. */
+static int copy_expanded(int from_dir, int to, const char *name, const struct strv *args, struct err *err)
 {
+	_buf_ struct buf text, out;
+
+	buf_init(&text, KIT_EXPAND_MAX);
+	buf_init(&out, 4 * KIT_EXPAND_MAX);
+	if (fs_read_file(from_dir, name, &text, err) < 0)
+		return -1;
+	if (kit_put_args(args, buf_cstr(&text), buf_len(&text), &out) < 0)
+		return err_set(err, ERR_USER, "%s: larger than 4 MiB with its arguments", name);
+	if (fd_write_all(to, buf_head(&out), buf_len(&out)) < 0)
+		return err_errno(err, "%s", name);
+	return 0;
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st,
+	const struct strv *args, struct err *err)
+{
+	mode_t mode = st->st_mode;
 	_close_ int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	_close_ int to = -1;
 
@@ -96,11 +115,13 @@ static int copy_file(int from_dir, int to_dir, const char *name, mode_t mode, st
 	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode & 0777);
 	if (to < 0 || fchmod(to, mode & 0777) < 0)
 		return err_errno(err, "%s", name);
+	if (args->n && st->st_size <= KIT_EXPAND_MAX)
+		return copy_expanded(from_dir, to, name, args, err);
 	return fs_copy_sparse(from, to, err);
 }
 
 /* Copy a kit's files; the kit loader has checked what is in there, links included. */
-static int copy_tree(int from, int to, int depth, struct err *err)
+static int copy_tree(int from, int to, int depth, const struct strv *args, struct err *err)
 {
 	DIR *dir = fdopendir(dup(from));
 	struct dirent *d;
@@ -129,7 +150,7 @@ static int copy_tree(int from, int to, int depth, struct err *err)
 				new = openat(to, n, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 			if (sub < 0 || new < 0)
 				result = err_errno(err, "%s", n);
-			else if (copy_tree(sub, new, depth + 1, err) < 0)
+			else if (copy_tree(sub, new, depth + 1, args, err) < 0)
 				result = -1;
 			else
 				fchmod(new, st.st_mode & 0777);
@@ -141,7 +162,7 @@ static int copy_tree(int from, int to, int depth, struct err *err)
 			if (len <= 0 || symlinkat(target, to, n) < 0)
 				result = err_errno(err, "%s", n);
 		} else if (S_ISREG(st.st_mode)) {
-			result = copy_file(from, to, n, st.st_mode, err);
+			result = copy_file(from, to, n, &st, args, err);
 		}
 	}
 	closedir(dir);
@@ -157,7 +178,7 @@ static int copy_spec_trees(int files_fd, const struct spec_tree *t, size_t n, st
 			to = openat(files_fd, t[i].dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (from < 0 || to < 0)
 			return err_errno(err, "%s", t[i].source);
-		if (copy_tree(from, to, 0, err) < 0)
+		if (copy_tree(from, to, 0, &t[i].args, err) < 0)
 			return err_wrap(err, "%s", t[i].source);
 	}
 	return 0;

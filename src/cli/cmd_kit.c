@@ -1,23 +1,233 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch kit: checking kits. */
+/* hutch kit: starting, checking and looking into kits. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/fs.h"
 #include "cli/cli.h"
-#include "kit/kit.h"
+#include "kit/inspect.h"
+#include "kit/plan.h"
+
+struct options {
+	struct strv refs; /* KIT, then --kit */
+	struct kit_inputs inputs;
+	struct strv args_files;
+	bool json;
+};
+
+enum { OPT_KIT = 256, OPT_KIT_ARG, OPT_KIT_ARGS_FILE, OPT_JSON };
+
+static const struct option longs[] = {{"kit", required_argument, NULL, OPT_KIT},
+	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
+	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
+	{"json", no_argument, NULL, OPT_JSON}, {0}};
+
+static void options_done(struct options *o)
+{
+	strv_done(&o->refs);
+	strv_done(&o->args_files);
+	kit_inputs_done(&o->inputs);
+}
+
+static int parse_option(struct options *o, int c)
+{
+	struct err err;
+
+	switch (c) {
+	case OPT_KIT:
+		strv_add(&o->refs, optarg);
+		return 0;
+	case OPT_KIT_ARG:
+		return kit_inputs_add(&o->inputs, optarg, &err) < 0 ? cli_fail(&err) : 0;
+	case OPT_KIT_ARGS_FILE:
+		strv_add(&o->args_files, optarg);
+		return 0;
+	case OPT_JSON:
+		o->json = true;
+		return 0;
+	default:
+		return CLI_FAILED;
+	}
+}
+
+/* Options may stand before and behind the kits. */
+static int parse(struct options *o, int argc, char **argv)
+{
+	int c, status = 0;
+
+	optind = 1;
+	while (status == 0 && optind < argc) {
+		c = cli_getopt(argc, argv, "", longs);
+		if (c != -1)
+			status = parse_option(o, c);
+		else
+			strv_add(&o->refs, argv[optind++]);
+	}
+	return status;
+}
+
+static int read_args_files(struct options *o, struct kit_errors *errs, struct err *err)
+{
+	for (size_t i = 0; i < o->args_files.n; i++)
+		if (kit_inputs_add_file(&o->inputs, o->args_files.v[i], errs, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* A kit by name, or a path that needs no slash when it is there. */
+static char *find(const char *ref, struct err *err)
+{
+	if (!strchr(ref, '/') && strchr(ref, '.') && fs_exists(ref))
+		return xstrdup(ref);
+	return kit_locate(ref, err);
+}
+
+static int validate(struct options *o)
+{
+	struct kit_errors errs = {0};
+	_free_ char *path = NULL;
+	struct err err;
+	int result = read_args_files(o, &errs, &err);
+
+	kit_errors_print(&errs, stderr);
+	kit_errors_done(&errs);
+	if (result < 0)
+		return cli_fail(&err);
+	path = find(o->refs.v[0], &err);
+	if (!path)
+		return cli_fail(&err);
+	o->inputs.placeholders = true;
+	result = kit_validate(path, &o->inputs, o->json, stdout, &err);
+	fflush(stdout);
+	return result < 0 ? cli_fail(&err) : 0;
+}
+
+/* The kits, and what they amount to when their sandbox is made here. */
+static int print_set(const struct kit_set *set, bool json)
+{
+	struct plan_request req = {.kits = set->kits, .n_kits = set->n};
+	bool runs = set->kits[0].schema != 3;
+	struct box_spec s = {0};
+	struct err err;
+	json_t *kits = json_array(), *o;
+
+	if (runs && plan_make(&req, &s, &err) < 0) {
+		json_decref(kits);
+		return cli_fail(&err);
+	}
+	for (size_t i = 0; i < set->n; i++) {
+		if (json)
+			json_array_append_new(kits, kit_json(&set->kits[i]));
+		else
+			kit_print(&set->kits[i], stdout);
+	}
+	if (json) {
+		o = json_pack("{s:O, s:o}", "kits", kits, "plan", runs ? spec_to_json(&s) : json_null());
+		json_dumpf(o, stdout, JSON_INDENT(2));
+		printf("\n");
+		json_decref(o);
+	} else if (runs) {
+		printf("\n");
+		plan_print(&s, stdout);
+	}
+	json_decref(kits);
+	spec_done(&s);
+	return 0;
+}
+
+static int inspect(struct options *o)
+{
+	struct kit_errors errs = {0};
+	struct kit_set set = {0};
+	struct err err;
+	int result = read_args_files(o, &errs, &err);
+
+	if (result == 0)
+		result = kit_set_load(&o->refs, &o->inputs, &set, &errs, &err);
+	kit_errors_print(&errs, stderr);
+	kit_errors_done(&errs);
+	result = result < 0 ? cli_fail(&err) : print_set(&set, o->json);
+	kit_set_done(&set);
+	return result;
+}
+
+static int schema(const char *which)
+{
+	json_t *j = strlen(which) == 1 ? kit_schema((unsigned)(which[0] - '0')) : NULL;
+
+	if (!j)
+		return cli_failf("kit schema %s: not one of 1, 2, 3", which);
+	json_dumpf(j, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(j);
+	return 0;
+}
+
+/* A mixin that loads, with what most kits need, to be changed. */
+static int init(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	_free_ char *file = NULL, *text = NULL;
+	struct err err;
+
+	if (!spec_name_valid(name))
+		return cli_failf("kit init %s: not a kit name (a-z, 0-9 and -, at most 64)", path);
+	text = xasprintf("# Check with: hutch kit validate ./%s\n"
+			 "# Use with:   hutch run --kit ./%s shell .\n"
+			 "schemaVersion: \"2\"\n"
+			 "kind: mixin\n"
+			 "name: %s\n"
+			 "description: What it adds to a sandbox\n"
+			 "\n"
+			 "permissions:\n"
+			 "  network:\n"
+			 "    allow:\n"
+			 "      - \"**.debian.org:80\"\n"
+			 "      - \"**.debian.org:443\"\n"
+			 "\n"
+			 "setup:\n"
+			 "  install:\n"
+			 "    - command: apt-get update -q && apt-get install -qy --no-install-recommends "
+			 "jq\n"
+			 "      description: Install jq\n"
+			 "\n"
+			 "agentInstructions:\n"
+			 "  content: |\n"
+			 "    What the agent should know about it.\n",
+		name, name, name);
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return cli_failf("%s: %s", path, strerror(errno));
+	file = fs_join(path, "spec.yaml");
+	if (fs_exists(file))
+		return cli_failf("%s is there already", file);
+	if (fs_write_file(AT_FDCWD, file, text, strlen(text), 0644, &err) < 0)
+		return cli_fail(&err);
+	printf("%s\n", file);
+	return 0;
+}
 
 int cmd_kit(int argc, char **argv)
 {
-	_free_ char *path = NULL;
-	struct err err;
+	const char *verb = argc > 1 ? argv[1] : "";
+	struct options o = {0};
+	int status = argc > 2 ? parse(&o, argc - 1, argv + 1) : CLI_FAILED;
 
-	if (argc != 3 || strcmp(argv[1], "validate") != 0)
-		return cli_usage("kit");
-	path = kit_locate(argv[2], &err);
-	if (!path)
-		return cli_fail(&err);
-	if (kit_validate(path, stdout, &err) == 0)
-		return 0;
-	fflush(stdout);
-	return cli_fail(&err);
+	if (argc > 2 && status != 0)
+		; /* said already */
+	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "validate") == 0)
+		status = validate(&o);
+	else if (status == 0 && o.refs.n >= 1 && strcmp(verb, "inspect") == 0)
+		status = inspect(&o);
+	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "schema") == 0)
+		status = schema(o.refs.v[0]);
+	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "init") == 0)
+		status = init(o.refs.v[0]);
+	else
+		status = cli_usage("kit");
+	options_done(&o);
+	return status;
 }

@@ -23,7 +23,9 @@
 struct request {
 	struct plan_request plan;
 	struct strv kit_paths; /* the base kit first */
-	struct kit *kits;
+	struct kit_set kits;
+	struct kit_inputs inputs;
+	struct strv args_files;
 	struct settings settings;
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only;
@@ -33,7 +35,7 @@ struct request {
 #define SHOW_BYTES 4000
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
-	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT };
+	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -42,7 +44,9 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"rm", no_argument, NULL, OPT_RM}, {"detach", no_argument, NULL, 'd'},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"allow", required_argument, NULL, OPT_ALLOW},
 	{"resolve", required_argument, NULL, OPT_RESOLVE}, {"json", no_argument, NULL, OPT_JSON},
-	{"strict", no_argument, NULL, OPT_STRICT}, {0}};
+	{"strict", no_argument, NULL, OPT_STRICT},
+	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
+	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -81,6 +85,7 @@ static int parse_engine(const char *cmd, const char *text, enum spec_engine *ret
 static int parse_option(struct request *r, const char *cmd, int c)
 {
 	struct plan_request *p = &r->plan;
+	struct err err;
 
 	switch (c) {
 	case OPT_NAME:
@@ -92,6 +97,13 @@ static int parse_option(struct request *r, const char *cmd, int c)
 	case OPT_KIT:
 		r->fixed = "--kit";
 		strv_add(&r->kit_paths, optarg);
+		return 0;
+	case OPT_KIT_ARG:
+		r->fixed = "--kit-arg";
+		return kit_inputs_add(&r->inputs, optarg, &err) < 0 ? cli_fail(&err) : 0;
+	case OPT_KIT_ARGS_FILE:
+		r->fixed = "--kit-args-file";
+		strv_add(&r->args_files, optarg);
 		return 0;
 	case OPT_ENGINE:
 		r->fixed = "--engine";
@@ -176,22 +188,15 @@ static int load_kits(struct request *r)
 		return cli_fail(&err);
 	}
 	r->plan.settings = &r->settings;
-	r->kits = xcalloc(r->kit_paths.n, sizeof(*r->kits));
-	for (size_t i = 0; i < r->kit_paths.n; i++) {
-		_free_ char *path = kit_locate(r->kit_paths.v[i], &err);
-
-		if (!path || kit_load(path, &r->kits[i], &errs, &err) < 0) {
-			kit_errors_print(&errs, stderr);
-			result = cli_fail(&err);
-			break;
-		}
-		r->plan.n_kits = i + 1;
-	}
+	for (size_t i = 0; result == 0 && i < r->args_files.n; i++)
+		result = kit_inputs_add_file(&r->inputs, r->args_files.v[i], &errs, &err);
 	if (result == 0)
-		kit_errors_print(&errs, stderr); /* warnings */
+		result = kit_set_load(&r->kit_paths, &r->inputs, &r->kits, &errs, &err);
+	kit_errors_print(&errs, stderr); /* warnings, too */
 	kit_errors_done(&errs);
-	r->plan.kits = r->kits;
-	return result;
+	r->plan.kits = r->kits.kits;
+	r->plan.n_kits = r->kits.n;
+	return result < 0 ? cli_fail(&err) : 0;
 }
 
 /* The engine that will run, and whether what it needs is there. */
@@ -454,7 +459,9 @@ static int plan_and_go(struct request *r)
 	int status;
 
 	if (r->plan.remove_on_exit && !r->plan.name)
-		make_name(r, r->kits[0].name);
+		make_name(r, kit_base(r->plan.kits, r->plan.n_kits)
+				     ? kit_base(r->plan.kits, r->plan.n_kits)->name
+				     : "hutch");
 	if (plan_make(&r->plan, &s, &err) < 0)
 		return cli_fail(&err);
 	if (r->dry_run) {
@@ -489,9 +496,9 @@ static int run(int argc, char **argv, bool create_only)
 		status = load_kits(&r);
 	if (status == 0)
 		status = plan_and_go(&r);
-	for (size_t i = 0; i < r.plan.n_kits; i++)
-		kit_done(&r.kits[i]);
-	free(r.kits);
+	kit_set_done(&r.kits);
+	kit_inputs_done(&r.inputs);
+	strv_done(&r.args_files);
 	free(r.made_name);
 	settings_done(&r.settings);
 	strv_done(&r.kit_paths);

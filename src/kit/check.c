@@ -76,6 +76,43 @@ const char *check_mode(const char *s)
 		       : "an octal file mode such as 0644";
 }
 
+const char *check_locked(const char *s)
+{
+	static const char expected[] = "a dotted path such as sandbox.image";
+
+	for (;; s++) {
+		if (*s < 'a' || *s > 'z')
+			return expected;
+		s += strspn(s, LOWER UPPER DIGITS);
+		if (!*s)
+			return NULL;
+		if (*s != '.')
+			return expected;
+	}
+}
+
+/* A built-in kit, a directory, or a remote reference that always means the same bytes. */
+const char *check_reference(const char *s)
+{
+	const char *at;
+
+	if (strncmp(s, "oci://", 6) == 0) {
+		at = strstr(s, "@sha256:");
+		return at && strlen(at + 8) == 64 && only(at + 8, DIGITS "abcdef")
+			       ? NULL
+			       : "a pinned reference, oci://HOST/NAME@sha256:<64 hexadecimal digits>";
+	}
+	if (strncmp(s, "git+https://", 12) == 0 || strncmp(s, "git+ssh://", 10) == 0) {
+		at = strstr(s, "#ref=");
+		return at && strspn(at + 5, DIGITS "abcdef") == 40 && (!at[45] || at[45] == '&')
+			       ? NULL
+			       : "a pinned reference, git+https://HOST/PATH#ref=<40 hexadecimal digits>";
+	}
+	if (strchr(s, '/'))
+		return !has_control(s) && !strstr(s, "://") ? NULL : "a reference to a kit";
+	return spec_name_valid(s) ? NULL : "the name of a kit or a pinned reference";
+}
+
 const char *check_user(const char *s)
 {
 	return *s && strlen(s) <= 32 && *s != '-' && only(s, LOWER UPPER DIGITS "_.-")
@@ -216,10 +253,10 @@ void load_size(struct load *l, const struct ynode *n, void *base, const struct f
 
 void load_cpus(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
-	const char *type = ynode_type(n), *s = n->value;
+	const char *s = n->value;
 	double v = 0, place = 1;
 
-	if (type && strcmp(type, "a number") == 0 && *s >= '0' && *s <= '9') {
+	if (ynode_reads_as(n, "a number") && *s >= '0' && *s <= '9') {
 		for (; *s >= '0' && *s <= '9' && v < 1e6; s++)
 			v = 10 * v + (*s - '0');
 		if (*s == '.')
@@ -232,6 +269,17 @@ void load_cpus(struct load *l, const struct ynode *n, void *base, const struct f
 	}
 	if (n->kind != YNODE_BAD)
 		load_error(l, n, "expected a number of cores such as 2 or 0.5, without quotes");
+}
+
+void load_port_number(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	const char *s = n->value;
+
+	if (ynode_reads_as(n, "a number") && *s >= '1' && *s <= '9' && strlen(s) <= 5 &&
+		only(s, DIGITS) && strtoul(s, NULL, 10) <= 65535)
+		*FIELD_AT(base, f, unsigned) = (unsigned)strtoul(s, NULL, 10);
+	else if (n->kind != YNODE_BAD)
+		load_error(l, n, "expected a port number from 1 to 65535, without quotes");
 }
 
 const char *load_target(struct load *l, const struct ynode *n, bool named)

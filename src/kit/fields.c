@@ -104,8 +104,8 @@ static void unknown_key(struct load *l, const struct ynode *n, const struct shap
 
 	for (; m && m->key; m++) {
 		if (strcmp(m->key, n->key) == 0) {
-			load_error_key(
-				l, n, "not a key of schemaVersion \"2\", today it is %s", m->today);
+			load_error_key(l, n, "not a key of schemaVersion \"%u\", %s is %s",
+				l->schema, l->schema < 2 ? "there it" : "today it", m->today);
 			return;
 		}
 	}
@@ -125,12 +125,13 @@ static void load_member(struct load *l, const struct ynode *n, void *base, const
 
 		if (strcmp(f->key, n->key) != 0)
 			continue;
-		if (f->flags & FIELD_FUTURE)
-			load_error_key(l, n, "not supported yet");
-		else if (f->flags & FIELD_IGNORED)
+		if (f->flags & FIELD_LEGACY)
+			load_warn(l, n, "of schemaVersion \"1\", today it is %s", f->today);
+		if (f->flags & FIELD_IGNORED)
 			load_warn(l, n, "has no effect");
-		else
-			f->load(l, n, base, f);
+		if (f->flags & FIELD_INERT)
+			load_warn(l, n, "has no effect yet");
+		f->load(l, n, base, f);
 		return;
 	}
 	unknown_key(l, n, s);
@@ -231,9 +232,7 @@ void load_string(struct load *l, const struct ynode *n, void *base, const struct
 
 void load_bool(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
-	const char *type = ynode_type(n);
-
-	if (type && strcmp(type, "a boolean") == 0)
+	if (ynode_reads_as(n, "a boolean"))
 		*FIELD_AT(base, f, bool) = strchr("tT", n->value[0]) != NULL;
 	else
 		wrong_kind(l, n, "true or false, without quotes");
@@ -258,6 +257,7 @@ void load_struct(struct load *l, const struct ynode *n, void *base, const struct
 
 void load_list(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
+	size_t before = *FIELD_N(base, f), size = f->shape->size;
 	char *items;
 
 	if (!load_is_list(l, n, "a list of maps") || !n->n)
@@ -266,9 +266,19 @@ void load_list(struct load *l, const struct ynode *n, void *base, const struct f
 		load_error(l, n, "%zu entries, expected at most %zu", n->n, f->shape->max);
 		return;
 	}
-	items = xcalloc(n->n, f->shape->size);
+	items = xrealloc(*FIELD_AT(base, f, char *), before + n->n, size);
+	memset(items + before * size, 0, n->n * size);
 	*FIELD_AT(base, f, char *) = items;
-	*FIELD_N(base, f) = n->n;
+	*FIELD_N(base, f) = before + n->n;
 	for (size_t i = 0; i < n->n; i++)
-		load_map(l, n->items[i], items + i * f->shape->size, f->shape);
+		load_map(l, n->items[i], items + (before + i) * size, f->shape);
+}
+
+void load_nothing(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+}
+
+void load_ignored_string(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	load_scalar(l, n, "a string");
 }

@@ -11,6 +11,7 @@
 struct load {
 	const char *file;
 	struct kit_errors *errs;
+	unsigned schema; /* of the grammar that is read; 0: none */
 };
 
 struct field;
@@ -21,8 +22,9 @@ typedef const char *field_check_fn(const char *s);
 
 enum field_flag {
 	FIELD_REQUIRED = 1,
-	FIELD_FUTURE = 2,  /* of the grammar, but not supported yet */
-	FIELD_IGNORED = 4, /* of the grammar, without effect: a warning */
+	FIELD_IGNORED = 2, /* of the grammar, without effect: a warning */
+	FIELD_INERT = 4,   /* read and checked, but without effect yet: a warning */
+	FIELD_LEGACY = 8,  /* a block of schemaVersion "1": a warning that names today's */
 };
 
 struct field {
@@ -33,6 +35,8 @@ struct field {
 	unsigned flags;
 	field_check_fn *check;     /* strings */
 	const struct shape *shape; /* maps and lists of maps */
+	const char *json;          /* JSON Schema of what @load takes, unless schema.c knows it */
+	const char *today;         /* FIELD_LEGACY: what the block is called now */
 };
 
 /* Keys that people may know from elsewhere, and what the key is today. */
@@ -75,4 +79,16 @@ field_fn load_string; /* char *: checked with f->check */
 field_fn load_bool;   /* bool */
 field_fn load_strv;   /* struct strv: each entry checked with f->check */
 field_fn load_struct; /* f->shape into the same base */
-field_fn load_list;   /* T *, count: a list of maps by f->shape */
+field_fn load_list;   /* T *, count: a list of maps by f->shape, appended */
+/* For keys that nothing is done with, or that another row reads: any value, or a string. */
+field_fn load_nothing, load_ignored_string;
+
+/* ---- writing tables ---- */
+/* clang-format off */
+#define ROW(s, key, fn, m, ...)  {key, fn, offsetof(struct s, m), 0, __VA_ARGS__}
+#define LIST_ROW(s, key, m, shape) \
+	{key, load_list, offsetof(struct s, m), offsetof(struct s, n_##m), 0, NULL, &(shape)}
+#define STRUCT_ROW(key, shape)   {key, load_struct, 0, 0, 0, NULL, &(shape)}
+#define CUSTOM_ROW(key, fn, text) {key, fn, 0, 0, 0, NULL, NULL, text}
+#define SHAPE(s, rows, ...)      {sizeof(struct s), rows, ARRAY_SIZE(rows), __VA_ARGS__}
+/* clang-format on */

@@ -4,6 +4,7 @@
  * files/home and files/workspace are copied as they are, so that the check here is the whole story:
  * directories, regular files and relative links that stay inside their tree, with ceilings on
  * count, depth and size. The walk never follows a link. */
+#include "kit/args.h"
 #include "kit/grammar.h"
 
 #include <dirent.h>
@@ -23,6 +24,7 @@
 
 struct walk {
 	struct kit_errors *errs;
+	const struct kit *kit;
 	char path[PATH_MAX]; /* as the user would name it */
 	size_t count;
 	uint64_t bytes;
@@ -68,6 +70,18 @@ static void check_link(struct walk *w, int dirfd, const char *name, unsigned dep
 		report(w, "a link out of the kit, expected a relative one that stays inside");
 }
 
+/* References to arguments are replaced when the file is copied: they must be declared. */
+static void check_references(struct walk *w, int dirfd, const char *name)
+{
+	_buf_ struct buf text = {.max = KIT_EXPAND_MAX};
+	struct load l = {.file = w->path, .errs = w->errs};
+	_buf_ struct buf out = {.max = ARGS_TEXT_MAX};
+
+	if (fs_read_file(dirfd, name, &text, NULL) == 0 && buf_len(&text) &&
+		args_expand(&l, (const char *)buf_head(&text), buf_len(&text), w->kit, &out, NULL) < 0)
+		report(w, "larger than 4 MiB with its arguments");
+}
+
 static void walk_dir(struct walk *w, int fd, unsigned depth);
 
 static void check_entry(struct walk *w, int dirfd, const char *name, unsigned depth)
@@ -85,6 +99,8 @@ static void check_entry(struct walk *w, int dirfd, const char *name, unsigned de
 		if (w->bytes > FILES_BYTES_MAX) {
 			report(w, "more than 256 MiB of files in one kit");
 			w->stop = true;
+		} else if (w->kit->schema == 2 && st.st_size <= KIT_EXPAND_MAX) {
+			check_references(w, dirfd, name);
 		}
 	} else if (S_ISLNK(st.st_mode)) {
 		check_link(w, dirfd, name, depth);
@@ -144,7 +160,7 @@ static bool check_tree(struct walk *w, int files_fd, const char *name)
 
 void kit_check_files(struct kit *k, struct kit_errors *errs)
 {
-	struct walk w = {.errs = errs};
+	struct walk w = {.errs = errs, .kit = k};
 	const char *slash = strrchr(k->file, '/');
 	_free_ char *path = fs_join(k->dir, "files");
 	_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

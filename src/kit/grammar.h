@@ -5,8 +5,25 @@
 #include "kit/fields.h"
 #include "kit/kit.h"
 
-/* Fill @k, whose dir, file and schema are set, from the tree. Errors are in l->errs only. */
+/* Fill @k, whose dir, file, schema and args are set, from the tree. Errors are in l->errs only. */
+void grammar1_load(struct load *l, const struct ynode *root, struct kit *k);
 void grammar2_load(struct load *l, const struct ynode *root, struct kit *k);
+void grammar3_load(struct load *l, const struct ynode *root, struct kit *k);
+extern const struct shape grammar1_shape, grammar2_shape, grammar3_shape;
+
+/* What a key of a capability's config looks like; NULL for a type that Hutch does not know. */
+struct capability_type {
+	const char *name; /* "com.docker.sandbox/volume@1" */
+	const struct shape *config; /* NULL: has none */
+	bool optional_config;       /* may be left out */
+	bool singleton;
+	bool inert; /* read and checked, without effect yet */
+};
+extern const struct capability_type capability_types[];
+extern const size_t n_capability_types;
+
+/* What holds for the one model, whatever the grammar. Ends the use of all "at" members. */
+void kit_check(struct load *l, struct kit *k);
 
 /* Check dir/files: what is in there and that it may be copied. Sets has_home, has_workspace. */
 void kit_check_files(struct kit *k, struct kit_errors *errs);

@@ -11,70 +11,214 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "kit/args.h"
 #include "kit/grammar.h"
 #include "wire/spec.h"
 
-/* A reference is replaced before YAML is read, so it may stand anywhere. */
-static void check_references(struct load *l, struct ynode *n)
-{
-	for (const char *at = n->value; at && (at = strstr(at, "${{")) != NULL; at += 3)
-		if (strncmp(at + 3 + strspn(at + 3, " \t"), "kit.args.", 9) == 0) {
-			load_error(l, n,
-				"refers to an argument of the kit, arguments are not "
-				"supported yet");
-			n->kind = YNODE_BAD; /* its value is unknown */
-			break;
-		}
-	for (size_t i = 0; i < n->n; i++)
-		check_references(l, n->items[i]);
-}
+/* ---- the text ---- */
 
-static void load_tree(struct load *l, struct ynode *root, struct kit *k)
+/* The grammar that the text asks for; 0 when it does not say (reported). */
+static unsigned read_version(struct load *l, const struct ynode *root)
 {
-	const struct ynode *version = ynode_get(root, "schemaVersion");
+	static const char *const known[] = {"1", "2", "3"};
+	const struct ynode *version;
 	const char *s;
 	char safe[32];
 
 	if (!load_is_map(l, root))
-		return;
+		return 0;
+	version = ynode_get(root, "schemaVersion");
 	if (!version) {
 		load_error(l, root, "schemaVersion is missing, expected schemaVersion: \"2\"");
-		return;
+		return 0;
 	}
 	s = load_scalar(l, version, "the string \"2\"");
 	if (!s)
-		return;
-	if (strcmp(s, "2") == 0) {
-		k->schema = 2;
-		check_references(l, root);
-		grammar2_load(l, root, k);
-	} else if (strcmp(s, "1") == 0 || strcmp(s, "3") == 0) {
-		load_error(l, version, "schemaVersion %s is not supported yet, expected \"2\"", s);
-	} else {
-		load_error(l, version, "\"%s\", expected \"2\"",
-			log_safe(safe, sizeof(safe), s, strlen(s)));
+		return 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (strcmp(s, known[i]) == 0)
+			return i + 1;
+	load_error(l, version, "\"%s\", expected \"1\", \"2\" or \"3\"",
+		log_safe(safe, sizeof(safe), s, strlen(s)));
+	return 0;
+}
+
+/* @text with every reference overwritten: all other places stay what they are. */
+static char *mask_references(const char *text, size_t len)
+{
+	char *masked = xmalloc(len + 1);
+	struct args_ref r;
+
+	memcpy(masked, text, len);
+	masked[len] = '\0';
+	for (size_t at = 0; args_next_ref(text, len, at, &r); at = r.at + r.len)
+		memset(masked + r.at, 'x', r.len);
+	return masked;
+}
+
+/* The name of the kit, for --kit-arg NAME.x, before anything else is known of it. */
+static void peek_name(const struct ynode *root, struct kit *k)
+{
+	const struct ynode *n = ynode_get(root, "name");
+
+	if (!k->name && n && n->value && spec_name_valid(n->value))
+		k->name = xstrdup(n->value);
+}
+
+/* All that the kit sets, as dotted paths, for the locks of what it extends. */
+static void note_paths(struct kit *k, const struct ynode *n, unsigned depth)
+{
+	for (size_t i = 0; n->kind == YNODE_MAP && depth < 4 && i < n->n; i++) {
+		strv_take(&k->says, ynode_path(n->items[i]));
+		note_paths(k, n->items[i], depth + 1);
 	}
 }
 
-int kit_load_text(
-	const char *text, size_t len, const char *file, struct kit *ret, struct kit_errors *errs)
+static void load_tree(struct load *l, const struct ynode *root, struct kit *k)
+{
+	free(k->name);
+	k->name = NULL;
+	if (k->schema == 1)
+		grammar1_load(l, root, k);
+	else
+		grammar2_load(l, root, k);
+	kit_check(l, k);
+	if (k->extends)
+		note_paths(k, root, 0);
+}
+
+/* References in the args block would be replaced by themselves. */
+static void check_self_reference(
+	struct load *l, const struct ynode *root, const char *text, size_t len)
+{
+	const struct ynode *args = ynode_get(root, "args");
+	struct args_ref r;
+	int line = 1;
+	size_t seen = 0;
+
+	for (size_t at = 0; args && args_next_ref(text, len, at, &r); at = r.at + r.len) {
+		bool inside;
+
+		for (; seen < r.at; seen++)
+			line += text[seen] == '\n';
+		inside = line >= args->key_line;
+		for (size_t i = 0; i < root->n; i++)
+			if (root->items[i]->key_line > args->key_line &&
+				root->items[i]->key_line <= line)
+				inside = false;
+		if (inside)
+			load_error_key(l, args, "refers to an argument in line %d, expected plain "
+						"values here", line);
+	}
+}
+
+/* schemaVersion "1" and "2": @root was read from the masked text. */
+static void load_text(struct load *l, struct ynode *root, const char *text, size_t len,
+	struct kit_inputs *in, struct kit *k)
+{
+	const struct ynode *args = k->schema == 2 ? ynode_get(root, "args") : NULL;
+	_buf_ struct buf out = {.max = ARGS_TEXT_MAX};
+	struct args_map map = {0};
+	struct args_ref r;
+	struct ynode *real;
+	size_t from;
+
+	peek_name(root, k);
+	if (args)
+		load_args(l, args, k, NULL);
+	args_resolve(l, args, k, in);
+	if (!args_next_ref(text, len, 0, &r)) {
+		load_tree(l, root, k);
+		return;
+	}
+	check_self_reference(l, root, text, len);
+	if (args_expand(l, text, len, k, &out, &map) < 0) {
+		kit_errors_add(l->errs, false, l->file, 0, 0, "",
+			"larger than 4 MiB with its arguments");
+		args_map_done(&map);
+		return;
+	}
+	from = l->errs->n;
+	real = ynode_read(buf_head(&out), buf_len(&out), l->file, l->errs);
+	if (real) {
+		args_hide_placeholders(real);
+		load_tree(l, real, k);
+	}
+	args_map_errors(l->errs, from, &map, (const char *)buf_head(&out), buf_len(&out), text, len);
+	ynode_free(real);
+	args_map_done(&map);
+}
+
+/* The kit's name is its file's, or its directory's. */
+static void name_by_file(struct kit *k, const char *file)
+{
+	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
+	_free_ char *dir = slash ? xstrndup(file, (size_t)(slash - file)) : xstrdup("");
+	_free_ char *name = NULL;
+
+	if (strcmp(base, "spec.yaml") == 0) {
+		slash = strrchr(dir, '/');
+		name = xstrdup(slash ? slash + 1 : dir);
+	} else {
+		name = xstrndup(base, strcspn(base, "."));
+	}
+	k->name = xstrdup(spec_name_valid(name) ? name : "kit");
+}
+
+static void load_descriptor(struct load *l, const char *text, size_t len, struct kit_inputs *in,
+	struct kit *k)
+{
+	struct ynode *root = ynode_read(text, len, l->file, l->errs);
+	const struct ynode *args;
+
+	if (!root)
+		return;
+	name_by_file(k, l->file);
+	args = ynode_get(root, "args");
+	if (args)
+		load_args(l, args, k, NULL);
+	args_resolve(l, args, k, in);
+	args_expand_tree(l, root, k);
+	grammar3_load(l, root, k);
+	kit_check(l, k);
+	ynode_free(root);
+}
+
+int kit_load_text(const char *text, size_t len, const char *file, struct kit_inputs *in,
+	struct kit *ret, struct kit_errors *errs)
 {
 	size_t before = errs->n_errors;
 	struct kit k = {.file = xstrdup(file)};
+	struct kit_errors first = {0};
 	struct load l = {.file = file, .errs = errs};
-	struct ynode *root = ynode_read(text, len, file, errs);
+	_free_ char *masked = NULL;
+	struct args_ref r;
+	bool refers = args_next_ref(text, len, 0, &r);
+	struct ynode *root;
 
-	if (root)
-		load_tree(&l, root, &k);
+	masked = refers ? mask_references(text, len) : NULL;
+	root = ynode_read(refers ? masked : text, len, file, refers ? &first : errs);
+	if (root) {
+		k.schema = l.schema = read_version(&l, root);
+		if (k.schema == 3)
+			load_descriptor(&l, text, len, in, &k);
+		else if (k.schema)
+			load_text(&l, root, text, len, in, &k);
+	} else if (refers) { /* what is no YAML with letters is none with values */
+		ynode_free(ynode_read(masked, len, file, errs));
+	}
+	kit_errors_done(&first);
 	ynode_free(root);
+	kit_errors_sort(errs);
 	if (errs->n_errors != before) {
-		kit_errors_sort(errs);
 		kit_done(&k);
 		return -1;
 	}
 	*ret = k;
 	return 0;
 }
+
+/* ---- the directory ---- */
 
 /* The directory and the file that @path means. */
 static int find_spec(const char *path, char **ret_dir, char **ret_file, struct err *err)
@@ -107,7 +251,24 @@ static int find_spec(const char *path, char **ret_dir, char **ret_file, struct e
 	return 0;
 }
 
-int kit_load(const char *path, struct kit *ret, struct kit_errors *errs, struct err *err)
+/* schemaVersion "3": instructions in a file of their own. */
+static void read_instructions(struct kit *k, struct kit_errors *errs)
+{
+	_free_ char *path = k->instructions_file ? fs_join(k->dir, k->instructions_file) : NULL;
+	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
+	struct err err;
+
+	if (!path)
+		return;
+	if (fs_read_file(AT_FDCWD, path, &text, &err) < 0)
+		kit_errors_add(errs, true, k->file, 0, 0, "contentFile", "%s; the agent gets none",
+			err.msg);
+	else
+		k->instructions = xstrdup(buf_cstr(&text));
+}
+
+int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct kit_errors *errs,
+	struct err *err)
 {
 	_free_ char *dir = NULL, *file = NULL;
 	size_t before = errs->n_errors, found;
@@ -118,8 +279,10 @@ int kit_load(const char *path, struct kit *ret, struct kit_errors *errs, struct 
 		return -1;
 	if (fs_read_file(AT_FDCWD, file, &text, err) < 0)
 		return err_wrap(err, "kit %s", path);
-	if (kit_load_text((const char *)buf_head(&text), buf_len(&text), file, &k, errs) == 0) {
+	buf_cstr(&text); /* never NULL */
+	if (kit_load_text((const char *)buf_head(&text), buf_len(&text), file, in, &k, errs) == 0) {
 		k.dir = steal_ptr(&dir);
+		read_instructions(&k, errs);
 		kit_check_files(&k, errs);
 	}
 	found = errs->n_errors - before;
@@ -130,62 +293,6 @@ int kit_load(const char *path, struct kit *ret, struct kit_errors *errs, struct 
 	}
 	*ret = k;
 	return 0;
-}
-
-static void credential_done(struct kit_credential *c)
-{
-	for (size_t i = 0; i < c->n_injects; i++) {
-		free(c->injects[i].domain);
-		free(c->injects[i].header);
-		free(c->injects[i].format);
-		free(c->injects[i].username);
-	}
-	free(c->injects);
-	free(c->service);
-	free(c->description);
-	free(c->env);
-}
-
-void kit_done(struct kit *k)
-{
-	char **strings[] = {&k->dir, &k->file, &k->name, &k->version, &k->display_name,
-		&k->description, &k->source_url, &k->requires_agent, &k->sandbox.image,
-		&k->instructions_filename, &k->instructions};
-	struct kit_step *lists[] = {k->install, k->startup};
-	size_t counts[] = {k->n_install, k->n_startup};
-
-	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
-		free(*strings[i]);
-	strv_done(&k->licenses);
-	strv_done(&k->sandbox.entrypoint);
-	strv_done(&k->sandbox.command_default);
-	strv_done(&k->sandbox.command_interactive);
-	for (size_t i = 0; i < k->n_rules; i++)
-		free(k->rules[i].target);
-	for (size_t i = 0; i < k->n_vars; i++) {
-		free(k->vars[i].name);
-		free(k->vars[i].value);
-	}
-	for (size_t i = 0; i < k->n_credentials; i++)
-		credential_done(&k->credentials[i]);
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-		for (size_t m = 0; m < counts[i]; m++) {
-			strv_done(&lists[i][m].argv);
-			free(lists[i][m].user);
-			free(lists[i][m].description);
-		}
-		free(lists[i]);
-	}
-	for (size_t i = 0; i < k->n_files; i++) {
-		free(k->files[i].path);
-		free(k->files[i].content);
-		free(k->files[i].description);
-	}
-	free(k->rules);
-	free(k->vars);
-	free(k->credentials);
-	free(k->files);
-	*k = (struct kit){0};
 }
 
 char *kit_locate(const char *name_or_path, struct err *err)
@@ -210,20 +317,4 @@ char *kit_locate(const char *name_or_path, struct err *err)
 	else
 		err_hint(err, "kits are directories below %s, or your own by path", dir);
 	return NULL;
-}
-
-int kit_validate(const char *path, FILE *out, struct err *err)
-{
-	struct kit_errors errs = {0};
-	struct kit k;
-	int rc = kit_load(path, &k, &errs, err);
-
-	kit_errors_print(&errs, out);
-	if (rc == 0) {
-		fprintf(out, "%s: %s kit %s, schemaVersion %u: ok\n", k.file,
-			k.kind == KIT_MIXIN ? "mixin" : "sandbox", k.name, k.schema);
-		kit_done(&k);
-	}
-	kit_errors_done(&errs);
-	return rc;
 }

@@ -96,14 +96,30 @@ static int size_disk(const struct plan_request *req, uint64_t *ret, struct err *
 	return 0;
 }
 
-static int add_machine(
-	struct box_spec *s, const struct plan_request *req, const struct kit *base, struct err *err)
+static int add_machine(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
+	double cpus = 0;
+	uint64_t memory = 0;
+
+	for (size_t i = 0; i < req->n_kits; i++) {
+		const struct kit *k = &req->kits[i];
+		_free_ char *from = xasprintf("kit %s", k->name);
+
+		/* Parents come first. */
+		if (k->kind == KIT_SANDBOX && k->sandbox.cpus > 0) {
+			cpus = k->sandbox.cpus;
+			plan_set_origin(s, "cpus", req->cpus ? "user --cpus" : from);
+		}
+		if (k->kind == KIT_SANDBOX && k->sandbox.memory_bytes) {
+			memory = k->sandbox.memory_bytes;
+			plan_set_origin(s, "memory", req->memory_bytes ? "user --memory" : from);
+		}
+	}
 	s->engine = req->engine;
 	if (s->engine == SPEC_ENGINE_AUTO && req->settings)
 		s->engine = req->settings->engine;
-	if (size_cpus(req, base->sandbox.cpus, &s->cpus, err) < 0 ||
-		size_memory(req, base->sandbox.memory_bytes, &s->memory_bytes, err) < 0)
+	if (size_cpus(req, cpus, &s->cpus, err) < 0 ||
+		size_memory(req, memory, &s->memory_bytes, err) < 0)
 		return -1;
 	return size_disk(req, &s->disk_bytes, err);
 }
@@ -149,6 +165,7 @@ static int add_env(struct box_spec *s, const struct strv *env, struct err *err)
 		const char *eq = strchr(env->v[i], '='), *value;
 		_free_ char *name =
 			eq ? xstrndup(env->v[i], (size_t)(eq - env->v[i])) : xstrdup(env->v[i]);
+		_free_ char *what = NULL;
 
 		if (!kit_env_name_valid(name)) {
 			err_set(err, ERR_USER, "-e %s: not a variable name", name);
@@ -160,7 +177,9 @@ static int add_env(struct box_spec *s, const struct strv *env, struct err *err)
 			continue; /* not set here: not set there */
 		if (!plan_is_text(value))
 			return err_set(err, ERR_USER, "-e %s: the value is not UTF-8 text", name);
+		what = xasprintf("env %s", name);
 		plan_set_env(&s->env, name, value);
+		plan_set_origin(s, what, "user -e");
 	}
 	return 0;
 }
@@ -231,12 +250,32 @@ static int add_resolves(struct spec_net *n, const struct plan_request *req, stru
 	return 0;
 }
 
+/* What this version cannot run, whatever else is asked. */
+static int check_runnable(const struct plan_request *req, struct err *err)
+{
+	for (size_t i = 0; i < req->n_kits; i++) {
+		const struct kit *k = &req->kits[i];
+
+		if (k->placeholders)
+			return err_set(err, ERR_BUG, "kit %s: was loaded for checking", k->name);
+		if (k->schema != 3)
+			continue;
+		err_set(err, ERR_USER,
+			"kit %s: a kit of schemaVersion \"3\" is an image; this version reads and "
+			"resolves such kits, but cannot run them yet",
+			k->name);
+		return err_hint(err, "hutch kit inspect shows what it asks for");
+	}
+	return 0;
+}
+
 static int make(const struct plan_request *req, struct box_spec *s, struct err *err)
 {
-	if (kit_check_set(req->kits, req->n_kits, err) < 0 ||
+	if (check_runnable(req, err) < 0 ||
+		kit_check_set(req->kits, req->n_kits, err) < 0 ||
 		plan_add_mounts(s, &req->mounts, err) < 0 ||
 		plan_add_kits(s, req->kits, req->n_kits, err) < 0 ||
-		add_machine(s, req, kit_base(req->kits, req->n_kits), err) < 0 ||
+		add_machine(s, req, err) < 0 ||
 		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 ||
 		add_args(s, &req->args, err) < 0 || add_user_rules(&s->net, req, err) < 0 ||
 		add_resolves(&s->net, req, err) < 0)

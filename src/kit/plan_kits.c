@@ -32,6 +32,30 @@ void plan_set_env(struct strv *env, const char *name, const char *value)
 	strv_addf(env, "%s=%s", name, value);
 }
 
+void plan_set_origin(struct box_spec *s, const char *what, const char *from)
+{
+	struct spec_origin *to = NULL;
+
+	for (size_t i = 0; i < s->n_origins && !to; i++)
+		if (strcmp(s->origins[i].what, what) == 0)
+			to = &s->origins[i];
+	if (to) {
+		free(to->from);
+		to->from = xstrdup(from);
+		return;
+	}
+	GROW(s->origins, s->n_origins);
+	s->origins[s->n_origins++] = (struct spec_origin){xstrdup(what), xstrdup(from)};
+}
+
+static void set_kit_env(struct box_spec *s, const struct kit *k, const char *name, const char *value)
+{
+	_free_ char *what = xasprintf("env %s", name), *from = xasprintf("kit %s", k->name);
+
+	plan_set_env(&s->env, name, value);
+	plan_set_origin(s, what, from);
+}
+
 void plan_add_rule(struct spec_net *n, bool allow, const char *target, const char *source)
 {
 	GROW(n->rules, n->n_rules);
@@ -39,25 +63,75 @@ void plan_add_rule(struct spec_net *n, bool allow, const char *target, const cha
 		.allow = allow, .target = xstrdup(target), .source = xstrdup(source)};
 }
 
+static void add_inject(
+	struct spec_credential *to, const struct kit_inject *in, const struct spec_inject *like)
+{
+	GROW(to->injects, to->n_injects);
+	to->injects[to->n_injects++] = (struct spec_inject){.domain = xstrdup(in->domain),
+		.header = xstrdup(in->header ? in->header : like->header),
+		.format = xstrdup(in->format ? in->format : like->format),
+		.username = in->username ? xstrdup(in->username)
+			    : !in->header && like && like->username ? xstrdup(like->username)
+								    : NULL};
+}
+
+static struct spec_credential *find_credential(struct spec_net *n, const char *service)
+{
+	for (size_t i = 0; i < n->n_credentials; i++)
+		if (strcmp(n->credentials[i].service, service) == 0)
+			return &n->credentials[i];
+	return NULL;
+}
+
+/* A child says anew what its parent said of a service. */
+static void drop_credential(struct spec_net *n, const char *service)
+{
+	struct spec_credential *c = find_credential(n, service);
+	struct spec_net gone = {.credentials = xcalloc(1, sizeof(*c)), .n_credentials = 1};
+
+	if (c) {
+		size_t at = (size_t)(c - n->credentials);
+
+		gone.credentials[0] = *c;
+		n->n_credentials--;
+		memmove(c, c + 1, (n->n_credentials - at) * sizeof(*c));
+	} else {
+		gone.n_credentials = 0;
+	}
+	spec_net_done(&gone);
+}
+
 static void add_credential(struct spec_net *n, const struct kit *k, const struct kit_credential *c)
 {
 	struct spec_credential *to;
 
+	if (!c->env && !c->n_injects)
+		return; /* OAuth only */
+	drop_credential(n, c->service);
 	GROW(n->credentials, n->n_credentials);
 	to = &n->credentials[n->n_credentials++];
 	*to = (struct spec_credential){.service = xstrdup(c->service),
 		.env = dup_or_empty(c->env),
 		.kit = xstrdup(k->name),
-		.required = c->required,
-		.injects = xcalloc(c->n_injects, sizeof(*to->injects)),
-		.n_injects = c->n_injects};
-	for (size_t i = 0; i < c->n_injects; i++) {
-		const struct kit_inject *in = &c->injects[i];
+		.required = c->required};
+	for (size_t i = 0; i < c->n_injects; i++)
+		add_inject(to, &c->injects[i], NULL);
+}
 
-		to->injects[i] = (struct spec_inject){.domain = xstrdup(in->domain),
-			.header = xstrdup(in->header),
-			.format = xstrdup(in->format),
-			.username = in->username ? xstrdup(in->username) : NULL};
+/* More domains for services that other kits own; without an owner there is nothing to send. */
+static void add_more_domains(struct spec_net *n, const struct kit *k)
+{
+	for (size_t i = 0; i < k->n_credentials; i++) {
+		const struct kit_credential *c = &k->credentials[i];
+		struct spec_credential *to = c->adds ? find_credential(n, c->service) : NULL;
+		struct spec_inject like;
+
+		if (!to || !to->n_injects)
+			continue;
+		for (size_t m = 0; m < c->n_injects; m++) {
+			like = to->injects[0];
+			add_inject(to, &c->injects[m], &like);
+		}
 	}
 }
 
@@ -80,12 +154,16 @@ static char *fill_workdir(const char *content, const char *workdir)
 {
 	static const char mark[] = "${WORKDIR}";
 	_buf_ struct buf out = {.max = FILE_MAX};
-	const char *at;
+	const char *at = content;
 
-	while ((at = strstr(content, mark)) != NULL) {
+	while ((at = strchr(at, '$')) != NULL && !out.failed) {
+		if (strncmp(at, mark, sizeof(mark) - 1) != 0) {
+			at++;
+			continue;
+		}
 		buf_put(&out, content, (size_t)(at - content));
 		buf_puts(&out, workdir);
-		content = at + sizeof(mark) - 1;
+		content = at += sizeof(mark) - 1;
 	}
 	buf_puts(&out, content);
 	return out.failed ? NULL : xstrdup(buf_cstr(&out));
@@ -96,6 +174,11 @@ static bool is_below(const char *path, const char *dir)
 	size_t len = strlen(dir);
 
 	return strncmp(path, dir, len) == 0 && path[len] == '/';
+}
+
+bool plan_is_agents(const struct box_spec *s, const char *path)
+{
+	return is_below(path, PLAN_HOME) || is_below(path, s->workdir);
 }
 
 /* A file of this path from an earlier kit gives way. Takes @content. */
@@ -120,7 +203,7 @@ static void add_file(struct box_spec *s, const char *kit, const char *path, char
 		.kit = xstrdup(kit),
 		.mode = mode,
 		.only_if_missing = only_if_missing,
-		.as_root = !is_below(path, PLAN_HOME) && !is_below(path, s->workdir)};
+		.as_root = !plan_is_agents(s, path)};
 }
 
 static void add_tree(struct spec_tree **list, size_t *n, size_t order, const struct kit *k,
@@ -131,6 +214,27 @@ static void add_tree(struct spec_tree **list, size_t *n, size_t order, const str
 		.dest = xstrdup(dest),
 		.source = xasprintf("%s/files/%s", k->dir, what),
 		.kit = xstrdup(k->name)};
+	for (size_t i = 0; i < k->n_args; i++)
+		strv_addf(&(*list)[*n - 1].args, "%s=%s", k->args[i].name,
+			k->args[i].value ? k->args[i].value : "");
+}
+
+static void add_ports(struct box_spec *s, const struct kit *k)
+{
+	for (size_t i = 0; i < k->n_ports; i++) {
+		const struct kit_port *p = &k->ports[i];
+		bool there = false;
+
+		for (size_t m = 0; m < s->n_ports && !there; m++)
+			there = s->ports[m].container == p->container && s->ports[m].udp == p->udp;
+		if (there)
+			continue;
+		GROW(s->ports, s->n_ports);
+		s->ports[s->n_ports++] = (struct spec_port){.container = p->container,
+			.udp = p->udp,
+			.name = dup_or_empty(p->name),
+			.kit = xstrdup(k->name)};
+	}
 }
 
 static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct err *err)
@@ -141,9 +245,11 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 	for (size_t i = 0; i < k->n_rules; i++)
 		plan_add_rule(&s->net, k->rules[i].allow, k->rules[i].target, source);
 	for (size_t i = 0; i < k->n_credentials; i++)
-		add_credential(&s->net, k, &k->credentials[i]);
+		if (!k->credentials[i].adds)
+			add_credential(&s->net, k, &k->credentials[i]);
 	for (size_t i = 0; i < k->n_vars; i++)
-		plan_set_env(&s->env, k->vars[i].name, k->vars[i].value);
+		set_kit_env(s, k, k->vars[i].name, k->vars[i].value);
+	add_ports(s, k);
 	for (size_t i = 0; i < k->n_install; i++)
 		add_step(&s->install, &s->n_install, k, &k->install[i]);
 	for (size_t i = 0; i < k->n_startup; i++)
@@ -172,22 +278,30 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 	return 0;
 }
 
-/* The profile file of the agent: the sandbox kit's text, and pointers to what the mixins have to
- * say in files of their own. */
-static void add_instructions(
-	struct box_spec *s, const struct kit *base, const struct kit *kits, size_t n)
+/* The profile file of the agent: the text of the sandbox kit and of what it extends, and pointers to
+ * what the mixins have to say in files of their own. */
+static void add_instructions(struct box_spec *s, const struct kit *const *order, size_t n)
 {
-	const char *name = base->instructions_filename ? base->instructions_filename : "AGENTS.md";
-	_free_ char *path = xasprintf("%s/%s", PLAN_HOME, name);
-	_buf_ struct buf text = {.max = 2 * FILE_MAX};
+	const char *name = "AGENTS.md";
+	_free_ char *path = NULL;
+	_buf_ struct buf text = {.max = 4 * FILE_MAX};
 	bool section = false;
 
-	buf_puts(&text, base->instructions ? base->instructions : "");
 	for (size_t i = 0; i < n; i++) {
-		const struct kit *k = &kits[i];
+		const struct kit *k = order[i];
+
+		if (k->kind != KIT_SANDBOX)
+			continue;
+		if (k->instructions_filename)
+			name = k->instructions_filename;
+		if (k->instructions)
+			buf_printf(&text, "%s%s", buf_len(&text) ? "\n" : "", k->instructions);
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct kit *k = order[i];
 		_free_ char *memory = xasprintf("%s/kits-memory/%s.md", PLAN_HOME, k->name);
 
-		if (k == base || !k->instructions)
+		if (k->kind == KIT_SANDBOX || !k->instructions)
 			continue;
 		if (!section)
 			buf_printf(&text,
@@ -200,40 +314,84 @@ static void add_instructions(
 	}
 	if (section)
 		buf_puts(&text, "<!-- /kits -->\n");
+	path = xasprintf("%s/%s", PLAN_HOME, name);
 	if (buf_len(&text))
-		add_file(s, base->name, path, xstrdup(buf_cstr(&text)), 0644, false);
+		add_file(s, s->agent, path, xstrdup(buf_cstr(&text)), 0644, false);
 }
 
-static void add_launch(struct box_spec *s, const struct kit *base)
+static void replace(struct strv *to, const struct strv *from)
 {
-	const struct kit_sandbox *b = &base->sandbox;
+	strv_done(to);
+	strv_copy(to, from);
+}
 
-	s->agent = xstrdup(base->name);
-	s->image = xstrdup(b->image);
-	if (b->entrypoint.n) {
-		strv_copy(&s->entrypoint, &b->entrypoint);
-	} else {
-		strv_add(&s->entrypoint, "bash");
-		strv_add(&s->entrypoint, "-l");
+/* What runs: each kit of the family says anew what it says at all. */
+static void add_launch(struct box_spec *s, const struct kit *k)
+{
+	const struct kit_sandbox *b = &k->sandbox;
+	_free_ char *from = xasprintf("kit %s", k->name);
+
+	free(s->agent);
+	s->agent = xstrdup(k->name);
+	if (b->image) {
+		free(s->image);
+		s->image = xstrdup(b->image);
+		plan_set_origin(s, "image", from);
 	}
-	strv_copy(&s->command_default, &b->command_default);
-	strv_copy(&s->command_interactive, &b->command_interactive);
+	if (b->entrypoint.n) {
+		replace(&s->entrypoint, &b->entrypoint);
+		plan_set_origin(s, "entrypoint", from);
+	}
+	if (b->command_given) {
+		replace(&s->command_default, &b->command_default);
+		replace(&s->command_interactive, &b->command_interactive);
+		plan_set_origin(s, "command", from);
+	}
+}
+
+/* The kits as they apply. */
+static const struct kit **order_kits(const struct kit *kits, size_t n)
+{
+	const struct kit **order = xcalloc(n, sizeof(*order)), *base = kit_base(kits, n);
+	size_t at = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (kits[i].is_parent)
+			order[at++] = &kits[i];
+	order[at++] = base;
+	for (size_t i = 0; i < n; i++)
+		if (!kits[i].is_parent && &kits[i] != base)
+			order[at++] = &kits[i];
+	return order;
 }
 
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err)
 {
-	const struct kit *base = kit_base(kits, n);
-	size_t order = 0;
+	_free_ const struct kit **order = order_kits(kits, n);
 
-	add_launch(s, base);
-	if (add_kit(s, base, order++, err) < 0)
-		return -1;
 	for (size_t i = 0; i < n; i++)
-		if (&kits[i] != base && add_kit(s, &kits[i], order++, err) < 0)
+		if (order[i]->kind == KIT_SANDBOX)
+			add_launch(s, order[i]);
+	if (!s->entrypoint.n) {
+		strv_add(&s->entrypoint, "bash");
+		strv_add(&s->entrypoint, "-l");
+	}
+	plan_add_volumes(s, order, n);
+	for (size_t i = 0; i < n; i++)
+		if (add_kit(s, order[i], i, err) < 0)
 			return -1;
+	for (size_t i = 0; i < n; i++)
+		add_more_domains(&s->net, order[i]);
 	/* Placeholders win over the variables of every kit. */
-	for (size_t i = 0; i < s->net.n_credentials; i++)
-		plan_set_env(&s->env, s->net.credentials[i].env, PLAN_PLACEHOLDER);
-	add_instructions(s, base, kits, n);
+	for (size_t i = 0; i < s->net.n_credentials; i++) {
+		const struct spec_credential *c = &s->net.credentials[i];
+		_free_ char *what = xasprintf("env %s", c->env), *from = xasprintf("kit %s", c->kit);
+
+		if (!c->env[0])
+			continue;
+		plan_set_env(&s->env, c->env, PLAN_PLACEHOLDER);
+		plan_set_origin(s, what, from);
+	}
+	add_instructions(s, order, n);
 	return 0;
 }

@@ -10,8 +10,15 @@ int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err
 /* Whether @path lies in a mount that is read-only. After plan_add_mounts. */
 bool plan_path_read_only(const struct box_spec *s, const char *path);
 /* Everything that kits bring: entrypoint, rules, credentials, variables, steps, files, trees. After
- * plan_add_mounts. @base first, then the others in order. */
+ * plan_add_mounts. What the base extends first (the root before its child), then the base, then the
+ * others in order. */
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err);
+/* Whether files at @path belong to the agent: its home and the workspace. */
+bool plan_is_agents(const struct box_spec *s, const char *path);
+/* The steps that make volumes; before any other step. @order: kits as they apply. */
+void plan_add_volumes(struct box_spec *s, const struct kit *const *order, size_t n);
+/* Note where a single value came from. */
+void plan_set_origin(struct box_spec *s, const char *what, const char *from);
 /* Set K in the list of K=V. */
 void plan_set_env(struct strv *env, const char *name, const char *value);
 void plan_add_rule(struct spec_net *n, bool allow, const char *target, const char *source);

@@ -67,6 +67,51 @@ static struct shown show_bytes(uint64_t bytes)
 	return to;
 }
 
+/* ", kit hello", or nothing when nobody said. */
+static struct shown from(const struct box_spec *s, const char *what)
+{
+	struct shown to = {""};
+	char safe[90];
+
+	for (size_t i = 0; i < s->n_origins; i++)
+		if (strcmp(s->origins[i].what, what) == 0)
+			snprintf(to.text, sizeof(to.text), ", %s",
+				log_safe(safe, sizeof(safe), s->origins[i].from,
+					strlen(s->origins[i].from)));
+	return to;
+}
+
+static void print_environment(const struct box_spec *s, FILE *out)
+{
+	const char *label = "environment";
+
+	for (size_t i = 0; i < s->env.n; i++) {
+		_free_ char *what = xasprintf(
+			"env %.*s", (int)strcspn(s->env.v[i], "="), s->env.v[i]);
+
+		line(out, &label, "%s%s", show(s->env.v[i]).text, from(s, what).text);
+	}
+}
+
+static void print_volumes(const struct box_spec *s, FILE *out)
+{
+	const char *label = "volumes";
+
+	for (size_t i = 0; i < s->n_volumes; i++)
+		line(out, &label, "%s%s%s%s, kit %s", show(s->volumes[i].path).text,
+			s->volumes[i].tmpfs ? ", tmpfs" : "",
+			s->volumes[i].tmpfs && s->volumes[i].size_bytes ? " of " : "",
+			s->volumes[i].tmpfs && s->volumes[i].size_bytes
+				? show_bytes(s->volumes[i].size_bytes).text
+				: "",
+			s->volumes[i].kit);
+	label = "ports";
+	for (size_t i = 0; i < s->n_ports; i++)
+		line(out, &label, "%u/%s%s%s, kit %s, not published", s->ports[i].container,
+			s->ports[i].udp ? "udp" : "tcp", s->ports[i].name[0] ? " " : "",
+			show(s->ports[i].name).text, s->ports[i].kit);
+}
+
 static void print_network(const struct spec_net *n, FILE *out)
 {
 	const char *label = "network";
@@ -108,6 +153,7 @@ static void print_launch(const struct box_spec *s, FILE *out)
 {
 	const char *label = "command";
 	struct strv all = {0}, inter = {0};
+	const char *what = s->command_default.n || s->command_interactive.n ? "command" : "entrypoint";
 
 	strv_copy(&all, &s->entrypoint);
 	strv_copy(&inter, &s->entrypoint);
@@ -115,7 +161,7 @@ static void print_launch(const struct box_spec *s, FILE *out)
 	strv_copy(&inter, &s->command_interactive);
 	strv_copy(&all, &s->args);
 	strv_copy(&inter, &s->args);
-	line(out, &label, "%s", show_argv(&all).text);
+	line(out, &label, "%s%s", show_argv(&all).text, from(s, what).text);
 	if (strcmp(show_argv(&all).text, show_argv(&inter).text) != 0)
 		line(out, &label, "%s (on a terminal)", show_argv(&inter).text);
 	strv_done(&all);
@@ -132,11 +178,12 @@ void plan_print(const struct box_spec *s, FILE *out)
 	for (size_t i = 0; i < s->kits.n; i++)
 		line(out, &label, "%s", s->kits.v[i]);
 	label = "machine";
-	line(out, &label, "%u cpu%s, %s memory, %s disk, engine %s", s->cpus,
-		s->cpus == 1 ? "" : "s", show_bytes(s->memory_bytes).text,
-		show_bytes(s->disk_bytes).text, spec_engine_name(s->engine));
+	line(out, &label, "%u cpu%s%s", s->cpus, s->cpus == 1 ? "" : "s", from(s, "cpus").text);
+	line(out, &label, "%s memory%s", show_bytes(s->memory_bytes).text, from(s, "memory").text);
+	line(out, &label, "%s disk, engine %s", show_bytes(s->disk_bytes).text,
+		spec_engine_name(s->engine));
 	label = "image";
-	line(out, &label, "%s", s->image);
+	line(out, &label, "%s%s", s->image, from(s, "image").text);
 	print_launch(s, out);
 	label = "directories";
 	for (size_t i = 0; i < s->n_mounts; i++)
@@ -144,9 +191,9 @@ void plan_print(const struct box_spec *s, FILE *out)
 			s->mounts[i].read_only ? ", read-only" : "",
 			strcmp(s->mounts[i].guest_path, s->workdir) == 0 ? ", starts here" : "");
 	print_network(&s->net, out);
-	label = "environment";
-	for (size_t i = 0; i < s->env.n; i++)
-		line(out, &label, "%s", show(s->env.v[i]).text);
+	print_environment(s, out);
+	print_volumes(s, out);
+	print_steps("prepare", s->prepare, s->n_prepare, out);
 	print_steps("install", s->install, s->n_install, out);
 	print_steps("start-up", s->startup, s->n_startup, out);
 	label = "files";

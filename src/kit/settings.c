@@ -84,16 +84,13 @@ static void load_resolve(struct load *l, const struct ynode *n, void *base, cons
 	}
 }
 
-/* clang-format off */
-#define ROW(key, fn, m) {key, fn, offsetof(struct settings, m)}
-/* clang-format on */
 static const struct field settings_rows[] = {
-	ROW("engine", load_engine, engine),
-	ROW("cpus", load_whole_cpus, cpus),
-	ROW("memory", load_size, memory_bytes),
-	ROW("disk", load_size, disk_bytes),
-	ROW("allow", load_targets, allow),
-	ROW("deny", load_targets, deny),
+	ROW(settings, "engine", load_engine, engine),
+	ROW(settings, "cpus", load_whole_cpus, cpus),
+	ROW(settings, "memory", load_size, memory_bytes),
+	ROW(settings, "disk", load_size, disk_bytes),
+	ROW(settings, "allow", load_targets, allow),
+	ROW(settings, "deny", load_targets, deny),
 	{"resolve", load_resolve},
 };
 

@@ -313,7 +313,7 @@ void ynode_free(struct ynode *n)
 
 const struct ynode *ynode_get(const struct ynode *map, const char *key)
 {
-	for (size_t i = 0; map->kind == YNODE_MAP && i < map->n; i++)
+	for (size_t i = 0; map && map->kind == YNODE_MAP && i < map->n; i++)
 		if (strcmp(map->items[i]->key, key) == 0)
 			return map->items[i];
 	return NULL;
@@ -389,17 +389,32 @@ static bool is_number(const char *s)
 	return !*s;
 }
 
-const char *ynode_type(const struct ynode *scalar)
+static const char *type_of(const char *value)
 {
 	static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
 	static const char *const bools[] = {
 		"true", "True", "TRUE", "false", "False", "FALSE", NULL};
 
-	if (scalar->kind != YNODE_SCALAR || !scalar->plain)
-		return NULL;
-	if (is_one_of(scalar->value, nulls))
+	if (is_one_of(value, nulls))
 		return "null";
-	if (is_one_of(scalar->value, bools))
+	if (is_one_of(value, bools))
 		return "a boolean";
-	return is_number(scalar->value) ? "a number" : NULL;
+	return is_number(value) ? "a number" : NULL;
+}
+
+const char *ynode_type(const struct ynode *scalar)
+{
+	if (scalar->kind != YNODE_SCALAR || !scalar->plain || scalar->flexible)
+		return NULL;
+	return type_of(scalar->value);
+}
+
+bool ynode_reads_as(const struct ynode *scalar, const char *type)
+{
+	const char *is;
+
+	if (scalar->kind != YNODE_SCALAR || (!scalar->plain && !scalar->flexible))
+		return false;
+	is = type_of(scalar->value);
+	return is && strcmp(is, type) == 0;
 }

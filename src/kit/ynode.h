@@ -29,6 +29,7 @@ struct ynode {
 	size_t index;
 	char *value;          /* scalars: no NUL inside */
 	bool plain;           /* scalars: neither quoted nor a block */
+	bool flexible;        /* scalars: of the type that the field wants (a whole argument) */
 	struct ynode **items; /* lists and maps, in the order of the file */
 	size_t n;
 };
@@ -39,9 +40,11 @@ struct ynode {
 struct ynode *ynode_read(const void *data, size_t len, const char *file, struct kit_errors *errs);
 void ynode_free(struct ynode *n);
 
-/* The value under @key of a map, or NULL. */
+/* The value under @key, or NULL; also when @map is none, or NULL. */
 const struct ynode *ynode_get(const struct ynode *map, const char *key);
 /* "permissions.network.allow[2]". Owned. */
 char *ynode_path(const struct ynode *n);
 /* "a number", "a boolean" or "null" when YAML takes the plain scalar for that, else NULL. */
 const char *ynode_type(const struct ynode *scalar);
+/* Whether a field of type "a number" or "a boolean" may take the scalar. */
+bool ynode_reads_as(const struct ynode *scalar, const char *type);

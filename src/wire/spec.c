@@ -68,6 +68,23 @@ static const struct field tree_fields[] = {
 	FIELD(spec_tree, dest, F_STR),
 	FIELD(spec_tree, source, F_STR),
 	FIELD(spec_tree, kit, F_STR),
+	FIELD(spec_tree, args, F_STRV),
+};
+static const struct field port_fields[] = {
+	FIELD(spec_port, container, F_UINT),
+	FIELD(spec_port, udp, F_BOOL),
+	FIELD(spec_port, name, F_STR),
+	FIELD(spec_port, kit, F_STR),
+};
+static const struct field volume_fields[] = {
+	FIELD(spec_volume, path, F_STR),
+	FIELD(spec_volume, kit, F_STR),
+	FIELD(spec_volume, tmpfs, F_BOOL),
+	FIELD(spec_volume, size_bytes, F_U64),
+};
+static const struct field origin_fields[] = {
+	FIELD(spec_origin, what, F_STR),
+	FIELD(spec_origin, from, F_STR),
 };
 static const struct field rule_fields[] = {
 	FIELD(spec_rule, allow, F_BOOL),
@@ -96,6 +113,9 @@ static const struct type mount_type = TYPE(spec_mount, mount_fields);
 static const struct type step_type = TYPE(spec_step, step_fields);
 static const struct type file_type = TYPE(spec_file, file_fields);
 static const struct type tree_type = TYPE(spec_tree, tree_fields);
+static const struct type port_type = TYPE(spec_port, port_fields);
+static const struct type volume_type = TYPE(spec_volume, volume_fields);
+static const struct type origin_type = TYPE(spec_origin, origin_fields);
 static const struct type rule_type = TYPE(spec_rule, rule_fields);
 static const struct type credential_type = TYPE(spec_credential, credential_fields);
 static const struct type resolve_type = TYPE(spec_resolve, resolve_fields);
@@ -123,14 +143,18 @@ static const struct field box_fields[] = {
 	FIELD(box_spec, command_default, F_STRV),
 	FIELD(box_spec, command_interactive, F_STRV),
 	FIELD(box_spec, args, F_STRV),
+	LIST(box_spec, prepare, step_type),
 	LIST(box_spec, install, step_type),
 	LIST(box_spec, startup, step_type),
 	LIST(box_spec, files, file_type),
 	LIST(box_spec, home_trees, tree_type),
 	LIST(box_spec, workspace_trees, tree_type),
+	LIST(box_spec, ports, port_type),
+	LIST(box_spec, volumes, volume_type),
 	STRUCT(box_spec, "network", net, net_type),
 	FIELD(box_spec, remove_on_exit, F_BOOL),
 	FIELD(box_spec, strict, F_BOOL),
+	LIST(box_spec, origins, origin_type),
 };
 static const struct type box_type = TYPE(box_spec, box_fields);
 

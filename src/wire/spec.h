@@ -45,6 +45,28 @@ struct spec_tree {
 	char *dest; /* absolute directory in the guest */
 	char *source; /* host directory it is copied from (creation only) */
 	char *kit;
+	struct strv args; /* NAME=VALUE: put in for ${{ kit.args.NAME }} (creation only) */
+};
+
+/* A port that a kit wants published. */
+struct spec_port {
+	unsigned container;
+	bool udp;
+	char *name; /* may be "" */
+	char *kit;
+};
+
+/* What is shown of a volume; prepare and install hold the steps that make it. */
+struct spec_volume {
+	char *path, *kit;
+	bool tmpfs;
+	uint64_t size_bytes; /* 0: not said */
+};
+
+/* Where a single value came from: shown to people, never acted upon. */
+struct spec_origin {
+	char *what; /* "image", "command", "env NAME" */
+	char *from; /* "kit hello", "user -e" */
 };
 
 struct spec_rule {
@@ -98,15 +120,21 @@ struct box_spec {
 	size_t n_mounts;
 	struct strv env; /* K=V, placeholders included */
 	struct strv entrypoint, command_default, command_interactive, args;
-	struct spec_step *install, *startup;
-	size_t n_install, n_startup;
+	struct spec_step *prepare, *install, *startup; /* each start, first of all; once; each start */
+	size_t n_prepare, n_install, n_startup;
 	struct spec_file *files;
 	size_t n_files;
 	struct spec_tree *home_trees, *workspace_trees;
 	size_t n_home_trees, n_workspace_trees;
+	struct spec_port *ports;
+	size_t n_ports;
+	struct spec_volume *volumes;
+	size_t n_volumes;
 	struct spec_net net;
 	bool remove_on_exit; /* --rm */
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
+	struct spec_origin *origins;
+	size_t n_origins;
 };
 
 /* New JSON object (a new reference, owned by the caller). */

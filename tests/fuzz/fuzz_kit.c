@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kit/inspect.h"
 #include "kit/plan.h"
 #include "policy/policy.h"
 
@@ -25,8 +26,8 @@ static void check_target(const char *target)
 
 static void check_kit(const struct kit *k)
 {
-	must(k->schema == 2 && spec_name_valid(k->name));
-	must(k->kind == KIT_MIXIN || k->sandbox.image);
+	must(k->schema >= 1 && k->schema <= 3 && spec_name_valid(k->name) && !k->placeholders);
+	must(k->kind != KIT_SANDBOX || k->sandbox.image || k->extends || k->schema == 3);
 	for (size_t i = 0; i < k->n_rules; i++)
 		check_target(k->rules[i].target);
 	for (size_t i = 0; i < k->n_vars; i++)
@@ -34,20 +35,54 @@ static void check_kit(const struct kit *k)
 	for (size_t i = 0; i < k->n_credentials; i++) {
 		const struct kit_credential *c = &k->credentials[i];
 
-		must(spec_name_valid(c->service) && kit_env_name_valid(c->env));
+		must(spec_name_valid(c->service) && (!c->env || kit_env_name_valid(c->env)));
 		for (size_t m = 0; m < c->n_injects; m++) {
 			check_target(c->injects[m].domain);
+			if (c->adds)
+				continue;
 			must(c->injects[m].header && strstr(c->injects[m].format, "%s"));
 			must(!strpbrk(c->injects[m].format, "\r\n"));
 		}
 	}
 	for (size_t i = 0; i < k->n_install; i++)
-		must(k->install[i].argv.n == 3 && k->install[i].user);
+		must(k->install[i].argv.n > 0 && k->install[i].user);
 	for (size_t i = 0; i < k->n_startup; i++)
 		must(k->startup[i].argv.n > 0 && k->startup[i].user);
 	for (size_t i = 0; i < k->n_files; i++)
 		must(k->files[i].path[0] == '/' && !strstr(k->files[i].path, "/../") &&
 			k->files[i].content && k->files[i].mode <= 07777);
+	for (size_t i = 0; i < k->n_volumes; i++)
+		must(k->volumes[i].path[0] == '/' && !k->volumes[i].at);
+	for (size_t i = 0; i < k->n_ports; i++)
+		must(k->ports[i].container >= 1 && k->ports[i].container <= 65535);
+	for (size_t i = 0; i < k->n_args; i++)
+		must(k->args[i].name && k->args[i].value);
+	for (size_t i = 0; i < k->n_capabilities; i++)
+		must(k->capabilities[i].known || k->capabilities[i].skipped);
+	json_decref(kit_json(k));
+}
+
+/* Values for all that a text may ask for; or none, for checking only. */
+static void check_inputs(const char *text, size_t size)
+{
+	struct kit_inputs in = {0};
+	struct kit_errors errs = {0};
+	struct kit k;
+
+	kit_inputs_add(&in, "a=1.20", NULL);
+	kit_inputs_add(&in, "name=x\ny: z", NULL);
+	kit_inputs_add(&in, "k.host=${{ kit.args.a }}", NULL);
+	for (int i = 0; i < 2; i++) {
+		in.placeholders = i;
+		if (kit_load_text(text, size, "k", &in, &k, &errs) == 0)
+			kit_done(&k);
+		else
+			must(errs.n_errors > 0);
+		for (size_t m = 0; m < errs.n; m++)
+			must(errs.v[m].line >= 0 && errs.v[m].column >= 0 && errs.v[m].message[0]);
+		kit_errors_done(&errs);
+	}
+	kit_inputs_done(&in);
 }
 
 static void check_plan(const struct kit *k, const struct settings *set)
@@ -88,7 +123,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (settings_load_text(text, size, "s", &set, &errs) < 0)
 		must(errs.n_errors > 0);
 	kit_errors_done(&errs);
-	if (kit_load_text(text, size, "k", &k, &errs) == 0) {
+	check_inputs(text, size);
+	if (kit_load_text(text, size, "k", NULL, &k, &errs) == 0) {
 		check_kit(&k);
 		check_plan(&k, &set);
 		kit_done(&k);

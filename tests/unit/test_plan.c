@@ -70,7 +70,7 @@ static void add_kit(struct fx *fx, const char *text)
 {
 	struct kit_errors errs = {0};
 
-	if (kit_load_text(text, strlen(text), "k", &fx->kits[fx->req.n_kits], &errs) < 0)
+	if (kit_load_text(text, strlen(text), "k", NULL, &fx->kits[fx->req.n_kits], &errs) < 0)
 		kit_errors_print(&errs, stderr);
 	assert_int_equal(errs.n_errors, 0);
 	kit_errors_done(&errs);
@@ -535,7 +535,7 @@ static void test_workdir_cannot_explode(void **state)
 		buf_puts(&text, "${WORKDIR}");
 	buf_puts(&text, "'\n");
 	assert_int_equal(kit_load_text((char *)buf_head(&text), buf_len(&text), "k",
-				 &fx->kits[fx->req.n_kits++], &errs),
+				 NULL, &fx->kits[fx->req.n_kits++], &errs),
 		0);
 	strv_add(&fx->req.mounts, fx->work);
 	refused(fx, "kit m: /x is larger than 4 MiB");
@@ -640,9 +640,11 @@ static void test_print(void **state)
 	want = xasprintf("sandbox     shell-my-project-v2, removed when it ends\n"
 			 "kits        shell\n"
 			 "            m\n"
-			 "machine     2 cpus, 4 GiB memory, 16 GiB disk, engine auto\n"
-			 "image       base\n"
-			 "command     bash\n"
+			 "machine     2 cpus\n"
+			 "            4 GiB memory\n"
+			 "            16 GiB disk, engine auto\n"
+			 "image       base, kit shell\n"
+			 "command     bash, kit shell\n"
 			 "            bash -l (on a terminal)\n"
 			 "directories %s, starts here\n"
 			 "network     allow a.test                           kit shell\n"
@@ -651,8 +653,8 @@ static void test_print(void **state)
 			 "resolve     a.test -> 127.0.0.1:8443\n"
 			 "credentials s as K, required, kit m\n"
 			 "              to a.test in Authorization\n"
-			 "environment A=1?[2J ...\n"
-			 "            K=proxy-managed\n"
+			 "environment A=1?[2J ..., kit m\n"
+			 "            K=proxy-managed, kit m\n"
 			 "install     kit m, user 0: a ...\n"
 			 "start-up    kit m, user 1000, background: x y\n"
 			 "files       /etc/f, mode 0644, kit m\n",

@@ -18,6 +18,8 @@ static const char full[] =
 	"{\"host_path\":\"/r\",\"guest_path\":\"/r\",\"read_only\":true}],"
 	"\"env\":[\"A=1\",\"B=\"],\"entrypoint\":[\"bash\"],\"command_default\":[],"
 	"\"command_interactive\":[\"-l\"],\"args\":[\"-c\",\"uname -r\"],"
+	"\"prepare\":[{\"argv\":[\"m\"],\"user\":\"0\",\"description\":\"\",\"kit\":\"hello\","
+	"\"background\":false}],"
 	"\"install\":[{\"argv\":[\"sh\",\"-c\",\"x\"],\"user\":\"0\",\"description\":\"d\","
 	"\"kit\":\"hello\",\"background\":false}],"
 	"\"startup\":[{\"argv\":[\"y\"],\"user\":\"1000\",\"description\":\"\","
@@ -25,7 +27,9 @@ static const char full[] =
 	"\"files\":[{\"path\":\"/f\",\"content\":\"l\\u00e9\\n\",\"kit\":\"hello\",\"mode\":420,"
 	"\"only_if_missing\":true,\"as_root\":true}],"
 	"\"home_trees\":[{\"dir\":\"0-home\",\"dest\":\"/home/agent\",\"source\":\"/k/files/home\","
-	"\"kit\":\"hello\"}],\"workspace_trees\":[],"
+	"\"kit\":\"hello\",\"args\":[\"a=b\"]}],\"workspace_trees\":[],"
+	"\"ports\":[{\"container\":8080,\"udp\":true,\"name\":\"web\",\"kit\":\"hello\"}],"
+	"\"volumes\":[{\"path\":\"/v\",\"kit\":\"hello\",\"tmpfs\":true,\"size_bytes\":7}],"
 	"\"network\":{\"rules\":[{\"allow\":true,\"target\":\"a.test:443\",\"source\":\"kit "
 	"hello\"}],"
 	"\"credentials\":[{\"service\":\"hello\",\"env\":\"K\",\"kit\":\"hello\",\"required\":true,"
@@ -33,7 +37,8 @@ static const char full[] =
 	"\"format\":\"Bearer %s\",\"username\":null},{\"domain\":\"b.test\","
 	"\"header\":\"Authorization\",\"format\":\"Basic %s\",\"username\":\"u\"}]}],"
 	"\"resolves\":[{\"name\":\"a.test\",\"address\":\"127.0.0.1:8443\"}]},"
-	"\"remove_on_exit\":true,\"strict\":true}";
+	"\"remove_on_exit\":true,\"strict\":true,"
+	"\"origins\":[{\"what\":\"env A\",\"from\":\"kit hello\"}]}";
 
 static json_t *parse(const char *text)
 {

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is said about kits: the result of checking one, and what kits are made of. */
+#include "kit/inspect.h"
+
+#include <string.h>
+
+#include "base/log.h"
+
+static const char *kind_name(const struct kit *k)
+{
+	if (k->kind == KIT_SET)
+		return "set";
+	if (k->kind == KIT_MIXIN)
+		return "mixin";
+	return k->schema == 3 ? "workload" : "sandbox";
+}
+
+/* A kit's text is not UTF-8 for certain: what is not becomes null. */
+static json_t *text(const char *s)
+{
+	json_t *j = s ? json_string(s) : NULL;
+
+	return j ? j : json_null();
+}
+
+static json_t *errors_json(const struct kit_errors *errs)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < errs->n; i++) {
+		const struct kit_error *e = &errs->v[i];
+
+		json_array_append_new(list,
+			json_pack("{s:b, s:o, s:i, s:i, s:o, s:o}", "warning", e->warning, "file",
+				text(e->file), "line", e->line, "column", e->column, "path",
+				text(e->path), "message", text(e->message)));
+	}
+	return list;
+}
+
+static json_t *args_json(const struct kit *k)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < k->n_args; i++) {
+		const struct kit_arg *a = &k->args[i];
+		json_t *choices = json_array();
+
+		for (size_t m = 0; m < a->choices.n; m++)
+			json_array_append_new(choices, text(a->choices.v[m]));
+		json_array_append_new(list,
+			json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "name", text(a->name),
+				"description", text(a->description), "default", text(a->fallback),
+				"required", a->required, "enum", choices, "pattern",
+				text(a->pattern), "value", text(a->value)));
+	}
+	return list;
+}
+
+static json_t *relations_json(const struct kit_relation *v, size_t n)
+{
+	static const char *const ops[] = {"=", ">=", ">", "<=", "<"};
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++) {
+		json_t *bounds = json_array();
+
+		for (size_t m = 0; m < v[i].n_bounds; m++)
+			json_array_append_new(bounds, json_pack("[s, o]", ops[v[i].bounds[m].op],
+							      text(v[i].bounds[m].version)));
+		json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "name", text(v[i].name),
+						    "version", text(v[i].version), "bounds", bounds));
+	}
+	return list;
+}
+
+static json_t *capabilities_json(const struct kit *k)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < k->n_capabilities; i++) {
+		const struct kit_capability *c = &k->capabilities[i];
+
+		json_array_append_new(list,
+			json_pack("{s:o, s:b, s:b, s:i}", "type", text(c->type), "optional",
+				c->optional, "skipped", c->skipped, "group", c->group));
+	}
+	return list;
+}
+
+json_t *kit_json(const struct kit *k)
+{
+	json_t *o = json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "name", text(k->name),
+		"kind", kind_name(k), "schemaVersion", (int)k->schema, "version", text(k->version),
+		"displayName", text(k->display_name), "description", text(k->description), "file",
+		text(k->file), "extends", text(k->extends), "args", args_json(k));
+
+	if (k->schema == 3) {
+		json_object_set_new(o, "provides", relations_json(k->provides, k->n_provides));
+		json_object_set_new(o, "requires", relations_json(k->requires, k->n_requires));
+		json_object_set_new(
+			o, "integrates", relations_json(k->integrates, k->n_integrates));
+		json_object_set_new(o, "conflicts", relations_json(k->conflicts, k->n_conflicts));
+		json_object_set_new(o, "capabilities", capabilities_json(k));
+	}
+	return o;
+}
+
+/* One line of a stranger's text. */
+static void put(FILE *out, const char *label, const char *s)
+{
+	char safe[160];
+
+	if (s && *s)
+		fprintf(out, "  %-13s %s\n", label,
+			log_safe(safe, sizeof(safe), s, strcspn(s, "\n")));
+}
+
+void kit_print(const struct kit *k, FILE *out)
+{
+	fprintf(out, "%s: %s kit, schemaVersion %u%s\n", k->name, kind_name(k), k->schema,
+		k->is_parent ? ", extended" : "");
+	put(out, "file", k->file);
+	put(out, "version", k->version);
+	put(out, "description", k->description ? k->description : k->display_name);
+	for (size_t i = 0; i < k->n_args; i++) {
+		const struct kit_arg *a = &k->args[i];
+		_free_ char *line = xasprintf("%s = %s%s%s%s", a->name,
+			a->value ? a->value : "(no value)", a->required ? ", required" : "",
+			a->description ? ": " : "", a->description ? a->description : "");
+
+		put(out, "argument", line);
+	}
+	for (size_t i = 0; i < k->n_provides; i++) {
+		_free_ char *line = xasprintf("%s%s%s", k->provides[i].name,
+			k->provides[i].version ? " " : "",
+			k->provides[i].version ? k->provides[i].version : "");
+
+		put(out, "provides", line);
+	}
+	for (size_t i = 0; i < k->n_requires; i++)
+		put(out, "requires", k->requires[i].name);
+	for (size_t i = 0; i < k->n_capabilities; i++) {
+		const struct kit_capability *c = &k->capabilities[i];
+		_free_ char *line = xasprintf("%s%s%s", c->type, c->optional ? ", optional" : "",
+			c->skipped ? ", skipped" : "");
+
+		put(out, "capability", line);
+	}
+	for (size_t i = 0; i < k->n_rules && k->schema == 3; i++) {
+		const struct kit_rule *r = &k->rules[i];
+		_free_ char *line = xasprintf("%s %s%s", r->allow ? "allow" : "deny", r->target,
+			r->phase == KIT_INSTALL ? " (install)" : "");
+
+		put(out, "network", line);
+	}
+}
+
+int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, struct err *err)
+{
+	struct kit_errors errs = {0};
+	struct kit k = {0};
+	int rc = kit_load(path, in, &k, &errs, err);
+
+	if (rc == 0 && in && kit_inputs_check_used(in, err) < 0)
+		rc = -1;
+	if (json) {
+		json_t *o = json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "errors", errors_json(&errs),
+			"kit", rc == 0 ? kit_json(&k) : json_null());
+
+		json_dumpf(o, out, JSON_INDENT(2));
+		fputc('\n', out);
+		json_decref(o);
+	} else {
+		kit_errors_print(&errs, out);
+	}
+	if (rc == 0 && !json)
+		fprintf(out, "%s: %s kit %s, schemaVersion %u: ok\n", k.file, kind_name(&k),
+			k.name ? k.name : "?", k.schema);
+	kit_done(&k);
+	kit_errors_done(&errs);
+	return rc;
+}
