@@ -79,7 +79,7 @@ int image_build(bool force, image_progress_fn *progress, void *arg, struct err *
 	lock = store_lock(err);
 	if (lock < 0)
 		return -1;
-	if ((force || image_kernel(&pack, &none) < 0) &&
+	if ((force || image_kernel(&pack, &none) < 0 || !kernel_is_current(packs)) &&
 		kernel_build(packs, progress, arg, err) < 0)
 		return -1;
 	kernel_pack_done(&pack);

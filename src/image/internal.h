@@ -32,10 +32,14 @@ int job_run(const struct job *j, struct err *err);
 /* kernel.c: the pack directory, or kernel file, that image_kernel() uses: an owned path. */
 char *kernel_current(struct err *err);
 /* kernel_build.c */
+/* Whether the default pack was made for what a guest needs today; another Hutch may have made it. */
+bool kernel_is_current(const char *packs_dir);
 int kernel_build(const char *packs_dir, image_progress_fn *progress, void *arg, struct err *err);
 /* modules.c: the modules of @tree (a lib/modules/RELEASE directory) that a guest needs, with their
  * dependencies in load order, as lines "early PATH" or "late PATH". */
 int modules_select(const char *tree, struct strv *ret_lines, struct err *err);
+/* The names that modules_select() looks for, as one owned line. A pack keeps the line it was made with. */
+char *modules_wanted(void);
 /* initramfs.c: write a newc archive with @init and the modules of a pack. */
 int initramfs_write(const char *pack_dir, const char *init, const char *to, struct err *err);
 /* root_build.c */

@@ -259,12 +259,14 @@ static int finish(struct build *b, const char *packs, struct err *err)
 	_free_ char *list = fs_join(b->tmp, "modules.list"), *id = NULL, *path = NULL, *link = NULL;
 	_free_ char *link_tmp = NULL, *release = fs_join(b->tmp, "release"), *manifest = NULL;
 	_buf_ struct buf text, modules;
+	_free_ char *wants = fs_join(b->tmp, "wants"), *wanted = modules_wanted();
 	char digest[65], kernel_digest[65];
 
 	buf_init(&text, 1u << 20);
 	buf_init(&modules, 1u << 20);
 	b->progress(b->arg, "checking the kernel pack", 90);
 	if (fs_write_file(AT_FDCWD, release, b->release, strlen(b->release), 0600, err) < 0 ||
+		fs_write_file(AT_FDCWD, wants, wanted, strlen(wanted), 0600, err) < 0 ||
 		add_to_manifest(b, "kernel", &text, kernel_digest, err) < 0 ||
 		add_to_manifest(b, "modules.list", &text, digest, err) < 0 ||
 		fs_read_file(AT_FDCWD, list, &modules, err) < 0)
@@ -283,7 +285,10 @@ static int finish(struct build *b, const char *packs, struct err *err)
 	if (fs_write_file(AT_FDCWD, manifest, buf_head(&text), buf_len(&text), 0600, err) < 0 ||
 		fs_remove_tree(b->tmp_fd, "x", err) < 0)
 		return -1;
-	id = xasprintf("%s-%.12s", b->release, kernel_digest);
+	/* Another choice of modules is another pack, with an initramfs of its own. */
+	if (file_digest(list, digest, err) < 0)
+		return -1;
+	id = xasprintf("%s-%.8s%.4s", b->release, kernel_digest, digest);
 	path = fs_join(packs, id);
 	fs_remove_tree(AT_FDCWD, path, NULL);
 	if (file_publish(b->tmp, path, err) < 0)
@@ -294,6 +299,15 @@ static int finish(struct build *b, const char *packs, struct err *err)
 	if (symlink(id, link_tmp) < 0 || rename(link_tmp, link) < 0)
 		return err_errno(err, "%s", link);
 	return 0;
+}
+
+bool kernel_is_current(const char *packs)
+{
+	_free_ char *path = xasprintf("%s/default/wants", packs), *wanted = modules_wanted();
+	_buf_ struct buf b;
+
+	buf_init(&b, 4096);
+	return fs_read_file(AT_FDCWD, path, &b, NULL) == 0 && strcmp(buf_cstr(&b), wanted) == 0;
 }
 
 int kernel_build(const char *packs, image_progress_fn *progress, void *arg, struct err *err)

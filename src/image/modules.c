@@ -35,6 +35,16 @@ static const struct {
 	{"virtio_console", false},
 };
 
+char *modules_wanted(void)
+{
+	_buf_ struct buf b;
+
+	buf_init(&b, 4096);
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+		buf_printf(&b, "%s%s", i ? " " : "", wanted[i].name);
+	return xstrdup(buf_cstr(&b));
+}
+
 struct select {
 	bool early;
 	struct strv *lines; /* result */
