@@ -196,30 +196,29 @@ static struct kvm_irq_routing_entry chip_route(unsigned gsi, unsigned chip, unsi
 
 static int set_routes(struct hv *hv)
 {
-	struct {
-		struct kvm_irq_routing head;
-		struct kvm_irq_routing_entry e[PIC_PINS + HV_LINES + HV_MSIS_MAX];
-	} t = {0};
-	unsigned n = 0;
+	struct kvm_irq_routing_entry *e;
+	_free_ struct kvm_irq_routing *t =
+		xcalloc(1, sizeof(*t) + (PIC_PINS + HV_LINES + HV_MSIS_MAX) * sizeof(*e));
 
+	e = t->entries;
 	for (unsigned i = 0; i < PIC_PINS; i++)
-		t.e[n++] = i < 8 ? chip_route(i, KVM_IRQCHIP_PIC_MASTER, i) :
-				   chip_route(i, KVM_IRQCHIP_PIC_SLAVE, i - 8);
+		*e++ = i < 8 ? chip_route(i, KVM_IRQCHIP_PIC_MASTER, i) :
+			       chip_route(i, KVM_IRQCHIP_PIC_SLAVE, i - 8);
 	for (unsigned i = 0; i < HV_LINES; i++)
 		/* The timer's line 0 is wired to pin 2, as in every PC. */
-		t.e[n++] = chip_route(i, KVM_IRQCHIP_IOAPIC, i == 0 ? 2 : i);
+		*e++ = chip_route(i, KVM_IRQCHIP_IOAPIC, i == 0 ? 2 : i);
 	for (unsigned i = 0; i < HV_MSIS_MAX; i++) {
 		const struct msi *m = &hv->msis[i];
 
 		if (m->used)
-			t.e[n++] = (struct kvm_irq_routing_entry){.gsi = HV_LINES + i,
+			*e++ = (struct kvm_irq_routing_entry){.gsi = HV_LINES + i,
 				.type = KVM_IRQ_ROUTING_MSI,
 				.u.msi = {.address_lo = (uint32_t)m->addr,
 					.address_hi = (uint32_t)(m->addr >> 32),
 					.data = m->data}};
 	}
-	t.head.nr = n;
-	return ioctl(hv->vm_fd, KVM_SET_GSI_ROUTING, &t);
+	t->nr = (uint32_t)(e - t->entries);
+	return ioctl(hv->vm_fd, KVM_SET_GSI_ROUTING, t);
 }
 
 static int set_msi(struct hv *hv, unsigned msi, int eventfd, uint64_t addr, uint32_t data)
@@ -367,41 +366,43 @@ int hv_vcpu_run(struct hv_vcpu *v, struct hv_exit *ret, struct err *err)
 
 /* ---- x86 ---- */
 
-struct cpuid_table {
-	struct kvm_cpuid2 head;
-	struct kvm_cpuid_entry2 e[X86_CPUID_MAX];
-};
+static struct kvm_cpuid2 *cpuid_table(void)
+{
+	struct kvm_cpuid2 *t = xcalloc(1, sizeof(*t) + X86_CPUID_MAX * sizeof(t->entries[0]));
+
+	t->nent = X86_CPUID_MAX;
+	return t;
+}
 
 int hv_x86_cpuid_supported(struct hv *hv, struct x86_cpuid *to, unsigned *ret_n, struct err *err)
 {
-	_free_ struct cpuid_table *t = xcalloc(1, sizeof(*t));
+	_free_ struct kvm_cpuid2 *t = cpuid_table();
 
-	t->head.nent = X86_CPUID_MAX;
 	if (ioctl(hv->kvm_fd, KVM_GET_SUPPORTED_CPUID, t) < 0)
 		return err_errno(err, "KVM: CPUID");
-	for (unsigned i = 0; i < t->head.nent; i++)
+	for (unsigned i = 0; i < t->nent; i++)
 		to[i] = (struct x86_cpuid){
-			.leaf = t->e[i].function,
-			.subleaf = t->e[i].index,
-			.has_subleaves = t->e[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-			.eax = t->e[i].eax,
-			.ebx = t->e[i].ebx,
-			.ecx = t->e[i].ecx,
-			.edx = t->e[i].edx,
+			.leaf = t->entries[i].function,
+			.subleaf = t->entries[i].index,
+			.has_subleaves = t->entries[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+			.eax = t->entries[i].eax,
+			.ebx = t->entries[i].ebx,
+			.ecx = t->entries[i].ecx,
+			.edx = t->entries[i].edx,
 		};
-	*ret_n = t->head.nent;
+	*ret_n = t->nent;
 	return 0;
 }
 
 int hv_x86_set_cpuid(struct hv_vcpu *v, const struct x86_cpuid *from, unsigned n, struct err *err)
 {
-	_free_ struct cpuid_table *t = xcalloc(1, sizeof(*t));
+	_free_ struct kvm_cpuid2 *t = cpuid_table();
 
 	if (n > X86_CPUID_MAX)
 		return err_set(err, ERR_BUG, "too many CPUID entries");
-	t->head.nent = n;
+	t->nent = n;
 	for (unsigned i = 0; i < n; i++)
-		t->e[i] = (struct kvm_cpuid_entry2){
+		t->entries[i] = (struct kvm_cpuid_entry2){
 			.function = from[i].leaf,
 			.index = from[i].subleaf,
 			.flags = from[i].has_subleaves ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
@@ -417,14 +418,13 @@ int hv_x86_set_cpuid(struct hv_vcpu *v, const struct x86_cpuid *from, unsigned n
 
 int hv_x86_set_msrs(struct hv_vcpu *v, const struct x86_msr *from, unsigned n, struct err *err)
 {
-	for (unsigned i = 0; i < n; i++) {
-		struct {
-			struct kvm_msrs head;
-			struct kvm_msr_entry e[1];
-		} m = {.head.nmsrs = 1, .e = {{.index = from[i].index, .data = from[i].value}}};
+	_free_ struct kvm_msrs *m = xcalloc(1, sizeof(*m) + sizeof(m->entries[0]));
 
+	m->nmsrs = 1;
+	for (unsigned i = 0; i < n; i++) {
+		m->entries[0] = (struct kvm_msr_entry){.index = from[i].index, .data = from[i].value};
 		/* One at a time: the kernel stops at the first it does not know. */
-		if (ioctl(v->fd, KVM_SET_MSRS, &m) < 0)
+		if (ioctl(v->fd, KVM_SET_MSRS, m) < 0)
 			return err_errno(err, "KVM: set MSR 0x%x", from[i].index);
 	}
 	return 0;

@@ -16,8 +16,6 @@ def test_a_guest_of_a_few_bytes_runs(capsys):
     assert exits == 5000
     with capsys.disabled():
         print("%.1f us per exit " % (each * 1e6), end="")
-    # Emulated 0.1 ms and several times that on a busy host, 1 to 5 us on real hardware.
-    assert each < 0.01
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="runs as an ordinary user anyway")
