@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -172,6 +173,7 @@ static void *serve_thread(void *arg)
 	struct dev_thread *t = arg;
 	struct err err;
 
+	prctl(PR_SET_NAME, t->name);
 	t->seal(t->v);
 	if (loop_run(t->loop, &err) < 0)
 		log_error("%s: %s", t->name, err.msg);
@@ -219,7 +221,6 @@ static int start_thread(struct dev_thread *t, const struct vmm *v, void (*seal)(
 	t->seal = seal;
 	if (pthread_create(&t->thread, NULL, serve_thread, t) != 0)
 		return err_errno(err, "thread");
-	pthread_setname_np(t->thread, t->name);
 	return 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -80,9 +81,12 @@ static bool handle(struct vcpu *v, const struct hv_exit *x)
 static void *run(void *arg)
 {
 	struct vcpu *v = arg;
+	char name[16];
 	struct hv_exit x;
 	struct err err;
 
+	snprintf(name, sizeof(name), "vcpu-%u", v->id);
+	prctl(PR_SET_NAME, name);
 	if (v->all->c.thread_start)
 		v->all->c.thread_start(v->all->c.arg);
 	do {
@@ -105,7 +109,6 @@ struct vcpus *vcpus_start(
 	all->n = n;
 	for (unsigned i = 0; i < n; i++) {
 		struct vcpu *v = &all->v[i];
-		char name[16];
 
 		v->all = all;
 		v->hv = hv[i];
@@ -114,8 +117,6 @@ struct vcpus *vcpus_start(
 			err_errno(err, "vCPU thread");
 			return NULL; /* threads may run already: the caller ends the process */
 		}
-		snprintf(name, sizeof(name), "vcpu-%u", i);
-		pthread_setname_np(v->thread, name);
 	}
 	return all;
 }
