@@ -528,10 +528,12 @@ static void child_has_its_table_and_nothing_else(void **state)
 	swapped[1] = -1;
 	swapped[2] = a[0];
 	assert_int_equal(write(a[1], "in the pipe\n", 12), 12);
-	out = shell("read -r x <&5; echo \"$x\"; echo back >&3; ls /proc/$$/fd | tr '\\n' ' '", swapped, 3,
-		&status);
+	/* No pipeline: the shell has descriptors of its own for one. */
+	out = shell("read -r x <&5; echo \"$x\"; echo back >&3; ls /proc/$$/fd", swapped, 3, &status);
 	assert_int_equal(status, 0);
 	assert_non_null(strstr(out, "in the pipe\n"));
+	for (char *c = out; *c; c++)
+		*c = *c == '\n' ? ' ' : *c;
 	assert_null(strstr(out, " 4 "));
 	assert_null(strstr(out, " 6 "));
 	assert_non_null(strstr(out, "0 1 "));
