@@ -9,7 +9,8 @@ import tempfile
 REPO = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("HUTCH_BUILD", os.path.join(REPO, "build"))
 HUTCH = os.path.join(BUILD, "hutch")
-DATA = os.environ.get("XDG_DATA_HOME", os.path.expanduser("~/.local/share"))
+DATA = os.environ.get("XDG_DATA_HOME") or os.environ.get("HUTCH_TEST_DATA") or os.path.expanduser(
+    "~/.local/share")
 
 
 class Home:

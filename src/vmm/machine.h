@@ -11,10 +11,12 @@ struct machine_config {
 	unsigned cpus;
 	uint64_t memory;     /* bytes, rounded down to 2 MiB */
 	const char *cmdline; /* borrowed */
+	uint64_t begin_ns;   /* CLOCK_MONOTONIC of the process's first instructions, for the log */
 };
 
 /* Build the machine on @hv (takes) around the devices of @v and the descriptors of the table, and start
- * its threads. The process ends with it: status 0 when the guest powered off or reset itself, 1 otherwise. */
+ * its threads; @c is borrowed as long as the process. The process ends with the machine: status 0 when the
+ * guest powered off or reset itself, 1 otherwise. */
 int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err);
 /* Let the vCPUs run: every thread, the caller's included, has confined itself. */
 void machine_go(void);

@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -204,10 +205,13 @@ static bool parse_machine(char **argv, struct machine_config *c)
 
 int main(int argc, char **argv)
 {
-	struct machine_config machine = {0};
+	static struct machine_config machine; /* the machine has it */
+	struct timespec begin;
 	struct err err = {0};
 	bool kvm = argc == 6 && strcmp(argv[1], "--kvm") == 0;
 
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	machine.begin_ns = (uint64_t)begin.tv_sec * 1000000000u + (uint64_t)begin.tv_nsec;
 	if (!(argc == 3 && strcmp(argv[1], "--serve") == 0) &&
 		!(kvm && parse_machine(argv + 3, &machine))) {
 		fprintf(stderr, "usage: hutch-vmm --serve NAME | --kvm NAME CPUS MEMORY CMDLINE "

@@ -37,8 +37,8 @@ python3 python3-pytest
 # Loaded by the initramfs in this order (dependencies before them), the others on demand.
 EARLY = ["virtio_mmio", "virtio_blk", "virtio_console", "squashfs", "overlay", "9p",
          "9pnet_virtio", "virtio_net", "kvm_amd"]
-LATE = ["ext4", "loop", "tun", "veth", "fuse", "virtiofs", "vhost_net", "vhost_vsock",
-        "vsock_loopback", "nf_tables"]
+LATE = ["ext4", "crc32c_generic", "loop", "tun", "veth", "fuse", "virtiofs", "vhost_net",
+        "vhost_vsock", "vsock_loopback", "nf_tables"]
 
 EXCLUDE = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*",
            "/usr/libexec/qemu-system-i386", "/usr/share/qemu/*.lid", "/usr/share/qemu/edk2-*",

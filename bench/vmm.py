@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two virtual machine monitors on the same kernel, initramfs and disks, without hutch around them:
+`hutch-vmm --kvm` with the descriptor table that hutch-box would lay out, and QEMU's microvm."""
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import socket
+import struct
+import time
+
+import common
+
+# Every kernel parameter of the kvm engine (src/box/engine_kvm.c), for both.
+CMDLINE = ("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check cryptomgr.notests "
+           "8250.nr_uarts=1 rcupdate.rcu_expedited=1 "
+           "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list")
+MEMORY_MIB = 512
+LINK_SEAL = struct.pack("=HHIIII", 3, 0, 0, 0, 0, 0)  # src/wire/link.h
+
+
+def cpio(name, mode, data=b""):
+    """One file of an initramfs."""
+    head = "070701" + "".join("%08X" % v for v in (
+        1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0))
+    out = head.encode() + name.encode() + b"\0"
+    out += b"\0" * (-len(out) % 4) + data
+    return out + b"\0" * (-len(out) % 4)
+
+
+class Pack:
+    """The kernel pack in use, and initramfs made from it, in directory @base."""
+
+    def __init__(self, base):
+        self.base = base
+        self.dir = os.path.realpath(os.path.join(common.DATA, "hutch", "kernels", "default"))
+        self.kernel = os.path.join(base, "kernel")  # where both can map it: 9p shares cannot be
+        shutil.copyfile(os.path.join(self.dir, "kernel"), self.kernel)
+
+    def read(self, *parts):
+        with open(os.path.join(self.dir, *parts), "rb") as f:
+            return f.read()
+
+    def initrd(self, program, extra=b""):
+        path = os.path.join(self.base, program + ".cpio")
+        with open(os.path.join(common.BUILD, "bench", program), "rb") as f:
+            init = f.read()
+        with open(path, "wb") as f:
+            f.write(extra + cpio("init", 0o100755, init) + cpio("TRAILER!!!", 0))
+        return path
+
+    def first_line(self):
+        """The pack's own initramfs with another /init, as bench/boot has it."""
+        where = os.path.join(os.path.dirname(self.dir), "initrd")
+        name = max((n for n in os.listdir(where) if n.endswith(".cpio")),
+                   key=lambda n: os.stat(os.path.join(where, n)).st_mtime)
+        with open(os.path.join(where, name), "rb") as f:
+            return self.initrd("first_line", f.read())
+
+    def disk_init(self):
+        files = [cpio("modules", 0o40755), cpio("modules.list", 0o100644, self.read("modules.list"))]
+        files += [cpio("modules/" + n, 0o100644, self.read("modules", n))
+                  for n in sorted(os.listdir(os.path.join(self.dir, "modules")))]
+        return self.initrd("disk_init", b"".join(files))
+
+
+class Guest:
+    """One run. It is read until the console has said what is waited for; then it ends by itself."""
+
+    def __init__(self, argv, table):
+        """@table: descriptors by number in the new process; ours are closed here."""
+        console, theirs = os.pipe()
+        log, errout = os.pipe()
+        null = os.open("/dev/null", os.O_RDWR)
+        table = {0: null, 2: errout, **{n: theirs if fd is None else fd for n, fd in table.items()}}
+        # Out of the way of the numbers that they get there.
+        moves = [(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64), n) for n, fd in table.items()]
+        for fd in set(table.values()):
+            os.close(fd)
+        self.sources = {console: "console", log: "log"}
+        self.text = {"console": b"", "log": b""}
+        self.begin = time.monotonic()
+        self.pid = os.posix_spawnp(argv[0], argv, os.environ,
+                                   file_actions=[(os.POSIX_SPAWN_DUP2, *m) for m in moves])
+        for fd, _ in moves:
+            os.close(fd)
+
+    def read(self, timeout):
+        """One turn; False when nothing more can come."""
+        for fd in select.select(list(self.sources), [], [], timeout)[0]:
+            data = os.read(fd, 65536)
+            self.text[self.sources[fd]] += data
+            if not data:
+                del self.sources[fd]
+                os.close(fd)
+        return bool(self.sources)
+
+    def until(self, text, source="console", timeout=120):
+        """Seconds from the start of the process until its output has @text."""
+        end = self.begin + timeout
+        while text not in self.text[source]:
+            if not self.read(max(end - time.monotonic(), 0)) or time.monotonic() > end:
+                raise RuntimeError("no %r: %s" % (text, self.all_text()))
+        return time.monotonic() - self.begin
+
+    def all_text(self):
+        return "\n".join(t.decode(errors="replace")[-3000:] for t in self.text.values())
+
+    def finish(self, timeout=120):
+        """Wait for the end. Processor seconds of the whole process."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and self.read(max(end - time.monotonic(), 0)):
+            pass
+        _, status, usage = os.wait4(self.pid, 0)
+        self.pid = None
+        if status:
+            raise RuntimeError("status %d: %s" % (status, self.all_text()))
+        return usage.ru_utime + usage.ru_stime
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)
+        for fd in self.sources:
+            os.close(fd)
+
+
+class Hutch:
+    """Eight devices: two disks, files, network, vsock, entropy, console, balloon."""
+    name = "hutch-vmm --kvm"
+
+    def __init__(self, build=None, pci=False):
+        self.program = os.path.join(build or common.BUILD, "hutch-vmm")
+        self.pci = pci
+
+    def start(self, kernel, initrd, root, disk, args="", cpus=1):
+        box, self.box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        gate, self.gate = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.box.send(LINK_SEAL)
+        cmdline = "%s %s%s" % (CMDLINE, "" if self.pci else "pci=off ", args)
+        table = {3: box.detach(), 4: gate.detach()}
+        for n, (path, mode) in enumerate(((kernel, os.O_RDONLY), (initrd, os.O_RDONLY),
+                                          (root, os.O_RDONLY), (disk, os.O_RDWR)), 5):
+            table[n] = os.open(path, mode)
+        table[9] = None  # the console
+        return Guest([self.program, "--kvm", "bench", str(cpus), str(MEMORY_MIB << 20), cmdline], table)
+
+
+class Qemu:
+    """Five devices: two disks, entropy, console, balloon. The file system, network and vsock would need
+    further processes or rights. Without its clock (rtc=off, the default) the guest would poll for that with
+    40000 exits; the peer is the faster one."""
+    name = "qemu -M microvm"
+
+    def start(self, kernel, initrd, root, disk, args="", cpus=1):
+        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-accel", "kvm", "-cpu", "host", "-M", "microvm,pcie=off,pic=off,pit=off,rtc=on",
+                "-m", "%dM" % MEMORY_MIB, "-smp", str(cpus), "-serial", "stdio", "-monitor", "none",
+                "-global", "virtio-mmio.force-legacy=false", "-kernel", kernel, "-initrd", initrd,
+                "-append", CMDLINE + " pci=off " + args]
+        for name, path, access in (("root", root, "on"), ("disk", disk, "off")):
+            argv += ["-drive", "id=%s,if=none,format=raw,file=%s,readonly=%s,cache=writeback,"
+                     "aio=threads,file.locking=off" % (name, path, access),
+                     "-device", "virtio-blk-device,drive=" + name]
+        argv += ["-object", "rng-random,id=rng,filename=/dev/urandom",
+                 "-device", "virtio-rng-device,rng=rng", "-device", "virtio-serial-device",
+                 "-device", "virtio-balloon-device"]
+        return Guest(argv, {1: None})
