@@ -13,9 +13,10 @@ PACKS = os.path.join(CACHE, "hutch", "kernels")
 
 # What a container engine needs of its kernel, by what it does with it.
 CONTAINERS = {
-    "isolate processes": "NAMESPACES NET_NS PID_NS IPC_NS UTS_NS USER_NS KEYS SECCOMP SECCOMP_FILTER",
-    "limit and count": """CGROUPS CGROUP_CPUACCT CGROUP_DEVICE CGROUP_FREEZER CGROUP_SCHED CPUSETS MEMCG
-        CGROUP_PIDS BLK_CGROUP BLK_DEV_THROTTLING CGROUP_PERF CGROUP_HUGETLB CGROUP_BPF
+    "isolate processes": """NAMESPACES NET_NS PID_NS IPC_NS UTS_NS USER_NS KEYS SECCOMP
+        SECCOMP_FILTER""",
+    "limit and count": """CGROUPS CGROUP_CPUACCT CGROUP_DEVICE CGROUP_FREEZER CGROUP_SCHED CPUSETS
+        MEMCG CGROUP_PIDS BLK_CGROUP BLK_DEV_THROTTLING CGROUP_PERF CGROUP_HUGETLB CGROUP_BPF
         CGROUP_NET_PRIO NET_CLS_CGROUP CFS_BANDWIDTH FAIR_GROUP_SCHED""",
     "stack layers": "OVERLAY_FS EXT4_FS EXT4_FS_POSIX_ACL EXT4_FS_SECURITY TMPFS_XATTR",
     "connect containers": """VETH BRIDGE BRIDGE_NETFILTER BRIDGE_VLAN_FILTERING MACVLAN IPVLAN DUMMY
@@ -33,8 +34,8 @@ CONTAINERS = {
     "queues between processes": "POSIX_MQUEUE SYSVIPC",
 }
 # What a sandbox of Hutch boots from and lives on.
-SANDBOX = """PVH VIRTIO_MMIO VIRTIO_MMIO_CMDLINE_DEVICES VIRTIO_PCI X86_MPPARSE ACPI VIRTIO_BLK VIRTIO_NET
-    VIRTIO_VSOCKETS VIRTIO_FS VIRTIO_BALLOON PAGE_REPORTING VIRTIO_CONSOLE HW_RANDOM_VIRTIO SQUASHFS
+SANDBOX = """PVH VIRTIO_MMIO VIRTIO_MMIO_CMDLINE_DEVICES VIRTIO_PCI X86_MPPARSE ACPI VIRTIO_BLK
+    VIRTIO_NET VIRTIO_VSOCKETS VIRTIO_FS VIRTIO_BALLOON PAGE_REPORTING VIRTIO_CONSOLE HW_RANDOM_VIRTIO SQUASHFS
     SQUASHFS_LZ4 EROFS_FS EXT4_FS OVERLAY_FS DEVTMPFS TMPFS BLK_DEV_INITRD SERIAL_8250_CONSOLE
     KVM_GUEST IO_URING BPF_SYSCALL BPF_JIT BINFMT_MISC SECURITY_LANDLOCK IPV6"""
 
@@ -88,13 +89,14 @@ WORKS = {
                     " grep -qw $fs /proc/filesystems || exit 1; done",
     "controllers": "for c in cpu cpuset io memory hugetlb pids misc; do"
                    " grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done",
-    "memory limit": "mkdir /sys/fs/cgroup/t && echo +memory >/sys/fs/cgroup/cgroup.subtree_control &&"
-                    " echo 64M >/sys/fs/cgroup/t/memory.max && rmdir /sys/fs/cgroup/t",
+    "memory limit": "cd /sys/fs/cgroup && mkdir t && echo +memory >cgroup.subtree_control &&"
+                    " echo 64M >t/memory.max && rmdir t",
     "namespaces": "sudo -u agent unshare -Urnmpuifc --fork true",
     "loop device": "truncate -s 8M /tmp/i && mkfs.ext4 -q /tmp/i && mount -o loop /tmp/i /mnt &&"
                    " umount /mnt",
     "veth, bridge, vxlan": "ip link add v0 type veth peer name v1 && ip link add br0 type bridge &&"
-                           " ip link set v0 master br0 && ip link add vx0 type vxlan id 1 dstport 4789",
+                           " ip link set v0 master br0 &&"
+                           " ip link add vx0 type vxlan id 1 dstport 4789",
     "tunnel": "ip tuntap add t0 mode tun",
     "bridged packets are filtered": "test -e /proc/sys/net/bridge/bridge-nf-call-iptables",
     "connection tracking": "test -e /proc/sys/net/netfilter/nf_conntrack_max",
