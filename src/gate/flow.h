@@ -38,7 +38,9 @@ struct flow {
 	struct policy_addr addr; /* with is_addr */
 	uint16_t port;
 	bool allowed;       /* by the policy, when it was opened */
-	bool credential;    /* a credential may have to be added: never pass it on unread */
+	bool credential;    /* a credential may have to be added */
+	bool ruled;         /* HTTP rules are about it */
+	bool inspect;       /* either: never pass it on unread */
 	char identity[640]; /* not "": its own bytes contradict the destination, and how */
 
 	struct stream guest, up;
@@ -60,9 +62,11 @@ struct flow {
 	uint64_t deadline_ns; /* 0: none */
 };
 
-/* What the policy says about a connection now. Text only: outlives the policy. */
+/* What the policy says now about a connection, or about the request that is under way on it where
+ * HTTP rules matter. Text only: outlives the policy. */
 struct flow_decision {
 	bool allowed;
+	bool inspect; /* HTTP rules are about this destination */
 	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
 	char reason[POLICY_EXPLAIN_MAX];           /* when denied */
 	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
@@ -106,5 +110,7 @@ void proxy_timeout(struct flow *f);
 /* The flow ends: write the audit line of a request that is under way. */
 void proxy_end(struct flow *f);
 void proxy_free(struct proxy *p); /* NULL is fine */
+/* Put the request that is under way into @q (borrowed until it ends). False: there is none. */
+bool proxy_query(const struct proxy *p, struct policy_query *q);
 /* Refuse without having read a request. */
 void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);

@@ -18,8 +18,7 @@
 #define GATE_FLOWS_MAX 2048u
 
 /* Addresses on the guest's link (DESIGN: network). */
-#define GATE_GATEWAY   0x0a000202u /* 10.0.2.2: name server, nothing else */
-#define GATE_HOST_NAME "host.hutch.internal"
+#define GATE_GATEWAY 0x0a000202u /* 10.0.2.2: name server, nothing else */
 
 struct flow;
 

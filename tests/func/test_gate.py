@@ -318,7 +318,7 @@ def check_denied(response, host, port):
     text = body.decode()
     assert "blocked by hutch policy" in text
     assert f"{host}:{port}" in text
-    assert f"--allow {host}:{port}" in text
+    assert f"hutch policy allow {host}:{port}" in text
     assert len(text) < 1200
 
 
