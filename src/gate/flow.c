@@ -123,6 +123,19 @@ static void audit_connection(struct flow *f)
 	r.bytes_up = f->bytes_up;
 	r.bytes_down = f->bytes_down;
 	r.ms = (loop_now(f->gate->loop) - f->started_ns) / 1000000;
+	r.has_ttfb = f->answered_ns > 0;
+	r.ttfb_ms = r.has_ttfb ? (f->answered_ns - f->started_ns) / 1000000 : 0;
+	audit_write(f->gate->audit, &r);
+}
+
+static void audit_open(struct flow *f)
+{
+	struct flow_decision d;
+	struct audit_record r;
+
+	flow_decide(f, &d);
+	flow_audit_fields(f, &d, &r);
+	r.open = true;
 	audit_write(f->gate->audit, &r);
 }
 
@@ -211,6 +224,8 @@ void flow_tunnel(struct flow *f, enum audit_proto proto)
 	f->proto = proto;
 	f->state = FLOW_TUNNEL;
 	flow_deadline(f, 0);
+	if (!f->proxy)
+		audit_open(f);
 }
 
 static bool deny_raw(struct flow *f, const char *why)

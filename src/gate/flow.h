@@ -59,6 +59,7 @@ struct flow {
 	bool audited;
 	uint64_t bytes_up, bytes_down;
 	uint64_t started_ns;
+	uint64_t answered_ns; /* the server's first byte; 0: none yet */
 	uint64_t deadline_ns; /* 0: none */
 };
 

@@ -40,7 +40,7 @@ struct proxy {
 	bool open;      /* a request is under way that the audit log has not seen */
 	bool up_done;   /* request body complete */
 	bool answering; /* final response head has gone to the guest */
-	uint64_t started_ns;
+	uint64_t started_ns, answered_ns;
 	char services[256]; /* credentials added */
 	char method[32], path[PATH_MAX_LOGGED];
 	struct policy_path canon; /* what rules see; {0}: ambiguous, and why */
@@ -55,6 +55,7 @@ static void new_request(struct proxy *p)
 	p->up_body = p->down_body = (struct http1_body){0};
 	p->state = PROXY_REQUEST;
 	p->open = p->up_done = p->answering = false;
+	p->answered_ns = 0;
 	p->services[0] = p->method[0] = p->path[0] = '\0';
 	policy_path_done(&p->canon);
 	p->resp.status = 0;
@@ -127,6 +128,8 @@ static void audit_request(
 	r.bytes_up = p->up_body.received;
 	r.bytes_down = p->down_body.received;
 	r.ms = (loop_now(f->gate->loop) - (p->open ? p->started_ns : f->started_ns)) / 1000000;
+	r.has_ttfb = p->answered_ns > 0;
+	r.ttfb_ms = r.has_ttfb ? (p->answered_ns - p->started_ns) / 1000000 : 0;
 	r.reason = reason;
 	audit_write(f->gate->audit, &r);
 	f->audited = true;
@@ -551,6 +554,7 @@ static bool read_response_head(struct flow *f)
 	buf_consume(in, p->resp.size);
 	if (p->resp.framing == HTTP1_TUNNEL) {
 		p->answering = true;
+		p->answered_ns = loop_now(f->gate->loop);
 		return upgrade(f);
 	}
 	if (p->resp.status < 200) {
@@ -558,6 +562,7 @@ static bool read_response_head(struct flow *f)
 		return true;
 	}
 	p->answering = true;
+	p->answered_ns = loop_now(f->gate->loop);
 	http1_body_init(&p->down_body, &p->resp);
 	return true;
 }

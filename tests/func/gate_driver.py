@@ -196,8 +196,8 @@ class Gate:
 
     # -- what it left behind --
 
-    def audit(self, count=None):
-        """All audit lines; waits until there are @count."""
+    def audit(self, count=None, opens=False):
+        """All audit lines, without those of beginnings; waits until there are @count."""
         path = os.path.join(self.box_dir, "audit.jsonl")
         deadline = time.monotonic() + 10
         while True:
@@ -205,6 +205,7 @@ class Gate:
             if os.path.exists(path):
                 with open(path) as f:
                     lines = [json.loads(line) for line in f if line.endswith("\n")]
+                lines = [x for x in lines if opens or x.get("event") != "open"]
             if count is None or len(lines) >= count or time.monotonic() > deadline:
                 return lines
             time.sleep(0.02)
