@@ -168,14 +168,40 @@ static void on_gate(struct loop *l, struct loop_watch *w, uint32_t events)
 	}
 }
 
+/* The sandbox's own network section, and behind it the user's rules for all sandboxes. */
+static json_t *network_json(const struct box *b, struct err *err)
+{
+	struct spec_rules user;
+	json_t *net = NULL, *rules = NULL;
+
+	if (spec_rules_load(&user, err) == 0) {
+		net = spec_net_to_json(&b->spec.net);
+		rules = spec_rules_to_json(&user);
+		if (!net || !rules ||
+			json_array_extend(json_object_get(net, "rules"),
+				json_object_get(rules, "rules")) < 0) {
+			err_set(err, ERR_BUG, "gate configuration cannot be encoded");
+			json_decref(net);
+			net = NULL;
+		}
+	}
+	json_decref(rules);
+	spec_rules_done(&user);
+	return net;
+}
+
 static int gate_configure(struct box *b, struct err *err)
 {
-	json_t *msg = json_pack("{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name,
-		"network", spec_net_to_json(&b->spec.net));
-	char *line = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
+	json_t *net = network_json(b, err), *msg;
+	char *line;
 	_free_ char *with_nl = NULL;
 	int result = 0;
 
+	if (!net)
+		return -1;
+	msg = json_pack(
+		"{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name, "network", net);
+	line = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
 	json_decref(msg);
 	if (!line)
 		return err_set(err, ERR_BUG, "gate configuration cannot be encoded");

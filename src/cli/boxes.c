@@ -229,43 +229,16 @@ int boxes_create(const struct box_spec *s, struct err *err)
 	return result;
 }
 
-static void add_rule(struct spec_net *net, const char *target)
+int boxes_save_spec(const struct box_spec *s, struct err *err)
 {
-	for (size_t i = 0; i < net->n_rules; i++)
-		if (net->rules[i].allow && strcmp(net->rules[i].target, target) == 0)
-			return;
-	net->rules = xrealloc(net->rules, net->n_rules + 1, sizeof(*net->rules));
-	net->rules[net->n_rules++] = (struct spec_rule){
-		.allow = true, .target = xstrdup(target), .source = xstrdup("user --allow")};
-}
+	_free_ char *path = boxes_path(s->name, "spec.json"), *text = NULL;
+	json_t *j = spec_to_json(s);
 
-int boxes_allow(const char *name, const struct strv *targets, struct err *err)
-{
-	_free_ char *path = boxes_path(name, "spec.json"), *text = NULL;
-	struct box_conn conn;
-	struct box_spec s;
-	json_t *j;
-	int result;
-
-	if (boxes_spec(name, &s, err) < 0) {
-		spec_done(&s);
-		return -1;
-	}
-	for (size_t i = 0; i < targets->n; i++)
-		add_rule(&s.net, targets->v[i]);
-	j = spec_to_json(&s);
 	text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
 	json_decref(j);
-	spec_done(&s);
 	if (!text)
 		return err_set(err, ERR_BUG, "the specification cannot be encoded");
-	if (fs_write_file(AT_FDCWD, path, text, strlen(text), 0600, err) < 0)
-		return -1;
-	if (box_connect(name, &conn, NULL) < 0)
-		return 0; /* it reads them when it starts */
-	result = box_request(&conn, json_pack("{s:s}", "op", "reload"), NULL, NULL, err);
-	box_conn_close(&conn);
-	return result;
+	return fs_write_file(AT_FDCWD, path, text, strlen(text), 0600, err);
 }
 
 /* Hold off supervisors: one that is about to start may be without a socket yet, one that has just

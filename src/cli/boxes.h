@@ -20,8 +20,8 @@ char *boxes_path(const char *name, const char *file);
 
 /* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken". */
 int boxes_create(const struct box_spec *s, struct err *err);
-/* Add allow rules to a sandbox's specification, and put them in force when it is running. */
-int boxes_allow(const char *name, const struct strv *targets, struct err *err);
+/* Write the specification of a sandbox that exists anew. */
+int boxes_save_spec(const struct box_spec *s, struct err *err);
 /* Delete the directory of a sandbox that is not running. */
 int boxes_delete(const char *name, struct err *err);
 

@@ -15,6 +15,7 @@
 #include "base/paths.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/rules.h"
 #include "cli/session.h"
 #include "image/virt.h"
 #include "kit/plan.h"
@@ -400,6 +401,23 @@ static int go(struct box_spec *s, struct request *r, bool is_new)
 	return status < 0 ? cli_fail(&err) : status;
 }
 
+/* --allow, for a sandbox that exists. */
+static int change_rules(const char *name, const struct request *r, struct err *err)
+{
+	struct ruleset set;
+	int result;
+
+	if (!r->plan.allow.n)
+		return 0;
+	if (ruleset_open(name, &set, err) < 0)
+		return -1;
+	for (size_t i = 0; i < r->plan.allow.n; i++)
+		ruleset_add(&set, true, r->plan.allow.v[i], "user --allow");
+	result = ruleset_commit(&set, err);
+	ruleset_close(&set);
+	return result;
+}
+
 /* The sandbox is there: it keeps what it was made with, so refuse what would be ignored. */
 static int reuse(struct request *r, const struct box_spec *planned)
 {
@@ -428,7 +446,7 @@ static int reuse(struct request *r, const struct box_spec *planned)
 		fprintf(stderr, "       choose another name with --name\n");
 		status = CLI_FAILED;
 	} else if (check_credentials(&s, true, &err) < 0 ||
-		   (r->plan.allow.n && boxes_allow(s.name, &r->plan.allow, &err) < 0)) {
+		   change_rules(s.name, r, &err) < 0) {
 		status = cli_fail(&err);
 	} else {
 		status = go(&s, r, false);
@@ -456,7 +474,7 @@ static int plan_and_go(struct request *r)
 {
 	struct box_spec s;
 	struct err err;
-	int status;
+	int status = 0;
 
 	if (r->plan.remove_on_exit && !r->plan.name)
 		make_name(r, kit_base(r->plan.kits, r->plan.n_kits)
@@ -467,14 +485,16 @@ static int plan_and_go(struct request *r)
 	if (r->dry_run) {
 		json_t *j = spec_to_json(&s);
 
-		if (r->json) {
+		/* For people: everything that will be in force. */
+		if (!r->json && rules_show(&s.net, &err) < 0) {
+			status = cli_fail(&err);
+		} else if (r->json) {
 			json_dumpf(j, stdout, JSON_INDENT(2));
 			printf("\n");
 		} else {
 			plan_print(&s, stdout);
 		}
 		json_decref(j);
-		status = 0;
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
 	} else if (preflight(&s, &err) < 0 ||

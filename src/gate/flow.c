@@ -55,10 +55,11 @@ void flow_decide(const struct flow *f, struct flow_decision *ret)
 	struct policy_query q = {.name = f->is_addr ? NULL : f->name,
 		.addr = f->is_addr ? &f->addr : NULL,
 		.port = f->port};
-	struct policy_verdict v = policy_decide(p, &q);
+	struct policy_verdict v;
 
-	if (v.allowed && v.inspect && f->proxy && proxy_query(f->proxy, &q))
-		v = policy_decide(p, &q);
+	if (f->proxy)
+		proxy_query(f->proxy, &q);
+	v = policy_judge(p, &q);
 	*ret = (struct flow_decision){.allowed = v.allowed, .inspect = v.inspect};
 	if (v.rule) {
 		snprintf(ret->rule, sizeof(ret->rule), "%s", v.rule->text);

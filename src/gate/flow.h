@@ -111,7 +111,7 @@ void proxy_timeout(struct flow *f);
 /* The flow ends: write the audit line of a request that is under way. */
 void proxy_end(struct flow *f);
 void proxy_free(struct proxy *p); /* NULL is fine */
-/* Put the request that is under way into @q (borrowed until it ends). False: there is none. */
-bool proxy_query(const struct proxy *p, struct policy_query *q);
+/* Put the request that is under way, if any, into @q (borrowed until it ends). */
+void proxy_query(const struct proxy *p, struct policy_query *q);
 /* Refuse without having read a request. */
 void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);

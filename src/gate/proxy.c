@@ -84,13 +84,12 @@ void proxy_free(struct proxy *p)
 	free(p);
 }
 
-bool proxy_query(const struct proxy *p, struct policy_query *q)
+void proxy_query(const struct proxy *p, struct policy_query *q)
 {
 	if (!p->open)
-		return false;
+		return;
 	q->method = p->method;
 	q->path = p->canon.exact ? &p->canon : NULL;
-	return true;
 }
 
 void proxy_connected(struct flow *f)

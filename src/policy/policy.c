@@ -204,6 +204,20 @@ struct policy_verdict policy_decide(const struct policy *p, const struct policy_
 	return (struct policy_verdict){.inspect = t.inspect, .near = t.near};
 }
 
+struct policy_verdict policy_judge(const struct policy *p, struct policy_query *q)
+{
+	struct policy_query connection = *q;
+	struct policy_verdict v;
+
+	connection.method = NULL;
+	connection.path = NULL;
+	v = policy_decide(p, &connection);
+	if (q->method && v.allowed && v.inspect)
+		return policy_decide(p, q);
+	*q = connection;
+	return v;
+}
+
 /* Whether one deny rule takes every port of @r away from @name. */
 static bool denied_wholly(const struct policy *p, const struct policy_rule *r, const char *name)
 {

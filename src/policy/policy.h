@@ -108,6 +108,10 @@ int policy_add(
 void policy_done(struct policy *p);
 
 struct policy_verdict policy_decide(const struct policy *p, const struct policy_query *q);
+/* The whole question, as the gate asks it: first about the connection, and about the request only
+ * where HTTP rules make a difference; else method and path are taken out of @q, so that the words
+ * about it are about the connection. */
+struct policy_verdict policy_judge(const struct policy *p, struct policy_query *q);
 /* Whether a connection to @name (canonical) could be allowed on at least one port: some allow rule
  * matches it and no single deny rule covers all of that rule's ports. A name for which this is
  * false must never be looked up outside. */

@@ -126,6 +126,11 @@ static const struct field net_fields[] = {
 	LIST(spec_net, resolves, resolve_type),
 };
 static const struct type net_type = TYPE(spec_net, net_fields);
+static const struct field rules_fields[] = {
+	FIELD(spec_rules, preset, F_STR),
+	LIST(spec_rules, rules, rule_type),
+};
+static const struct type rules_type = TYPE(spec_rules, rules_fields);
 static const struct field box_fields[] = {
 	FIELD(box_spec, name, F_STR),
 	FIELD(box_spec, agent, F_STR),
@@ -261,9 +266,10 @@ json_t *spec_net_to_json(const struct spec_net *n)
 	return struct_to_json(n, &net_type);
 }
 
-json_t *spec_to_json(const struct box_spec *s)
+/* @body (taken) with the version in front. */
+static json_t *with_version(json_t *body)
 {
-	json_t *o = json_object(), *body = struct_to_json(s, &box_type);
+	json_t *o = json_object();
 
 	json_object_set_new(o, "version", json_integer(SPEC_VERSION));
 	if (!body || json_object_update(o, body) < 0) {
@@ -272,6 +278,16 @@ json_t *spec_to_json(const struct box_spec *s)
 	}
 	json_decref(body);
 	return o;
+}
+
+json_t *spec_to_json(const struct box_spec *s)
+{
+	return with_version(struct_to_json(s, &box_type));
+}
+
+json_t *spec_rules_to_json(const struct spec_rules *r)
+{
+	return with_version(struct_to_json(r, &rules_type));
 }
 
 /* ---- release ---- */
@@ -317,6 +333,11 @@ static void struct_done(void *base, const struct type *t)
 void spec_net_done(struct spec_net *n)
 {
 	struct_done(n, &net_type);
+}
+
+void spec_rules_done(struct spec_rules *r)
+{
+	struct_done(r, &rules_type);
 }
 
 void spec_done(struct box_spec *s)
@@ -468,21 +489,33 @@ int spec_net_from_json(const json_t *j, struct spec_net *ret, struct err *err)
 	return struct_from_json(j, ret, &net_type, err);
 }
 
-int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err)
+static int with_version_from_json(
+	const json_t *j, void *ret, const struct type *t, struct err *err)
 {
 	json_t *v = json_object_get(j, "version"), *body;
 	int rc;
 
-	*ret = (struct box_spec){0};
 	if (!json_is_object(j))
 		return bad(err, "an object");
 	if (!json_is_integer(v) || json_integer_value(v) != SPEC_VERSION)
 		return err_set(err, ERR_PEER, "version: %d expected", SPEC_VERSION);
 	body = json_copy((json_t *)(uintptr_t)j);
 	json_object_del(body, "version");
-	rc = struct_from_json(body, ret, &box_type, err);
+	rc = struct_from_json(body, ret, t, err);
 	json_decref(body);
-	if (rc < 0)
+	return rc;
+}
+
+int spec_rules_from_json(const json_t *j, struct spec_rules *ret, struct err *err)
+{
+	*ret = (struct spec_rules){0};
+	return with_version_from_json(j, ret, &rules_type, err);
+}
+
+int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err)
+{
+	*ret = (struct box_spec){0};
+	if (with_version_from_json(j, ret, &box_type, err) < 0)
 		return -1;
 	/* The name becomes a path: never trust a file for it. */
 	if (!spec_name_valid(ret->name))
