@@ -16,6 +16,9 @@ static const struct {
 	{"ls", "policy ls", policy_ls},
 	{"check", "policy check", policy_check},
 	{"init", "policy init", policy_init},
+	{"pending", "policy pending", policy_pending},
+	{"approve", "policy approve", policy_approve},
+	{"dismiss", "policy dismiss", policy_dismiss},
 	{"log", "policy log", policy_log},
 	{"suggest", "policy suggest", policy_suggest},
 };

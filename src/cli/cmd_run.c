@@ -362,6 +362,9 @@ static int attach(const struct box_spec *s, const struct request *r, struct box_
 	}
 	if (box_request(conn, json_pack("{s:s}", "op", "open"), NULL, &fd, err) < 0)
 		return -1;
+	/* Nobody is worse off without: an older supervisor does not know the word. */
+	if (box_request(conn, json_pack("{s:s}", "op", "watch"), NULL, NULL, NULL) == 0)
+		session.events = conn;
 	status = session_run(fd, &session, err);
 	strv_done(&session.argv);
 	strv_done(&session.env);

@@ -11,5 +11,8 @@ int policy_rm(int argc, char **argv);
 int policy_ls(int argc, char **argv);
 int policy_check(int argc, char **argv);
 int policy_init(int argc, char **argv);
+int policy_pending(int argc, char **argv);
+int policy_approve(int argc, char **argv);
+int policy_dismiss(int argc, char **argv);
 int policy_log(int argc, char **argv);
 int policy_suggest(int argc, char **argv);

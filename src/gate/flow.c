@@ -69,6 +69,8 @@ void flow_decide(const struct flow *f, struct flow_decision *ret)
 		return;
 	policy_explain(&v, &q, ret->reason);
 	policy_remedy(&v, &q, ret->remedy);
+	if (v.rule || policy_query_rule(&q, ret->ask) < 0)
+		ret->ask[0] = '\0';
 }
 
 /* dial_check_fn: the address that a name leads to has to pass, too. */
@@ -563,6 +565,8 @@ static bool admit(struct flow *f, uint32_t addr)
 	f->verdict = d.allowed ? AUDIT_ALLOW : AUDIT_DENY;
 	snprintf(f->reason, sizeof(f->reason), "%.600s", d.reason);
 	if (!f->allowed) {
+		if (d.ask[0])
+			asks_note(f->gate->asks, d.ask);
 		flow_deadline(f, DENIED_SILENT_MS);
 		return !server_speaks_first(f->port);
 	}

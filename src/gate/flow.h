@@ -71,6 +71,7 @@ struct flow_decision {
 	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
 	char reason[POLICY_EXPLAIN_MAX];           /* when denied */
 	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
+	char ask[POLICY_TARGET_MAX]; /* the rule that would allow it, when none decides; else "" */
 };
 void flow_decide(const struct flow *f, struct flow_decision *ret);
 

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/loop.h"
+#include "gate/ask.h"
 #include "gate/audit.h"
 #include "gate/ca.h"
 #include "gate/config.h"
@@ -30,6 +31,7 @@ struct gate {
 	struct tls_shared *tls;
 	struct dialer *dialer;
 	struct audit *audit;
+	struct asks *asks;
 	int secrets; /* store directory, or -1 */
 	struct loop_watch control, link;
 	struct buf control_in;

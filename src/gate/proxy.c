@@ -204,10 +204,17 @@ void proxy_refuse_unread(struct flow *f, int status, const char *code, const cha
 static bool refuse_policy(struct flow *f, const struct flow_decision *d)
 {
 	char rule[POLICY_TARGET_MAX + 160];
+	const char *id = NULL;
 
 	snprintf(rule, sizeof(rule), "%s (%s)", d->rule, d->source);
+	/* The connection has been asked about at its begin. */
+	if (d->ask[0])
+		id = f->allowed ? asks_note(f->gate->asks, d->ask)
+				: asks_find(f->gate->asks, d->ask);
 	answer(f, &(struct refusal){.status = 403,
 			  .code = "policy",
+			  .box = f->gate->config->box,
+			  .ask = id,
 			  .reason = d->reason,
 			  .rule = d->rule[0] ? rule : NULL,
 			  .remedy = d->remedy[0] ? d->remedy : NULL});

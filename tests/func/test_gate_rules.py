@@ -286,3 +286,97 @@ def test_idna_name_is_its_own(gate, serve):
     c.send("GET / HTTP/1.1\r\nHost: b\u00fccher.test\r\n\r\n".encode())
     assert c.response()[0] == 400
     assert g.open("bcher.test", 80).request()[0] == 403
+
+
+# ---- questions to the user ----
+
+
+def test_refusal_becomes_a_question(gate):
+    g = gate(rules=[rule("a.test"), rule("bad.test:80", allow=False)])
+    _, _, body = g.open("ask.test", 80).request(headers=["Accept: application/json"])
+    j = json.loads(body)
+    text = g.open("ask.test", 80).request()[2].decode()
+    found = g.pending(lambda q: q and q["ask.test:80"]["times"] == 2)
+    ident = found["ask.test:80"]["id"]
+    assert j["approve"] == f"hutch policy approve testbox/{ident}"
+    assert f"hutch policy approve testbox/{ident}" in text and "Tell your user" in text
+    # What a rule denies, or what contradicts itself, is no question.
+    assert "approve" not in g.open("bad.test", 80).request()[2].decode()
+    g.open("a.test", 443).tls(server_name="b.test").request()
+    assert set(g.pending()) == {"ask.test:80"}
+    g.configure()
+    assert g.questions == [f"asks for ask.test:80: hutch policy approve testbox/{ident}"]
+
+
+def test_questions_of_every_kind_of_refusal(gate, api, pki):
+    g = api.gate("GET api.example.test/v1/*")
+    assert g.open("ssh.test", 22) is None
+    assert g.open("192.0.2.7", 80).request(host="192.0.2.7")[0] == 403
+    with pytest.raises(ssl.SSLCertVerificationError):
+        g.open("pinned.test", 443).tls(ca=pki.ca)
+    refused(conn(g).request("POST", "/v1/x"))
+    refused(conn(g).request(path="/v2/*"))  # no rule can say that
+    assert set(g.pending(lambda q: len(q) == 4)) == {
+        "ssh.test:22", "192.0.2.7:80", "pinned.test:443", "POST api.example.test:443/v1/x"}
+
+
+def test_approved_until_it_stops(gate, serve):
+    s = serve(HttpServer())
+    g = gate(resolves={"ask.test": s.address})
+    assert g.open("ask.test", 80).request()[0] == 403
+    ident = g.pending(lambda q: q)["ask.test:80"]["id"]
+    g.answer("approve", "00000000")
+    g.answer("approve", ident)
+    assert g.pending(lambda q: not q) == {}
+    assert g.open("ask.test", 80).request()[0] == 200
+    g.configure(rules=[rule("other.test")])  # stays through a change of rules
+    assert g.open("ask.test", 80).request()[0] == 200
+    assert g.audit(3)[-1]["source"] == "user, until it stops"
+    g.configure(rules=[rule("**:80", allow=False)])  # and deny wins
+    assert g.open("ask.test", 80).request()[0] == 403
+    assert gate(rules=[]).open("ask.test", 80).request()[0] == 403
+
+
+def test_dismissed_is_not_asked_again(gate):
+    g = gate()
+    g.open("ask.test", 80).request()
+    ident = g.pending(lambda q: q)["ask.test:80"]["id"]
+    g.answer("dismiss", ident)
+    assert g.pending(lambda q: not q) == {}
+    assert "approve" not in g.open("ask.test", 80).request()[2].decode()
+    assert g.open("other.test", 80).request()[0] == 403
+    assert set(g.pending(lambda q: q)) == {"other.test:80"}
+
+
+def test_rules_answer_questions(gate):
+    g = gate()
+    for name in ("a.test", "b.test", "c.test"):
+        g.open(name, 80).request()
+    assert len(g.pending(lambda q: len(q) == 3)) == 3
+    g.configure(rules=[rule("a.test:80"), rule("**.test:*", allow=False)])
+    assert g.pending(lambda q: not q) == {}
+
+
+def test_questions_are_bounded(gate):
+    g = gate()
+    for i in range(200):
+        g.open(f"n{i}.test", 80).close()
+    found = g.pending(lambda q: len(q) >= 8)
+    time.sleep(0.5)
+    found = g.pending()
+    assert 8 <= len(found) <= 32
+    with open(f"{g.box_dir}/pending.json") as f:
+        unasked = json.load(f)["unasked"]
+    assert len(found) + unasked == 200
+    assert len({q["id"] for q in found.values()}) == len(found)
+    # what is open already is still counted
+    first = next(iter(found))
+    g.open(first.rsplit(":", 1)[0], 80).request()
+    assert g.pending(lambda q: q[first]["times"] == 2)
+
+
+def test_questions_of_an_earlier_start_are_gone(gate):
+    g = gate()
+    g.open("ask.test", 80).request()
+    assert g.pending(lambda q: q)
+    assert gate().pending() == {}

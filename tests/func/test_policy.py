@@ -460,3 +460,96 @@ def test_usage(home):
                  ["suggest"], ["rm"], ["ls", "x"]):
         r = subprocess.run([HUTCH, "policy", *args], env=home.env, capture_output=True, text=True)
         assert r.returncode == 125 and "usage" in r.stderr, args
+
+
+# ---- questions ----
+
+
+@pytest.fixture
+def asked(home, box):
+    """A gate with two questions, and a supervisor that passes answers on."""
+    with box.gate() as g:
+        path = os.path.join(home.runtime, "hutch", "one.sock")
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(path)
+        sock.listen(8)
+
+        def serve():
+            while True:
+                try:
+                    c, _ = sock.accept()
+                except OSError:
+                    return
+                for line in c.makefile():
+                    op = json.loads(line)
+                    if op["op"] == "reload":
+                        g.configure(rules=box.spec_rules())
+                    else:
+                        g.answer(op["op"], op["id"])
+                    c.sendall(b'{"ok":true}\n')
+                c.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        for name in ("a.test", "b.test"):
+            assert g.open(name, 80).request()[0] == 403
+        assert len(g.pending(lambda q: len(q) == 2)) == 2
+        yield box, g
+        os.unlink(path)  # nobody is there any more for hutch rm
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
+
+def pending(home):
+    return {q["rule"]: q["box"] + "/" + q["id"]
+            for q in json.loads(home.ok("policy", "pending", "--json"))}
+
+
+def test_approve(home, asked):
+    box, g = asked
+    ids = pending(home)
+    assert set(ids) == {"a.test:80", "b.test:80"}
+    assert ids["a.test:80"] in home.ok("policy", "pending")
+    assert "until the sandbox stops" in home.ok("policy", "approve", "--once", ids["a.test:80"])
+    assert g.pending(lambda q: len(q) == 1)
+    assert not [r for r in box.spec_rules() if r["target"] == "a.test:80"]
+    home.ok("policy", "approve", "--always", ids["b.test:80"])
+    assert g.pending(lambda q: not q) == {}
+    assert {"allow": True, "target": "b.test:80", "source": "user, approved"} in box.spec_rules()
+    for host in ("a.test", "b.test"):
+        assert g.open(host, 80).request()[0] == 502  # allowed now; nobody is there
+    home.ok("policy", "rm", "b.test:80", "--sandbox", "one")
+    assert g.open("b.test", 80).request()[0] == 403
+
+
+def test_dismiss_and_wrong_numbers(home, asked):
+    box, g = asked
+    ids = pending(home)
+    home.ok("policy", "dismiss", ids["a.test:80"])
+    assert g.pending(lambda q: len(q) == 1)
+    for word in ("", "/", "one", "one/", "one/xyz", "two/12345678", "../one/1", ids["a.test:80"]):
+        for verb in ("approve", "dismiss"):
+            r = home.run("policy", verb, word)
+            assert r.returncode == 125 and "no such question" in r.stderr, (word, r.stderr)
+    assert home.run("policy", "approve", "--once", "--always", "x").returncode == 125
+
+
+def test_answers_for_a_stopped_sandbox(home, box):
+    with box.gate() as g:
+        for name in ("a.test", "b.test"):
+            g.open(name, 80).request()
+        g.pending(lambda q: len(q) == 2)
+    ids = pending(home)
+    r = home.run("policy", "approve", ids["a.test:80"])
+    assert r.returncode == 125 and "does not run" in r.stderr and "--always" in r.stderr
+    home.ok("policy", "approve", "--always", ids["a.test:80"])
+    home.ok("policy", "dismiss", ids["b.test:80"])
+    assert pending(home) == {}
+    assert [r["target"] for r in box.spec_rules()][-1] == "a.test:80"
+
+
+def test_broken_question_files_are_passed_over(home, box):
+    for text in ("", "{", "[]", '{"questions":1}', '{"questions":[1,{"id":2}]}'):
+        with open(home.box("one", "pending.json"), "w") as f:
+            f.write(text)
+        home.ok("policy", "pending")
