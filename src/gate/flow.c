@@ -69,7 +69,7 @@ void flow_decide(const struct flow *f, struct flow_decision *ret)
 		return;
 	policy_explain(&v, &q, ret->reason);
 	policy_remedy(&v, &q, ret->remedy);
-	if (v.rule || policy_query_rule(&q, ret->ask) < 0)
+	if (v.rule || f->gate->config->net.learn || policy_query_rule(&q, ret->ask) < 0)
 		ret->ask[0] = '\0';
 }
 
@@ -258,6 +258,13 @@ static bool intercept(struct flow *f, const char *name)
 	return true;
 }
 
+/* Learning wants the requests, where there is reason to believe that it is HTTP/1 that is spoken. */
+static bool is_learnable(const struct flow *f, const struct sniff *s)
+{
+	return f->gate->config->net.learn && s->has_sni &&
+	       (s->alpn_http11 || (s->n_alpn == 0 && f->port == 443));
+}
+
 static bool on_hello(struct flow *f, const struct sniff *s)
 {
 	const char *name = s->has_sni ? s->sni : f->name;
@@ -274,7 +281,7 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 			"a credential belongs here, so the TLS hello has to carry the server name");
 	if (f->identity[0])
 		drop_upstream(f);
-	if (f->identity[0] || f->inspect || s->ech)
+	if (f->identity[0] || f->inspect || s->ech || is_learnable(f, s))
 		return intercept(f, name);
 	flow_tunnel(f, AUDIT_TLS);
 	return true;

@@ -28,6 +28,7 @@ struct field {
 	size_t offset;
 	size_t offset_n;         /* F_LIST: the count */
 	const struct type *type; /* F_LIST, F_STRUCT */
+	bool optional;           /* F_BOOL: left out when false */
 };
 
 struct type {
@@ -37,9 +38,10 @@ struct type {
 };
 
 /* clang-format off */
-#define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL}
-#define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t)}
-#define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t)}
+#define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL, false}
+#define OPTIONAL(s, m, k)  {#m, k, offsetof(struct s, m), 0, NULL, true}
+#define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t), false}
+#define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t), false}
 #define TYPE(s, f)         {sizeof(struct s), f, ARRAY_SIZE(f)}
 /* clang-format on */
 
@@ -124,6 +126,7 @@ static const struct field net_fields[] = {
 	LIST(spec_net, rules, rule_type),
 	LIST(spec_net, credentials, credential_type),
 	LIST(spec_net, resolves, resolve_type),
+	OPTIONAL(spec_net, learn, F_BOOL),
 };
 static const struct type net_type = TYPE(spec_net, net_fields);
 static const struct field rules_fields[] = {
@@ -252,6 +255,8 @@ static json_t *struct_to_json(const void *base, const struct type *t)
 	json_t *o = json_object();
 
 	for (size_t i = 0; i < t->n; i++) {
+		if (t->fields[i].optional && !*AT(base, &t->fields[i], const bool))
+			continue;
 		if (json_object_set_new(o, t->fields[i].key, field_to_json(base, &t->fields[i])) <
 			0) {
 			json_decref(o);
@@ -427,6 +432,8 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 	case F_STR:
 		return str_from_json(j, AT(base, f, char *), err);
 	case F_BOOL:
+		if (f->optional && !json_is_true(j))
+			return bad(err, "true or nothing");
 		if (!json_is_boolean(j))
 			return bad(err, "true or false");
 		*AT(base, f, bool) = json_is_true(j);
@@ -450,10 +457,11 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 	return bad(err, "nothing");
 }
 
-/* Every key of the table must be there, and nothing else. */
+/* Every key of the table must be there, unless it is optional, and nothing else. */
 static int struct_from_json(const json_t *j, void *base, const struct type *t, struct err *err)
 {
 	const char *key;
+	size_t found = 0;
 	json_t *v;
 
 	if (!json_is_object(j))
@@ -462,12 +470,15 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 		const struct field *f = &t->fields[i];
 
 		v = json_object_get(j, f->key);
+		if (!v && f->optional)
+			continue;
 		if (!v)
 			return err_set(err, ERR_PEER, "%s: missing", f->key);
+		found++;
 		if (field_from_json(v, base, f, err) < 0)
 			return err_wrap(err, "%s", f->key);
 	}
-	if (json_object_size(j) == t->n)
+	if (json_object_size(j) == found)
 		return 0;
 	json_object_foreach((json_t *)(uintptr_t)j, key, v)
 	{

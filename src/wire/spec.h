@@ -104,6 +104,7 @@ struct spec_net {
 	size_t n_credentials;
 	struct spec_resolve *resolves;
 	size_t n_resolves;
+	bool learn; /* record names and requests, ask the user nothing; left out in JSON when false */
 };
 
 /* The user's rules for all sandboxes: policy.json beside settings.yaml. */

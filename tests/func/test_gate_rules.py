@@ -380,3 +380,32 @@ def test_questions_of_an_earlier_start_are_gone(gate):
     g.open("ask.test", 80).request()
     assert g.pending(lambda q: q)
     assert gate().pending() == {}
+
+
+# ---- learning ----
+
+
+def test_learning_allows_nothing_and_records_everything(api, gate, pki):
+    g = api.gate("api.example.test", "raw.test:7")
+    g.configure(learn=True)
+    for _ in range(2):
+        g.lookup("never.test")
+    assert g.open("ask.test", 80).request(path="/a?b")[0] == 403
+    assert conn(g).request("POST", "/v1/x")[0] == 200  # our certificate: it is read
+    text = g.open("ask.test", 443).tls().request(path="/c")[2].decode()
+    assert "hutch policy approve" not in text and g.pending() == {}
+    lines = g.audit(6)
+    assert [x["name"] for x in lines if x["proto"] == "dns"] == [
+        "never.test", "ask.test", "api.example.test"]
+    assert [(x["verdict"], x["method"], x["path"]) for x in lines if x["proto"] != "dns"] == [
+        ("deny", "GET", "/a"), ("allow", "POST", "/v1/x"), ("deny", "GET", "/c")]
+    del g.network["learn"]
+    g.configure()
+    g.open("api.example.test", 443).tls(ca=pki.ca)  # untouched again
+
+
+def test_learning_leaves_alone_what_is_not_http(api, pki):
+    g = api.gate("api.example.test")
+    g.configure(learn=True)
+    c = g.open("api.example.test", 443).tls(ca=pki.ca, alpn=("imap",))
+    assert c.request()[0] == 200

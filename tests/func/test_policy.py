@@ -553,3 +553,11 @@ def test_broken_question_files_are_passed_over(home, box):
         with open(home.box("one", "pending.json"), "w") as f:
             f.write(text)
         home.ok("policy", "pending")
+
+
+def test_learn_is_part_of_the_plan(home):
+    os.makedirs(home.path("w"))
+    args = ["--dry-run", "--json", "shell", home.path("w")]
+    assert json.loads(home.ok("run", "--learn", *args))["network"]["learn"] is True
+    assert "learn" not in json.loads(home.ok("run", *args))["network"]
+    assert "learning" in home.ok("run", "--learn", "--dry-run", "shell", home.path("w"))
