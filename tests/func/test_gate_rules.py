@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """hutch-gate: rules about requests, and every way in which a request can contradict itself."""
 import json
+import os
 import ssl
+import subprocess
+import sys
 import time
 
 import pytest
@@ -286,6 +289,17 @@ def test_idna_name_is_its_own(gate, serve):
     c.send("GET / HTTP/1.1\r\nHost: b\u00fccher.test\r\n\r\n".encode())
     assert c.response()[0] == 400
     assert g.open("bcher.test", 80).request()[0] == 403
+
+
+def test_rebinding():
+    """With a name server of our own, in namespaces of our own."""
+    probe = subprocess.run(["unshare", "-rmn", "true"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip("no namespaces here: " + probe.stderr)
+    script = os.path.join(os.path.dirname(__file__), "ns_rebinding.py")
+    r = subprocess.run(["unshare", "-rmn", sys.executable, script], capture_output=True, text=True,
+                       timeout=120)
+    assert r.returncode == 0 and "rebinding: ok" in r.stdout, r.stdout + r.stderr
 
 
 # ---- questions to the user ----

@@ -22,7 +22,7 @@ class Box:
         os.makedirs(home.path("work"), exist_ok=True)
         plan = home.ok("run", "--name", name, *flags, "--dry-run", "--json", "shell",
                        home.path("work"))
-        os.makedirs(home.box(name))
+        os.makedirs(home.box(name, "gate"))
         with open(home.box(name, "spec.json"), "w") as f:
             f.write(plan)
         self.ops = []
@@ -54,7 +54,7 @@ class Box:
 
     def gate(self, **kw):
         g = Gate(self.home.path("gate-" + self.name), **kw)
-        g.box_dir = self.home.box(self.name)
+        g.box_dir = self.home.box(self.name, "gate")
         return g
 
 
@@ -298,6 +298,8 @@ def test_log_and_denied(home, logged):
 def test_follow(home, logged):
     p = home.popen("policy", "log", "one", "--follow", "--denied", "--json",
                    stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(60, p.kill)
+    watchdog.start()
     try:
         first = [json.loads(p.stdout.readline()) for _ in range(6)]
         assert first[-1]["seq"] == 7
@@ -305,11 +307,12 @@ def test_follow(home, logged):
             g.open("new.test", 80).request()
             line = json.loads(p.stdout.readline())
             assert line["name"] == "new.test" and line["seq"] == 8
-            os.rename(home.box("one", "audit.jsonl"), home.box("one", "audit.jsonl.1"))
+            os.rename(home.box("one", "gate", "audit.jsonl"), home.box("one", "gate", "audit.jsonl.1"))
         with logged.gate() as g:  # a new file
             g.open("newer.test", 80).request()
             assert json.loads(p.stdout.readline())["name"] == "newer.test"
     finally:
+        watchdog.cancel()
         p.terminate()
         p.wait()
         p.stdout.close()
@@ -342,7 +345,7 @@ def test_verify(home, logged):
     (lambda t: b"", "all 7 lines are missing"),
 ])
 def test_verify_finds_damage(home, logged, damage, says):
-    path = home.box("one", "audit.jsonl")
+    path = home.box("one", "gate", "audit.jsonl")
     with open(path, "rb") as f:
         text = f.read()
     with open(path, "wb") as f:
@@ -357,7 +360,7 @@ def test_verify_finds_damage(home, logged, damage, says):
 
 
 def test_cut_within_the_last_line_is_still_a_cut(home, logged):
-    path = home.box("one", "audit.jsonl")
+    path = home.box("one", "gate", "audit.jsonl")
     os.truncate(path, os.stat(path).st_size - 10)
     with logged.gate() as g:
         g.open("x.test", 80).request()
@@ -366,7 +369,7 @@ def test_cut_within_the_last_line_is_still_a_cut(home, logged):
 
 
 def test_verify_without_head_and_with_an_old_one(home, logged):
-    head = home.box("one", "audit.head")
+    head = home.box("one", "gate", "audit.head")
     with open(head) as f:
         old = f.read()
     os.unlink(head)
@@ -395,9 +398,9 @@ def test_killed_gate_leaves_a_log_that_verifies(home, logged):
     g.control.close()
     assert verify(home).returncode == 0, verify(home).stderr
     # As if it had been killed between line and head.
-    with open(home.box("one", "audit.jsonl")) as f:
+    with open(home.box("one", "gate", "audit.jsonl")) as f:
         before = json.loads(f.read().splitlines()[-2])
-    with open(home.box("one", "audit.head"), "w") as f:
+    with open(home.box("one", "gate", "audit.head"), "w") as f:
         f.write(('{"seq":%20d,"hash":"%s"}' % (before["seq"], before["hash"])).ljust(109) + "\n")
     assert verify(home).returncode == 0, verify(home).stderr
     with logged.gate() as g:
@@ -406,11 +409,11 @@ def test_killed_gate_leaves_a_log_that_verifies(home, logged):
 
 
 def test_verify_over_a_rotation(home, logged):
-    os.rename(home.box("one", "audit.jsonl"), home.box("one", "audit.jsonl.1"))
+    os.rename(home.box("one", "gate", "audit.jsonl"), home.box("one", "gate", "audit.jsonl.1"))
     with logged.gate() as g:
         g.open("x.test", 80).request()
     assert "8 lines" in verify(home).stdout
-    os.unlink(home.box("one", "audit.jsonl.1"))
+    os.unlink(home.box("one", "gate", "audit.jsonl.1"))
     assert verify(home).returncode == 1
 
 
@@ -550,7 +553,7 @@ def test_answers_for_a_stopped_sandbox(home, box):
 
 def test_broken_question_files_are_passed_over(home, box):
     for text in ("", "{", "[]", '{"questions":1}', '{"questions":[1,{"id":2}]}'):
-        with open(home.box("one", "pending.json"), "w") as f:
+        with open(home.box("one", "gate", "pending.json"), "w") as f:
             f.write(text)
         home.ok("policy", "pending")
 
