@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hutch policy pending, approve, dismiss: what sandboxes ask for.
  *
- * The gate of a sandbox writes its open questions to pending.json. While it runs it is also the one to
- * answer to; of a stopped sandbox the file is all there is. */
+ * The gate of a sandbox writes its open questions to pending.json. While it runs it is also the one
+ * to answer to; of a stopped sandbox the file is all there is. */
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -135,8 +135,9 @@ static int find(const char *word, struct found *ret, struct err *err)
 	{
 		if (strcmp(text(q, "id"), slash + 1) != 0)
 			continue;
-		*ret = (struct found){
-			.box = xstrdup(box), .id = xstrdup(slash + 1), .rule = xstrdup(text(q, "rule"))};
+		*ret = (struct found){.box = xstrdup(box),
+			.id = xstrdup(slash + 1),
+			.rule = xstrdup(text(q, "rule"))};
 		json_decref(j);
 		return 0;
 	}

@@ -36,13 +36,15 @@ static void print_entry(const json_t *j)
 	buf_init(&line, 2 * LINE_BYTES);
 	snprintf(target, sizeof(target), "%s:%lld", host,
 		(long long)json_integer_value(json_object_get(j, "port")));
-	buf_printf(&line, "%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"), verdict, target);
+	buf_printf(&line, "%-24.24s %-16s %-5s %-32s", text(j, "time"), text(j, "box"), verdict,
+		target);
 	if (*text(j, "event"))
 		buf_printf(&line, " (%s)", text(j, "event"));
 	if (*text(j, "method"))
 		buf_printf(&line, " %s %s", text(j, "method"), text(j, "path"));
 	if (json_integer_value(json_object_get(j, "status")))
-		buf_printf(&line, " %lld", (long long)json_integer_value(json_object_get(j, "status")));
+		buf_printf(&line, " %lld",
+			(long long)json_integer_value(json_object_get(j, "status")));
 	if (*text(j, "credential"))
 		buf_printf(&line, " +%s", text(j, "credential"));
 	if (*text(j, "rule"))
@@ -196,7 +198,8 @@ static bool read_head(const char *path, struct chain *ret)
 /* One look at a log that a gate may be writing to: what the head told before has to be there. */
 static int look(const char *name, uint64_t *ret_lines, bool *ret_moved, struct err *err)
 {
-	_free_ char *old = boxes_path(name, "gate/audit.jsonl.1"), *path = boxes_path(name, "gate/audit.jsonl");
+	_free_ char *old = boxes_path(name, "gate/audit.jsonl.1"),
+		    *path = boxes_path(name, "gate/audit.jsonl");
 	_free_ char *head_path = boxes_path(name, "gate/audit.head");
 	struct chain_check c = {.older = fs_exists(old)};
 	struct chain head, later;
@@ -235,7 +238,8 @@ static int verify_all(const struct strv *names)
 		struct err err;
 
 		if (verify(names->v[i], &lines, &err) == 0) {
-			printf("%s: %llu lines, unbroken\n", names->v[i], (unsigned long long)lines);
+			printf("%s: %llu lines, unbroken\n", names->v[i],
+				(unsigned long long)lines);
 		} else {
 			cli_fail(&err);
 			status = 1;
@@ -251,7 +255,8 @@ enum { OPT_JSON = 256, OPT_FOLLOW, OPT_DENIED, OPT_VERIFY };
 static int parse(struct view *v, struct strv *names, int argc, char **argv)
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, OPT_JSON},
-		{"follow", no_argument, NULL, OPT_FOLLOW}, {"denied", no_argument, NULL, OPT_DENIED},
+		{"follow", no_argument, NULL, OPT_FOLLOW},
+		{"denied", no_argument, NULL, OPT_DENIED},
 		{"verify", no_argument, NULL, OPT_VERIFY}, {0}};
 	struct err err;
 
@@ -330,9 +335,10 @@ static void note(struct asks *a, const char *target)
 	a->v[a->n++] = (struct asked){xstrdup(target), 1};
 }
 
-/* A line of the log as the narrowest rule for its destination. False: nothing that a rule could help,
- * or that is allowed or denied by one already. */
-static bool missing_rule(const json_t *j, const struct policy *p, char ret[static POLICY_TARGET_MAX])
+/* A line of the log as the narrowest rule for its destination. False: nothing that a rule could
+ * help, or that is allowed or denied by one already. */
+static bool missing_rule(
+	const json_t *j, const struct policy *p, char ret[static POLICY_TARGET_MAX])
 {
 	json_int_t port = json_integer_value(json_object_get(j, "port"));
 	const char *name = text(j, "name"), *path = text(j, "path");

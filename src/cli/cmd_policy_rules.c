@@ -22,8 +22,8 @@ enum { OPT_SANDBOX = 256, OPT_PROTOCOL, OPT_METHOD, OPT_PATH, OPT_JSON };
 
 static const struct option longs[] = {{"sandbox", required_argument, NULL, OPT_SANDBOX},
 	{"protocol", required_argument, NULL, OPT_PROTOCOL},
-	{"method", required_argument, NULL, OPT_METHOD}, {"path", required_argument, NULL, OPT_PATH},
-	{"json", no_argument, NULL, OPT_JSON}, {0}};
+	{"method", required_argument, NULL, OPT_METHOD},
+	{"path", required_argument, NULL, OPT_PATH}, {"json", no_argument, NULL, OPT_JSON}, {0}};
 
 static void words_done(struct words *w)
 {
@@ -78,12 +78,11 @@ static int parse(struct words *w, int argc, char **argv)
 }
 
 /* Target and options as one rule. Owned, or NULL with @err. */
-static char *compose(
-	const struct words *w, const char *target, const char *path, struct err *err)
+static char *compose(const struct words *w, const char *target, const char *path, struct err *err)
 {
 	const char *what = w->protocol ? w->protocol : w->methods;
-	_free_ char *text = xasprintf("%s%s%s%s", what ? what : "", what ? " " : "", target,
-		path ? path : "");
+	_free_ char *text =
+		xasprintf("%s%s%s%s", what ? what : "", what ? " " : "", target, path ? path : "");
 	struct policy_rule r;
 
 	if (w->protocol && strcmp(w->protocol, "tcp") != 0 && strcmp(w->protocol, "udp") != 0) {
@@ -105,8 +104,8 @@ static int compose_all(const struct words *w, struct strv *ret, struct err *err)
 {
 	for (size_t i = 0; i < w->targets.n; i++) {
 		for (size_t k = 0; k < MAX(w->paths.n, (size_t)1); k++) {
-			char *rule = compose(
-				w, w->targets.v[i], w->paths.n ? w->paths.v[k] : NULL, err);
+			char *rule =
+				compose(w, w->targets.v[i], w->paths.n ? w->paths.v[k] : NULL, err);
 
 			if (!rule)
 				return -1;
@@ -132,7 +131,8 @@ static void warn_udp(const struct strv *rules)
 	for (size_t i = 0; i < rules->n; i++)
 		if (strncmp(rules->v[i], "udp ", 4) == 0)
 			fprintf(stderr,
-				"hutch: this version carries no UDP but DNS: \"%s\" has no effect yet\n",
+				"hutch: this version carries no UDP but DNS: \"%s\" has no effect "
+				"yet\n",
 				rules->v[i]);
 }
 
@@ -146,9 +146,9 @@ static int add(int argc, char **argv, bool allow)
 
 	if (status == 0 && (w.targets.n == 0 || w.json))
 		status = cli_usage("policy");
-	if (status == 0 && (compose_all(&w, &rules, &err) < 0 ||
-				   (!allow && check_deny(&rules, &err) < 0) ||
-				   ruleset_open(w.box, &set, &err) < 0))
+	if (status == 0 &&
+		(compose_all(&w, &rules, &err) < 0 || (!allow && check_deny(&rules, &err) < 0) ||
+			ruleset_open(w.box, &set, &err) < 0))
 		status = cli_fail(&err);
 	if (status == 0) {
 		for (size_t i = 0; i < rules.n; i++)
@@ -203,7 +203,8 @@ int policy_rm(int argc, char **argv)
 
 	if (status == 0 && (w.targets.n == 0 || w.json))
 		status = cli_usage("policy");
-	if (status == 0 && (compose_all(&w, &rules, &err) < 0 || ruleset_open(w.box, &set, &err) < 0))
+	if (status == 0 &&
+		(compose_all(&w, &rules, &err) < 0 || ruleset_open(w.box, &set, &err) < 0))
 		status = cli_fail(&err);
 	if (status == 0) {
 		status = remove_all(&set, &rules);
@@ -223,9 +224,9 @@ static void show(const char *scope, const struct spec_rule *r, json_t *list)
 	char line[2048];
 
 	if (list) {
-		json_array_append_new(list,
-			json_pack("{s:s, s:b, s:s, s:s}", "scope", scope, "allow", r->allow, "target",
-				r->target, "source", r->source));
+		json_array_append_new(
+			list, json_pack("{s:s, s:b, s:s, s:s}", "scope", scope, "allow", r->allow,
+				      "target", r->target, "source", r->source));
 		return;
 	}
 	snprintf(line, sizeof(line), "%-20s %-5s  %-44s  %s", scope, r->allow ? "allow" : "deny",
@@ -372,8 +373,8 @@ static void print_verdict(const struct policy_verdict *v, const struct policy_qu
 			printf("%s\n", remedy);
 		return;
 	}
-	o = json_pack("{s:b, s:b, s:s, s:s}", "allowed", v->allowed, "inspect", v->inspect, "reason",
-		reason, "remedy", remedy);
+	o = json_pack("{s:b, s:b, s:s, s:s}", "allowed", v->allowed, "inspect", v->inspect,
+		"reason", reason, "remedy", remedy);
 	if (v->rule)
 		json_object_set_new(o, "rule",
 			json_pack("{s:b, s:s, s:s}", "allow", v->rule->allow, "target",
@@ -434,7 +435,8 @@ int policy_init(int argc, char **argv)
 	struct err err;
 	int status = parse(&w, argc, argv);
 
-	if (status == 0 && (w.targets.n != 1 || w.box || w.methods || w.paths.n || w.protocol || w.json))
+	if (status == 0 &&
+		(w.targets.n != 1 || w.box || w.methods || w.paths.n || w.protocol || w.json))
 		status = cli_usage("policy");
 	if (status == 0 && preset_load(w.targets.v[0], &p, &errs, &err) < 0) {
 		kit_errors_print(&errs, stderr);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Words of ours beside the output of an attached command: what the sandbox asks the user.
  *
- * Without a terminal they are lines on stderr. A terminal in raw mode belongs to the command, which may
- * be drawing a full screen or editing a line: nothing of ours may appear in it. There the words go into
- * the window's title, between two escape sequences of the command's, and one line is printed when the
- * command has ended. */
+ * Without a terminal they are lines on stderr. A terminal in raw mode belongs to the command, which
+ * may be drawing a full screen or editing a line: nothing of ours may appear in it. There the words
+ * go into the window's title, between two escape sequences of the command's, and one line is
+ * printed when the command has ended. */
 #pragma once
 
 #include <stdbool.h>

@@ -14,10 +14,10 @@
 
 /* Being changed. From open to close no other hutch command changes rules. */
 struct ruleset {
-	const char *box; /* borrowed; NULL: for all sandboxes */
-	int lock;        /* owned */
-	struct spec_rules user; /* without box */
-	struct box_spec spec;   /* with box */
+	const char *box;          /* borrowed; NULL: for all sandboxes */
+	int lock;                 /* owned */
+	struct spec_rules user;   /* without box */
+	struct box_spec spec;     /* with box */
 	struct spec_rule **rules; /* of one of the two */
 	size_t *n;
 };

@@ -15,14 +15,14 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 
-#define FILE_NAME      "pending.json"
-#define FILE_TMP       ".pending.json.tmp"
-#define WRITE_MS       300u  /* between two writes of the file */
-#define NEW_EVERY_NS   2000000000ull
-#define NEW_BURST      8u    /* questions that may come at once */
-#define DISMISSED_MAX  256u
-#define APPROVED_MAX   256u
-#define APPROVED_FROM  "user, until it stops"
+#define FILE_NAME     "pending.json"
+#define FILE_TMP      ".pending.json.tmp"
+#define WRITE_MS      300u /* between two writes of the file */
+#define NEW_EVERY_NS  2000000000ull
+#define NEW_BURST     8u /* questions that may come at once */
+#define DISMISSED_MAX 256u
+#define APPROVED_MAX  256u
+#define APPROVED_FROM "user, until it stops"
 
 struct question {
 	char id[ASK_ID_SIZE];

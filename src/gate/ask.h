@@ -2,9 +2,10 @@
 /* Questions to the user: destinations that were refused only because no rule decides about them.
  *
  * A question is known by its rule, the narrowest that would allow it; its number is made of that
- * text, so that it means the same after a restart. Open questions are in pending.json in the sandbox's
- * directory, which hutch policy pending reads. The guest decides what is asked, so all is bounded:
- * open questions, new ones in a time, dismissed ones that are remembered, writes of the file. */
+ * text, so that it means the same after a restart. Open questions are in pending.json in the
+ * sandbox's directory, which hutch policy pending reads. The guest decides what is asked, so all is
+ * bounded: open questions, new ones in a time, dismissed ones that are remembered, writes of the
+ * file. */
 #pragma once
 
 #include <stddef.h>

@@ -38,8 +38,8 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {
-	int dirfd; /* borrowed */
-	int fd;    /* owned; -1 until the first line */
+	int dirfd;   /* borrowed */
+	int fd;      /* owned; -1 until the first line */
 	int head_fd; /* owned; -1 until then, too */
 	uint64_t size;
 	struct chain chain;
@@ -146,7 +146,8 @@ static void format_line(struct buf *b, const struct audit *a, const struct audit
 static int drop_torn_line(struct audit *a, struct buf *tail)
 {
 	const char *nl = buf_len(tail) ? memrchr(buf_head(tail), '\n', buf_len(tail)) : NULL;
-	size_t keep = nl ? (size_t)(nl + 1 - (char *)buf_head(tail)) : 0, torn = buf_len(tail) - keep;
+	size_t keep = nl ? (size_t)(nl + 1 - (char *)buf_head(tail)) : 0,
+	       torn = buf_len(tail) - keep;
 
 	if (!torn || (!nl && a->size > buf_len(tail)))
 		return 0;
@@ -185,15 +186,16 @@ static int read_tail(struct audit *a, struct buf *tail)
 
 static int rotate(struct audit *a);
 
-/* Go on where the head says. A log that says something else is evidence: its lines stay, and the next
- * one does not follow them, which hutch policy log --verify finds. */
+/* Go on where the head says. A log that says something else is evidence: its lines stay, and the
+ * next one does not follow them, which hutch policy log --verify finds. */
 static int resume(struct audit *a)
 {
 	char head[CHAIN_HEAD_SIZE + 1];
 	_buf_ struct buf tail;
 	ssize_t n;
 
-	a->head_fd = openat(a->dirfd, AUDIT_FILE_HEAD, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	a->head_fd =
+		openat(a->dirfd, AUDIT_FILE_HEAD, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (a->head_fd < 0)
 		return -1;
 	n = pread(a->head_fd, head, sizeof(head), 0);

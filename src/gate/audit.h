@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The audit log: one JSON line per connection (tunnels, raw TCP) or per request (HTTP), appended to
  * audit.jsonl in the gate's directory, chained as wire/chain.h says. A connection that passes
- * unread has a line more, written when it begins ("event":"open"): it may last for days. Never holds
- * a secret value, a query string or a body. */
+ * unread has a line more, written when it begins ("event":"open"): it may last for days. Never
+ * holds a secret value, a query string or a body. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,8 +27,8 @@ struct audit_record {
 	const char *credential; /* service that was injected */
 	uint64_t bytes_up, bytes_down;
 	uint64_t ms;
-	bool open;     /* it begins: no bytes, no time yet */
-	bool has_ttfb; /* the server has answered … */
+	bool open;        /* it begins: no bytes, no time yet */
+	bool has_ttfb;    /* the server has answered … */
 	uint64_t ttfb_ms; /* … so long after the request, or the connection's begin */
 	const char *reason;
 };

@@ -42,8 +42,8 @@ static const struct field preset_rows[] = {
 	LIST_ROW(preset, "deny", deny, rule_shape),
 };
 
-int preset_load_text(const char *text, size_t len, const char *file, struct preset *ret,
-	struct kit_errors *errs)
+int preset_load_text(
+	const char *text, size_t len, const char *file, struct preset *ret, struct kit_errors *errs)
 {
 	static const struct shape shape = SHAPE(preset, preset_rows, NULL);
 	size_t before = errs->n_errors;

@@ -38,8 +38,7 @@ int policy_query_rule(const struct policy_query *q, char buf[static POLICY_TARGE
 	else if (!q->path || !is_plain_pattern(q->path->exact))
 		return -1;
 	else
-		n = snprintf(
-			buf, POLICY_TARGET_MAX, "%s %s%s", q->method, what, q->path->exact);
+		n = snprintf(buf, POLICY_TARGET_MAX, "%s %s%s", q->method, what, q->path->exact);
 	if (n >= POLICY_TARGET_MAX || policy_rule_parse(buf, &r, NULL) < 0)
 		return -1;
 	policy_rule_done(&r);
@@ -78,9 +77,9 @@ static const char *query_words(const struct policy_query *q, char buf[static POL
 	char what[POLICY_TARGET_MAX];
 
 	policy_query_text(q, what);
-	snprintf(buf, POLICY_TARGET_MAX, "%s%.32s%s%.310s%.200s", q->proto == POLICY_UDP ? "udp " : "",
-		q->method ? q->method : "", q->method ? " " : "", what,
-		q->method && q->path ? q->path->exact : "");
+	snprintf(buf, POLICY_TARGET_MAX, "%s%.32s%s%.310s%.200s",
+		q->proto == POLICY_UDP ? "udp " : "", q->method ? q->method : "",
+		q->method ? " " : "", what, q->method && q->path ? q->path->exact : "");
 	return buf;
 }
 
@@ -101,15 +100,16 @@ const char *policy_explain(const struct policy_verdict *v, const struct policy_q
 			v->rule->text, source_text(v->rule, source));
 	} else if (v->near && q->method && v->near->http && near_has_port(v->near, q)) {
 		snprintf(buf, POLICY_EXPLAIN_MAX,
-			"%s%s is denied: the rule allow \"%s\" (%s) does not cover this request", what,
-			behind, v->near->text, source_text(v->near, source));
+			"%s%s is denied: the rule allow \"%s\" (%s) does not cover this request",
+			what, behind, v->near->text, source_text(v->near, source));
 	} else if (v->near) {
 		ports_text(v->near, ports, sizeof(ports));
 		snprintf(buf, POLICY_EXPLAIN_MAX,
 			"%s%s is denied: the rule allow \"%s\" (%s) covers %s only", what, behind,
 			v->near->text, source_text(v->near, source), ports);
 	} else {
-		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it%s", what, behind,
+		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it%s", what,
+			behind,
 			q->name && strcmp(q->name, POLICY_THIS_HOST) == 0
 				? " (services of this machine need one with this very name)"
 				: "");
@@ -137,7 +137,8 @@ const char *policy_remedy(const struct policy_verdict *v, const struct policy_qu
 	/* A blank in it: the shell has to see one word. */
 	quote = strchr(what, ' ') ? "'" : "";
 	if (q->method)
-		snprintf(buf, POLICY_EXPLAIN_MAX, "run: hutch policy allow %s%s%s", quote, what, quote);
+		snprintf(buf, POLICY_EXPLAIN_MAX, "run: hutch policy allow %s%s%s", quote, what,
+			quote);
 	else
 		snprintf(buf, POLICY_EXPLAIN_MAX,
 			"add \"%s\" to permissions.network.allow of a kit, or run: "

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Paths of HTTP requests, and the patterns of rules about them. Pure.
  *
- * Servers disagree about what a path means: whether %2F separates, whether "\" does, whether ";x" is
- * part of a name, how often escapes are decoded. A rule must not depend on which of them is behind
- * it, so every path has two readings, and a rule set allows a request only when it allows both and
- * denies neither:
+ * Servers disagree about what a path means: whether %2F separates, whether "\" does, whether ";x"
+ *is part of a name, how often escapes are decoded. A rule must not depend on which of them is
+ *behind it, so every path has two readings, and a rule set allows a request only when it allows
+ *both and denies neither:
  *
- *	exact   RFC 3986 6.2.2: unreserved characters decoded, other escapes in upper case, dot segments
- *		removed. This is also what the gate sends on, so that no server sees anything else.
- *	loose   all escapes decoded, again and again; "\" is "/"; what follows ";" in a segment is dropped;
+ *	exact   RFC 3986 6.2.2: unreserved characters decoded, other escapes in upper case, dot
+ *segments removed. This is also what the gate sends on, so that no server sees anything else. loose
+ *all escapes decoded, again and again; "\" is "/"; what follows ";" in a segment is dropped;
  *		repeated and trailing slashes are one and none.
  *
  * A path whose loose reading still has dot segments, control characters or broken UTF-8, or whose

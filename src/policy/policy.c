@@ -150,7 +150,8 @@ static void keep_best(const struct policy_rule **best, const struct policy_rule 
 /* What the rules about a destination amount to. */
 struct tally {
 	const struct policy_rule *deny, *near;
-	const struct policy_rule *exact, *loose; /* allow the request's readings; a connection has one */
+	const struct policy_rule *exact,
+		*loose; /* allow the request's readings; a connection has one */
 	bool inspect;
 };
 
@@ -159,7 +160,8 @@ static void tally_deny(struct tally *t, const struct policy_rule *r, const struc
 	if (!matches_port(r, q))
 		return;
 	t->inspect |= r->http;
-	if (!r->http || (q->method && (matches_reading(r, q, false) || matches_reading(r, q, true))))
+	if (!r->http ||
+		(q->method && (matches_reading(r, q, false) || matches_reading(r, q, true))))
 		keep_best(&t->deny, r);
 }
 
@@ -224,8 +226,9 @@ static bool denied_wholly(const struct policy *p, const struct policy_rule *r, c
 	for (size_t i = 0; i < p->n; i++) {
 		const struct policy_rule *d = &p->rules[i];
 
-		if (!d->allow && !d->http && (r->protos & ~d->protos) == 0 && d->port_lo <= r->port_lo &&
-			d->port_hi >= r->port_hi && matches_name(d, name))
+		if (!d->allow && !d->http && (r->protos & ~d->protos) == 0 &&
+			d->port_lo <= r->port_lo && d->port_hi >= r->port_hi &&
+			matches_name(d, name))
 			return true;
 	}
 	return false;

@@ -108,8 +108,8 @@ void chain_step(struct chain *c, const struct chain_line *l)
 
 void chain_head_text(const struct chain *c, char ret[static CHAIN_HEAD_SIZE + 1])
 {
-	int n = snprintf(ret, CHAIN_HEAD_SIZE + 1, "{\"seq\":%20" PRIu64 ",\"hash\":\"%s\"}", c->seq,
-		c->hash);
+	int n = snprintf(ret, CHAIN_HEAD_SIZE + 1, "{\"seq\":%20" PRIu64 ",\"hash\":\"%s\"}",
+		c->seq, c->hash);
 
 	/* One size: it is written over the old one in one go. */
 	for (size_t i = n < 0 ? 0 : (size_t)n; i < CHAIN_HEAD_SIZE - 1; i++)
@@ -155,8 +155,8 @@ int chain_check_line(
 	}
 	if (l.seq != c->at.seq + 1)
 		return err_set(err, ERR_PEER,
-			"lines are missing or moved: number %" PRIu64 " follows number %" PRIu64, l.seq,
-			c->at.seq);
+			"lines are missing or moved: number %" PRIu64 " follows number %" PRIu64,
+			l.seq, c->at.seq);
 	if (!chain_follows(&c->at, &l))
 		return err_set(err, ERR_PEER, "this line or the one before it has been changed");
 	c->before = c->at;
@@ -170,7 +170,8 @@ int chain_check_end(const struct chain_check *c, const struct chain *head, struc
 	if (!head && c->lines == 0)
 		return 0;
 	if (!head)
-		return err_set(err, ERR_PEER, "the head that tells the last line is missing or broken");
+		return err_set(
+			err, ERR_PEER, "the head that tells the last line is missing or broken");
 	if (c->lines == 0 && head->seq > 0)
 		return err_set(err, ERR_PEER, "all %" PRIu64 " lines are missing", head->seq);
 	if (head->seq > c->at.seq)

@@ -6,8 +6,8 @@
  *	"prev":"<hash>"      only in the first line of a file: the hash of the line before it
  *	"hash":"<SHA-256>"   over the hash of the line before it and the line up to this member
  * The hash before line 1 is 64 zeros. A file of its own, the head, holds seq and hash of the last
- * line, so that a cut at the end shows, too. It is written after the line: a crash in between leaves a
- * log that is one line ahead.
+ * line, so that a cut at the end shows, too. It is written after the line: a crash in between
+ *leaves a log that is one line ahead.
  *
  * This is against accidents, and against whoever edits the log without minding the head. It is no
  * signature: whoever may write all files can write a new chain. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An audit log as verification reads it. First byte: whether an older file may have been rotated away
- * (bit 0), whether the first line of the input is the head (bit 1). A line break doubled begins a new
- * file. Properties: what verifies is one chain and ends where the head says; what is sealed onto it
- * verifies, too; a head parses back. */
+/* An audit log as verification reads it. First byte: whether an older file may have been rotated
+ * away (bit 0), whether the first line of the input is the head (bit 1). A line break doubled
+ * begins a new file. Properties: what verifies is one chain and ends where the head says; what is
+ * sealed onto it verifies, too; a head parses back. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A path, and on a second line a pattern. Properties: the exact reading is one that reads as itself;
- * neither reading has dot segments; the loose one has no second separator; a path is matched by
- * itself as a pattern; coverage agrees with matching. */
+/* A path, and on a second line a pattern. Properties: the exact reading is one that reads as
+ * itself; neither reading has dot segments; the loose one has no second separator; a path is
+ * matched by itself as a pattern; coverage agrees with matching. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

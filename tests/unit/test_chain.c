@@ -45,8 +45,8 @@ static int verify(struct log *g, int from, int to, const struct chain *head, str
 	for (int i = from; i < to; i++) {
 		if (!g->line[i][0])
 			continue;
-		if (chain_check_line(
-			    &c, g->line[i], strlen(g->line[i]), i == from || i == 4, err) < 0)
+		if (chain_check_line(&c, g->line[i], strlen(g->line[i]), i == from || i == 4, err) <
+			0)
 			return -1;
 	}
 	return chain_check_end(&c, head, err);

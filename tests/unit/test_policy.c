@@ -583,11 +583,11 @@ static void test_paths(void **state)
 		{"/\xc3\xa9", "/%C3%A9", "/\xc3\xa9"},
 		{"/a+b/@c:d", "/a+b/@c:d", "/a+b/@c:d"},
 	};
-	static const char *const bad[] = {"a", "*", "/%", "/%4", "/%zz", "/%00", "/a%0d%0ab", "/%7f",
-		"/a\tb", "/a/..%2fb", "/a/%2e%2e%2fb", "/a/%252e%252e/b", "/a/..;/b", "/a/..;x=1/b",
-		"/a/..\\b", "/a\\..\\b", "/a%5c..%5cb", "/a%2f..%2fb", "/a%2f%2e/b", "/a/..%20/b",
-		"/a/.../b", "/a/%2500", "/%c0%af", "/%c0%ae%c0%ae/x", "/%e0%80%af", "/%ed%a0%80", "/%ff",
-		"/%f8%80%80%80%80", "/%C3", "/%2525252525252525"};
+	static const char *const bad[] = {"a", "*", "/%", "/%4", "/%zz", "/%00", "/a%0d%0ab",
+		"/%7f", "/a\tb", "/a/..%2fb", "/a/%2e%2e%2fb", "/a/%252e%252e/b", "/a/..;/b",
+		"/a/..;x=1/b", "/a/..\\b", "/a\\..\\b", "/a%5c..%5cb", "/a%2f..%2fb", "/a%2f%2e/b",
+		"/a/..%20/b", "/a/.../b", "/a/%2500", "/%c0%af", "/%c0%ae%c0%ae/x", "/%e0%80%af",
+		"/%ed%a0%80", "/%ff", "/%f8%80%80%80%80", "/%C3", "/%2525252525252525"};
 	struct policy_path p;
 	struct err err;
 
@@ -839,9 +839,9 @@ static void test_explain(void **state)
 	assert_string_equal(policy_explain(&v, &q, buf),
 		"api.example.com:443 (192.0.2.1) is denied by the rule deny \"192.0.2.0/24:*\" "
 		"(user?x)");
-	assert_string_equal(
-		policy_remedy(&v, &q, buf), "deny wins over every allow: remove \"192.0.2.0/24:*\" "
-					    "from the deny list of user?x");
+	assert_string_equal(policy_remedy(&v, &q, buf),
+		"deny wins over every allow: remove \"192.0.2.0/24:*\" "
+		"from the deny list of user?x");
 	policy_done(&p);
 }
 
@@ -876,8 +876,7 @@ static void test_explain_requests(void **state)
 
 static void test_host_rules(void **state)
 {
-	static const char *const bad[] = {
-		"GET a.test", "tcp a.test", "udp a.test", "GET a.test/x"};
+	static const char *const bad[] = {"GET a.test", "tcp a.test", "udp a.test", "GET a.test/x"};
 	struct policy p = {0};
 	struct policy_rule r;
 	struct err err;
