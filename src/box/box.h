@@ -116,6 +116,8 @@ void workers_kill(struct box *b);
 bool workers_running(const struct box *b);
 /* Read the network part of spec.json again and put it in force; the rest stays as it was. */
 int workers_reload(struct box *b, struct err *err);
+/* The user's answer to a question of the gate; @op: "approve" or "dismiss". */
+int workers_answer(struct box *b, const char *op, const char *id, struct err *err);
 /* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 
@@ -158,6 +160,8 @@ int setup_detach(struct box *b, const struct strv *argv, struct err *err);
 int control_start(struct box *b, int listen_fd /* taken */, struct err *err);
 /* A line of progress for everybody who waits. */
 void control_progress(struct box *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A question of the gate for those who watch. */
+void control_question(struct box *b, const char *text);
 /* Tell waiters about the new state. */
 void control_state(struct box *b);
 /* Tell those who asked for the end that it has come. */

@@ -23,6 +23,7 @@ struct client {
 	int fd; /* owned */
 	struct buf in;
 	bool waiting; /* wants progress and the final word */
+	bool watching; /* wants to hear of questions to the user */
 	bool holds;   /* --rm: the sandbox goes when this client does */
 	bool stopping; /* asked for the end: told when it is over, or the sandbox removed */
 	bool dead;
@@ -169,6 +170,15 @@ static void serve_line(struct client *c, const char *line)
 	} else if (strcmp(op, "reload") == 0) {
 		reply(c, workers_reload(b, &err) < 0 ? error_json(&err) : json_pack("{s:b}", "ok", 1),
 			-1);
+	} else if (strcmp(op, "watch") == 0) {
+		c->watching = true;
+		reply(c, json_pack("{s:b}", "ok", 1), -1);
+	} else if (strcmp(op, "approve") == 0 || strcmp(op, "dismiss") == 0) {
+		const char *id = json_string_value(json_object_get(j, "id"));
+
+		reply(c, workers_answer(b, op, id ? id : "", &err) < 0 ? error_json(&err)
+									: json_pack("{s:b}", "ok", 1),
+			-1);
 	} else if (strcmp(op, "detach") == 0) {
 		op_detach(c, j);
 	} else if (strcmp(op, "stop") == 0) {
@@ -277,6 +287,14 @@ void control_progress(struct box *b, const char *fmt, ...)
 	for (struct client *c = b->control_server->clients; c; c = c->next)
 		if (c->waiting)
 			reply(c, json_pack("{s:s, s:o}", "event", "progress", "text", text_json(text)),
+				-1);
+}
+
+void control_question(struct box *b, const char *text)
+{
+	for (struct client *c = b->control_server ? b->control_server->clients : NULL; c; c = c->next)
+		if (c->watching)
+			reply(c, json_pack("{s:s, s:o}", "event", "question", "text", text_json(text)),
 				-1);
 }
 

@@ -21,13 +21,16 @@
 int box_seal(struct box *b, unsigned *missing, struct err *err)
 {
 	_free_ char *boxes = path_state("boxes", err), *runtime = path_runtime(err);
+	_free_ char *config = path_config("", err);
 	struct landlock_rule rules[] = {
 		{.fd = b->dir_fd, .access = LANDLOCK_LOOK | LANDLOCK_MODIFY},
 		{.path = boxes, .access = LANDLOCK_REMOVE_DIRS},
 		{.path = runtime, .access = LANDLOCK_REMOVE_FILES},
+		/* The user's rules for all sandboxes, which may change. */
+		{.path = config, .access = LANDLOCK_LOOK},
 	};
 
-	if (!boxes || !runtime)
+	if (!boxes || !runtime || !config)
 		return -1;
 	jail_limit(RLIMIT_CORE, 0);
 	if (jail_enter(JAIL_NEWPRIVS | JAIL_CAPS, missing, err) < 0)

@@ -137,6 +137,8 @@ static void gate_line(struct box *b, const char *line)
 			(unsigned)json_integer_value(json_object_get(j, "jail_missing"));
 	} else if (event && strcmp(event, "notice") == 0 && text) {
 		control_progress(b, "%s", text);
+	} else if (event && strcmp(event, "question") == 0 && text) {
+		control_question(b, text);
 	} else if (event && strcmp(event, "error") == 0 && text) {
 		err_set(&err, ERR_ENV, "gate: %s", text);
 		box_fail(b, &err);
@@ -168,25 +170,63 @@ static void on_gate(struct loop *l, struct loop_watch *w, uint32_t events)
 	}
 }
 
-static int gate_configure(struct box *b, struct err *err)
+/* The sandbox's own network section, and behind it the user's rules for all sandboxes. */
+static json_t *network_json(const struct box *b, struct err *err)
 {
-	json_t *msg = json_pack("{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name,
-		"network", spec_net_to_json(&b->spec.net));
+	struct spec_rules user;
+	json_t *net = NULL, *rules = NULL;
+
+	if (spec_rules_load(&user, err) == 0) {
+		net = spec_net_to_json(&b->spec.net);
+		rules = spec_rules_to_json(&user);
+		if (!net || !rules ||
+			json_array_extend(json_object_get(net, "rules"),
+				json_object_get(rules, "rules")) < 0) {
+			err_set(err, ERR_BUG, "gate configuration cannot be encoded");
+			json_decref(net);
+			net = NULL;
+		}
+	}
+	json_decref(rules);
+	spec_rules_done(&user);
+	return net;
+}
+
+static int gate_send(struct box *b, json_t *msg /* taken */, struct err *err)
+{
 	char *line = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
 	_free_ char *with_nl = NULL;
 	int result = 0;
 
 	json_decref(msg);
 	if (!line)
-		return err_set(err, ERR_BUG, "gate configuration cannot be encoded");
+		return err_set(err, ERR_BUG, "a message to the gate cannot be encoded");
 	with_nl = xasprintf("%s\n", line);
 	free(line);
 	/* Blocking, but the gate always reads its control socket. */
 	fd_set_nonblock(b->gate_control, false);
 	if (fd_write_all(b->gate_control, with_nl, strlen(with_nl)) < 0)
-		result = err_errno(err, "configure gate");
+		result = err_errno(err, "gate");
 	fd_set_nonblock(b->gate_control, true);
 	return result;
+}
+
+static int gate_configure(struct box *b, struct err *err)
+{
+	json_t *net = network_json(b, err);
+
+	if (!net)
+		return -1;
+	return gate_send(b,
+		json_pack("{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name, "network", net),
+		err);
+}
+
+int workers_answer(struct box *b, const char *op, const char *id, struct err *err)
+{
+	if (b->gate_control < 0)
+		return err_set(err, ERR_ENV, "the gate does not run");
+	return gate_send(b, json_pack("{s:s, s:s}", "op", op, "id", id), err);
 }
 
 /* The gate's own part of the sandbox: it must not write the plan that the next start reads. */

@@ -229,43 +229,16 @@ int boxes_create(const struct box_spec *s, struct err *err)
 	return result;
 }
 
-static void add_rule(struct spec_net *net, const char *target)
+int boxes_save_spec(const struct box_spec *s, struct err *err)
 {
-	for (size_t i = 0; i < net->n_rules; i++)
-		if (net->rules[i].allow && strcmp(net->rules[i].target, target) == 0)
-			return;
-	net->rules = xrealloc(net->rules, net->n_rules + 1, sizeof(*net->rules));
-	net->rules[net->n_rules++] = (struct spec_rule){
-		.allow = true, .target = xstrdup(target), .source = xstrdup("user --allow")};
-}
+	_free_ char *path = boxes_path(s->name, "spec.json"), *text = NULL;
+	json_t *j = spec_to_json(s);
 
-int boxes_allow(const char *name, const struct strv *targets, struct err *err)
-{
-	_free_ char *path = boxes_path(name, "spec.json"), *text = NULL;
-	struct box_conn conn;
-	struct box_spec s;
-	json_t *j;
-	int result;
-
-	if (boxes_spec(name, &s, err) < 0) {
-		spec_done(&s);
-		return -1;
-	}
-	for (size_t i = 0; i < targets->n; i++)
-		add_rule(&s.net, targets->v[i]);
-	j = spec_to_json(&s);
 	text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
 	json_decref(j);
-	spec_done(&s);
 	if (!text)
 		return err_set(err, ERR_BUG, "the specification cannot be encoded");
-	if (fs_write_file(AT_FDCWD, path, text, strlen(text), 0600, err) < 0)
-		return -1;
-	if (box_connect(name, &conn, NULL) < 0)
-		return 0; /* it reads them when it starts */
-	result = box_request(&conn, json_pack("{s:s}", "op", "reload"), NULL, NULL, err);
-	box_conn_close(&conn);
-	return result;
+	return fs_write_file(AT_FDCWD, path, text, strlen(text), 0600, err);
 }
 
 /* Hold off supervisors: one that is about to start may be without a socket yet, one that has just
@@ -399,44 +372,80 @@ static int connect_or_start(const char *name, struct box_conn *ret, struct err *
 	return -1;
 }
 
+/* A line that has arrived as a whole, as JSON; NULL with *ret_line false when there is none yet. */
+static json_t *buffered_line(struct box_conn *c, bool *ret_line)
+{
+	char *nl = buf_len(&c->in) ? memchr(buf_head(&c->in), '\n', buf_len(&c->in)) : NULL;
+	size_t len;
+	json_t *j;
+
+	*ret_line = nl != NULL;
+	if (!nl)
+		return NULL;
+	len = (size_t)(nl + 1 - (char *)buf_head(&c->in));
+	*nl = '\0';
+	j = json_loads((char *)buf_head(&c->in), 0, NULL);
+	buf_consume(&c->in, len);
+	return j;
+}
+
+/* More bytes, and the first descriptor that comes along. */
+static int receive_some(struct box_conn *c, int *ret_fd, struct err *err)
+{
+	int fds[FD_PASS_MAX];
+	size_t nfds;
+	ssize_t n;
+
+	if (!buf_reserve(&c->in, 4096))
+		return err_set(err, ERR_PEER, "the supervisor's answer is too long");
+	n = fd_recv(c->fd, c->in.data + c->in.len, 4096, fds, &nfds);
+	if (n <= 0)
+		return err_set(err, ERR_PEER, "the supervisor went away");
+	buf_commit(&c->in, (size_t)n);
+	for (size_t i = 0; i < nfds; i++) {
+		if (*ret_fd < 0)
+			*ret_fd = fds[i];
+		else
+			close(fds[i]);
+	}
+	return 0;
+}
+
 /* The next line as JSON, with a descriptor when one came along. */
 static json_t *next_line(struct box_conn *c, int *ret_fd, struct err *err)
 {
 	*ret_fd = -1;
 	for (;;) {
-		int fds[FD_PASS_MAX];
-		size_t nfds;
-		ssize_t n;
-		char *nl = buf_len(&c->in) ? memchr(buf_head(&c->in), '\n', buf_len(&c->in)) : NULL;
+		bool line;
+		json_t *j = buffered_line(c, &line);
 
-		if (nl) {
-			size_t len = (size_t)(nl + 1 - (char *)buf_head(&c->in));
-			json_t *j;
-
-			*nl = '\0';
-			j = json_loads((char *)buf_head(&c->in), 0, NULL);
-			buf_consume(&c->in, len);
-			if (!j)
-				err_set(err, ERR_PEER, "the supervisor sent no JSON");
+		if (line && !j)
+			err_set(err, ERR_PEER, "the supervisor sent no JSON");
+		if (line)
 			return j;
-		}
-		if (!buf_reserve(&c->in, 4096)) {
-			err_set(err, ERR_PEER, "the supervisor's answer is too long");
+		if (receive_some(c, ret_fd, err) < 0)
 			return NULL;
-		}
-		n = fd_recv(c->fd, c->in.data + c->in.len, 4096, fds, &nfds);
-		if (n <= 0) {
-			err_set(err, ERR_PEER, "the supervisor went away");
-			return NULL;
-		}
-		buf_commit(&c->in, (size_t)n);
-		for (size_t i = 0; i < nfds; i++) {
-			if (*ret_fd < 0)
-				*ret_fd = fds[i];
-			else
-				close(fds[i]);
-		}
 	}
+}
+
+char *box_next_event(struct box_conn *c, bool *ret_gone)
+{
+	_close_ int fd = -1;
+	bool line;
+	json_t *j = buffered_line(c, &line);
+	const char *text, *event;
+	char *ret;
+
+	*ret_gone = false;
+	if (!line) {
+		*ret_gone = receive_some(c, &fd, NULL) < 0;
+		j = buffered_line(c, &line);
+	}
+	text = json_string_value(json_object_get(j, "text"));
+	event = json_string_value(json_object_get(j, "event"));
+	ret = text && event && strcmp(event, "question") == 0 ? xstrdup(text) : NULL;
+	json_decref(j);
+	return ret;
 }
 
 /* 0 when the answer says ok, else its error. */
@@ -475,7 +484,8 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 
 	if (send_line(c, request, err) < 0)
 		return -1;
-	j = next_line(c, &fd, err);
+	while ((j = next_line(c, &fd, err)) && json_object_get(j, "event"))
+		json_decref(j); /* of somebody who watches */
 	if (!j)
 		return -1;
 	result = check(j, err);

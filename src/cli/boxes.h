@@ -20,8 +20,8 @@ char *boxes_path(const char *name, const char *file);
 
 /* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken". */
 int boxes_create(const struct box_spec *s, struct err *err);
-/* Add allow rules to a sandbox's specification, and put them in force when it is running. */
-int boxes_allow(const char *name, const struct strv *targets, struct err *err);
+/* Write the specification of a sandbox that exists anew. */
+int boxes_save_spec(const struct box_spec *s, struct err *err);
 /* Delete the directory of a sandbox that is not running. */
 int boxes_delete(const char *name, struct err *err);
 
@@ -42,3 +42,6 @@ int box_up(const char *name, bool hold, void (*progress)(const char *text), stru
 /* One request ({"op":…}, taken); *ret_answer (owned reference) and *ret_fd may be NULL. An answer
  * that is not ok becomes @err. */
 int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);
+/* The text of the next event on a connection that has asked to "watch"; owned. NULL: read again when
+ * the descriptor is readable, or never when *ret_gone. */
+char *box_next_event(struct box_conn *c, bool *ret_gone);

@@ -15,6 +15,7 @@
 #include "base/paths.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/rules.h"
 #include "cli/session.h"
 #include "image/virt.h"
 #include "kit/plan.h"
@@ -29,13 +30,15 @@ struct request {
 	struct settings settings;
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only;
+	bool set_learn; /* --learn or --no-learn was said */
 	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
 };
 
 #define SHOW_BYTES 4000
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
-	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE };
+	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
+	OPT_LEARN, OPT_NO_LEARN };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -44,6 +47,7 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"rm", no_argument, NULL, OPT_RM}, {"detach", no_argument, NULL, 'd'},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"allow", required_argument, NULL, OPT_ALLOW},
 	{"resolve", required_argument, NULL, OPT_RESOLVE}, {"json", no_argument, NULL, OPT_JSON},
+	{"learn", no_argument, NULL, OPT_LEARN}, {"no-learn", no_argument, NULL, OPT_NO_LEARN},
 	{"strict", no_argument, NULL, OPT_STRICT},
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE}, {0}};
@@ -119,6 +123,11 @@ static int parse_option(struct request *r, const char *cmd, int c)
 		return parse_size(cmd, "--disk", optarg, 256u << 20, &p->disk_bytes);
 	case OPT_ALLOW:
 		strv_add(&p->allow, optarg);
+		return 0;
+	case OPT_LEARN:
+	case OPT_NO_LEARN:
+		p->learn = c == OPT_LEARN;
+		r->set_learn = true;
 		return 0;
 	case OPT_RESOLVE:
 		r->fixed = "--resolve";
@@ -361,6 +370,9 @@ static int attach(const struct box_spec *s, const struct request *r, struct box_
 	}
 	if (box_request(conn, json_pack("{s:s}", "op", "open"), NULL, &fd, err) < 0)
 		return -1;
+	/* Nobody is worse off without: an older supervisor does not know the word. */
+	if (box_request(conn, json_pack("{s:s}", "op", "watch"), NULL, NULL, NULL) == 0)
+		session.events = conn;
 	status = session_run(fd, &session, err);
 	strv_done(&session.argv);
 	strv_done(&session.env);
@@ -394,10 +406,31 @@ static int go(struct box_spec *s, struct request *r, bool is_new)
 	} else {
 		status = attach(s, r, &conn, &err);
 	}
+	if (r->plan.learn && status >= 0 && !s->remove_on_exit)
+		fprintf(stderr, "hutch: what was asked for and refused: hutch policy suggest %s\n", s->name);
 	if (s->remove_on_exit && !r->detach)
 		remove_now(s->name, &conn);
 	box_conn_close(&conn);
 	return status < 0 ? cli_fail(&err) : status;
+}
+
+/* --allow and --learn, for a sandbox that exists. */
+static int change_rules(const char *name, const struct request *r, struct err *err)
+{
+	struct ruleset set;
+	int result;
+
+	if (!r->plan.allow.n && !r->set_learn)
+		return 0;
+	if (ruleset_open(name, &set, err) < 0)
+		return -1;
+	for (size_t i = 0; i < r->plan.allow.n; i++)
+		ruleset_add(&set, true, r->plan.allow.v[i], "user --allow");
+	if (r->set_learn)
+		set.spec.net.learn = r->plan.learn;
+	result = ruleset_commit(&set, err);
+	ruleset_close(&set);
+	return result;
 }
 
 /* The sandbox is there: it keeps what it was made with, so refuse what would be ignored. */
@@ -428,7 +461,7 @@ static int reuse(struct request *r, const struct box_spec *planned)
 		fprintf(stderr, "       choose another name with --name\n");
 		status = CLI_FAILED;
 	} else if (check_credentials(&s, true, &err) < 0 ||
-		   (r->plan.allow.n && boxes_allow(s.name, &r->plan.allow, &err) < 0)) {
+		   change_rules(s.name, r, &err) < 0) {
 		status = cli_fail(&err);
 	} else {
 		status = go(&s, r, false);
@@ -456,7 +489,7 @@ static int plan_and_go(struct request *r)
 {
 	struct box_spec s;
 	struct err err;
-	int status;
+	int status = 0;
 
 	if (r->plan.remove_on_exit && !r->plan.name)
 		make_name(r, kit_base(r->plan.kits, r->plan.n_kits)
@@ -467,14 +500,16 @@ static int plan_and_go(struct request *r)
 	if (r->dry_run) {
 		json_t *j = spec_to_json(&s);
 
-		if (r->json) {
+		/* For people: everything that will be in force. */
+		if (!r->json && rules_show(&s.net, &err) < 0) {
+			status = cli_fail(&err);
+		} else if (r->json) {
 			json_dumpf(j, stdout, JSON_INDENT(2));
 			printf("\n");
 		} else {
 			plan_print(&s, stdout);
 		}
 		json_decref(j);
-		status = 0;
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
 	} else if (preflight(&s, &err) < 0 ||

@@ -21,7 +21,9 @@ static const struct command commands[] = {
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", cmd_stop},
 	{"rm", "[-f] NAME...", "delete sandboxes", cmd_rm},
 	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", cmd_logs},
-	{"policy", "log [NAME] [--json]", "what was allowed and refused on the network", cmd_policy},
+	{"policy", "allow|deny|rm RULE... [--sandbox NAME] | check RULE | ls | init PRESET | "
+		   "pending | approve|dismiss ID... | log [NAME] | suggest NAME",
+		"network rules, and what they allowed and refused", cmd_policy},
 	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
 		cmd_secret},
 	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3",

@@ -16,7 +16,9 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/notice.h"
 #include "wire/agent.h"
 
 static struct termios saved_termios;
@@ -44,11 +46,13 @@ static void raw_terminal(void)
 
 struct run {
 	const struct session *s;
+	struct box_conn *events; /* NULL: none, or gone */
 	int fd, sigfd;
 	struct buf in, out;
 	size_t unacked;
 	bool input_open, failed, refused;
 	int status; /* -1: still running */
+	struct notice notice;
 	struct err *err;
 };
 
@@ -143,6 +147,7 @@ static void write_output(struct run *r, int fd, struct rd *p)
 
 	if (fd_write_all(fd, data, n) < 0 && errno == EPIPE)
 		r->status = 128 + SIGPIPE;
+	notice_output(&r->notice, data, n);
 }
 
 static int on_frame(struct run *r, uint8_t type, struct rd p)
@@ -205,12 +210,32 @@ static int on_stream(struct run *r)
 	return r->status < 0 && more < 0 ? broken(r) : 0;
 }
 
+/* One read; what is buffered behind it is shown, too. */
+static void on_event(struct run *r)
+{
+	struct box_conn *c = r->events;
+	bool gone = false;
+	char *text = box_next_event(c, &gone);
+
+	while (text) {
+		notice_put(&r->notice, text);
+		free(text);
+		/* Only what is there as a whole: reading on would wait. */
+		text = buf_len(&c->in) && memchr(buf_head(&c->in), '\n', buf_len(&c->in))
+			       ? box_next_event(c, &gone)
+			       : NULL;
+	}
+	if (gone)
+		r->events = NULL;
+}
+
 static int turn(struct run *r)
 {
 	bool want_input = r->input_open && r->unacked < AGENT_STDIN_WINDOW && buf_room(&r->out) > AGENT_DATA_MAX * 2;
 	struct pollfd p[] = {{.fd = r->fd, .events = (short)(POLLIN | (buf_len(&r->out) ? POLLOUT : 0))},
 		{.fd = r->sigfd, .events = POLLIN},
-		{.fd = want_input ? STDIN_FILENO : -1, .events = POLLIN}};
+		{.fd = want_input ? STDIN_FILENO : -1, .events = POLLIN},
+		{.fd = r->events ? r->events->fd : -1, .events = POLLIN}};
 
 	if (poll(p, ARRAY_SIZE(p), -1) < 0)
 		return errno == EINTR ? 0 : err_errno(r->err, "poll");
@@ -218,6 +243,8 @@ static int turn(struct run *r)
 		on_signal(r);
 	if (p[2].revents)
 		on_input(r);
+	if (p[3].revents)
+		on_event(r);
 	if ((p[0].revents & POLLOUT) && buf_write(&r->out, r->fd) < 0 && errno != EAGAIN &&
 		errno != EINTR && errno != EPIPE)
 		return err_errno(r->err, "sandbox");
@@ -228,7 +255,12 @@ static int turn(struct run *r)
 
 int session_run(int stream_fd, const struct session *s, struct err *err)
 {
-	struct run r = {.s = s, .fd = stream_fd, .input_open = true, .status = -1, .err = err};
+	struct run r = {.s = s,
+		.events = s->events,
+		.fd = stream_fd,
+		.input_open = true,
+		.status = -1,
+		.err = err};
 	int signals[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 	sigset_t set, old;
 	int result;
@@ -242,12 +274,14 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	buf_init(&r.in, AGENT_PAYLOAD_MAX + AGENT_HEADER);
 	buf_init(&r.out, 1u << 20);
 	fd_set_nonblock(stream_fd, true);
+	notice_init(&r.notice, s->tty);
 	result = send_request(&r);
 	if (s->tty && result == 0)
 		raw_terminal();
 	while (result == 0 && r.status < 0)
 		result = turn(&r);
 	restore_terminal();
+	notice_end(&r.notice);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	buf_done(&r.in);
 	buf_done(&r.out);

@@ -7,11 +7,14 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+struct box_conn;
+
 struct session {
 	const char *user, *cwd; /* borrowed; "" for the guest's default */
 	struct strv argv, env;	/* borrowed by session_run */
 	bool tty;		/* a terminal inside, ours in raw mode */
 	bool input;		/* forward stdin; else the command reads end of file */
+	struct box_conn *events; /* borrowed; tells of questions to the user; or NULL */
 };
 
 /* Run it on an agent stream (taken). Returns the exit status for our own process: the command's,

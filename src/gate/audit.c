@@ -15,13 +15,16 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "wire/chain.h"
 
 #define AUDIT_FILE       "audit.jsonl"
 #define AUDIT_FILE_OLD   "audit.jsonl.1"
 #define AUDIT_FILE_MAX   (64u << 20)
 #define AUDIT_STRING_MAX 512u /* bytes of one hostile string that are kept */
+#define AUDIT_FILE_HEAD  "audit.head"
 /* A dozen strings, each byte at most six characters. */
-#define AUDIT_LINE_MAX (16u * 6u * AUDIT_STRING_MAX)
+#define AUDIT_LINE_MAX  (16u * 6u * AUDIT_STRING_MAX)
+#define AUDIT_CHAIN_MAX 256u /* bytes that sealing adds to a line */
 
 static const char *const verdict_names[] = {
 	[AUDIT_ALLOW] = "allow", [AUDIT_DENY] = "deny", [AUDIT_ERROR] = "error"};
@@ -35,9 +38,11 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {
-	int dirfd; /* borrowed */
-	int fd;    /* owned; -1 until the first line */
+	int dirfd;   /* borrowed */
+	int fd;      /* owned; -1 until the first line */
+	int head_fd; /* owned; -1 until then, too */
 	uint64_t size;
+	struct chain chain;
 	char box[80];
 };
 
@@ -46,7 +51,7 @@ struct audit *audit_new(int dirfd, const char *box)
 	struct audit *a = xcalloc(1, sizeof(*a));
 
 	a->dirfd = dirfd;
-	a->fd = -1;
+	a->fd = a->head_fd = -1;
 	snprintf(a->box, sizeof(a->box), "%s", box);
 	return a;
 }
@@ -56,6 +61,7 @@ void audit_free(struct audit *a)
 	if (!a)
 		return;
 	close_and_reset(&a->fd);
+	close_and_reset(&a->head_fd);
 	free(a);
 }
 
@@ -122,19 +128,95 @@ static void format_line(struct buf *b, const struct audit *a, const struct audit
 	put_string(b, "rule", r->rule);
 	put_string(b, "source", r->source);
 	put_string(b, "credential", r->credential);
-	put_number(b, "bytes_up", r->bytes_up);
-	put_number(b, "bytes_down", r->bytes_down);
-	put_number(b, "ms", r->ms);
+	if (r->open) {
+		put_string(b, "event", "open");
+	} else {
+		put_number(b, "bytes_up", r->bytes_up);
+		put_number(b, "bytes_down", r->bytes_down);
+		put_number(b, "ms", r->ms);
+	}
+	if (r->has_ttfb)
+		put_number(b, "ttfb_ms", r->ttfb_ms);
 	put_string(b, "reason", r->reason);
-	buf_puts(b, "}\n");
 }
 
-static int open_log(struct audit *a)
+/* ---- the file ---- */
+
+/* Bytes behind the last line break are of a line that a crash has cut: nobody will complete it. */
+static int drop_torn_line(struct audit *a, struct buf *tail)
+{
+	const char *nl = buf_len(tail) ? memrchr(buf_head(tail), '\n', buf_len(tail)) : NULL;
+	size_t keep = nl ? (size_t)(nl + 1 - (char *)buf_head(tail)) : 0,
+	       torn = buf_len(tail) - keep;
+
+	if (!torn || (!nl && a->size > buf_len(tail)))
+		return 0;
+	a->size -= torn;
+	tail->len -= torn;
+	return ftruncate(a->fd, (off_t)a->size);
+}
+
+/* The last line of @tail as the chain's end, when it is the one that the head does not know yet. */
+static void adopt_line(struct audit *a, const struct buf *tail)
+{
+	const char *text = (const char *)buf_head(tail), *nl;
+	size_t len = buf_len(tail);
+	struct chain_line l;
+
+	if (len == 0)
+		return;
+	nl = memrchr(text, '\n', len - 1);
+	len -= nl ? (size_t)(nl + 1 - text) : 0;
+	text = nl ? nl + 1 : text;
+	if (chain_parse(text, len - 1, &l) == 0 && chain_follows(&a->chain, &l))
+		chain_step(&a->chain, &l);
+}
+
+static int read_tail(struct audit *a, struct buf *tail)
+{
+	size_t want = (size_t)MIN(a->size, (uint64_t)AUDIT_LINE_MAX);
+	uint8_t *at = buf_reserve(tail, want);
+	ssize_t n = at ? pread(a->fd, at, want, (off_t)(a->size - want)) : -1;
+
+	if (n < 0 || (size_t)n != want)
+		return -1;
+	buf_commit(tail, want);
+	return 0;
+}
+
+static int rotate(struct audit *a);
+
+/* Go on where the head says. A log that says something else is evidence: its lines stay, and the
+ * next one does not follow them, which hutch policy log --verify finds. */
+static int resume(struct audit *a)
+{
+	char head[CHAIN_HEAD_SIZE + 1];
+	_buf_ struct buf tail;
+	ssize_t n;
+
+	a->head_fd =
+		openat(a->dirfd, AUDIT_FILE_HEAD, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (a->head_fd < 0)
+		return -1;
+	n = pread(a->head_fd, head, sizeof(head), 0);
+	if (n < 0 || chain_head_parse(head, (size_t)n, &a->chain) < 0) {
+		chain_init(&a->chain);
+		/* Without a head, or from before there was one: not this chain. */
+		return a->size > 0 ? rotate(a) : 0;
+	}
+	buf_init(&tail, AUDIT_LINE_MAX);
+	if (read_tail(a, &tail) < 0 || drop_torn_line(a, &tail) < 0)
+		return -1;
+	adopt_line(a, &tail);
+	return 0;
+}
+
+static int open_file(struct audit *a)
 {
 	struct stat st;
 
 	a->fd = openat(a->dirfd, AUDIT_FILE,
-		O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+		O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 	if (a->fd < 0)
 		return -1;
 	if (fstat(a->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
@@ -151,25 +233,46 @@ static int rotate(struct audit *a)
 	close_and_reset(&a->fd);
 	if (renameat(a->dirfd, AUDIT_FILE, a->dirfd, AUDIT_FILE_OLD) < 0)
 		return -1;
-	return open_log(a);
+	return open_file(a);
 }
 
-static int append(struct audit *a, const void *line, size_t len)
+static int open_log(struct audit *a)
 {
+	if (open_file(a) < 0)
+		return -1;
+	if (a->head_fd >= 0 || resume(a) == 0)
+		return 0;
+	close_and_reset(&a->fd);
+	close_and_reset(&a->head_fd);
+	return -1;
+}
+
+static int append(struct audit *a, struct buf *line)
+{
+	struct chain next;
+	char head[CHAIN_HEAD_SIZE + 1];
 	ssize_t n;
 
 	if (a->fd < 0 && open_log(a) < 0)
 		return -1;
-	if (a->size + len > AUDIT_FILE_MAX && rotate(a) < 0)
+	if (a->size + buf_len(line) + AUDIT_CHAIN_MAX > AUDIT_FILE_MAX && rotate(a) < 0)
 		return -1;
-	n = write(a->fd, line, len);
+	next = a->chain;
+	chain_seal(&next, a->size == 0, line);
+	n = write(a->fd, buf_head(line), buf_len(line));
 	if (n < 0)
 		return -1;
+	if ((size_t)n < buf_len(line)) {
+		/* The disk is full. Half a line would break the chain. */
+		if (ftruncate(a->fd, (off_t)a->size) < 0)
+			close_and_reset(&a->fd);
+		errno = ENOSPC;
+		return -1;
+	}
 	a->size += (uint64_t)n;
-	if ((size_t)n == len)
-		return 0;
-	errno = ENOSPC;
-	return -1;
+	a->chain = next;
+	chain_head_text(&a->chain, head);
+	return pwrite(a->head_fd, head, CHAIN_HEAD_SIZE, 0) == CHAIN_HEAD_SIZE ? 0 : -1;
 }
 
 void audit_write(struct audit *a, const struct audit_record *r)
@@ -178,6 +281,6 @@ void audit_write(struct audit *a, const struct audit_record *r)
 
 	buf_init(&line, AUDIT_LINE_MAX);
 	format_line(&line, a, r);
-	if (append(a, buf_head(&line), buf_len(&line)) < 0)
+	if (append(a, &line) < 0)
 		log_limited(LOG_ERROR, "audit log cannot be written: %s", strerror(errno));
 }

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The audit log: one JSON line per connection (tunnels, raw TCP) or per request (HTTP), appended to
- * audit.jsonl in the gate's directory. Never holds a secret value, a query string or a body. */
+ * audit.jsonl in the gate's directory, chained as wire/chain.h says. A connection that passes
+ * unread has a line more, written when it begins ("event":"open"): it may last for days. Never
+ * holds a secret value, a query string or a body. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -24,6 +27,9 @@ struct audit_record {
 	const char *credential; /* service that was injected */
 	uint64_t bytes_up, bytes_down;
 	uint64_t ms;
+	bool open;        /* it begins: no bytes, no time yet */
+	bool has_ttfb;    /* the server has answered … */
+	uint64_t ttfb_ms; /* … so long after the request, or the connection's begin */
 	const char *reason;
 };
 

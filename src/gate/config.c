@@ -49,7 +49,7 @@ static int add_injects(struct config *c, const struct spec_credential *cred, str
 		struct config_inject *to = &c->injects[c->n_injects];
 
 		if (check_inject(&cred->injects[i], err) < 0 ||
-			policy_rule_parse(cred->injects[i].domain, &to->target, err) < 0)
+			policy_host_rule_parse(cred->injects[i].domain, &to->target, err) < 0)
 			return err_wrap(err, "credential %s", cred->service);
 		/* Whether a rule allows the destination is asked for every request: a rule that the
 		 * user takes away must not make the rest of the configuration invalid. */

@@ -7,7 +7,7 @@
  *   no rule, and the server would speak first    refuse the SYN
  *   no rule                                      accept, read, explain (HTTP, TLS) or reset
  *   allowed, first bytes contradict the name     explain or reset
- *   allowed, a credential belongs there          TLS is ours, requests are read (proxy.c)
+ *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (proxy.c)
  *   allowed, HTTP without TLS                    requests are read (proxy.c)
  *   allowed, TLS or anything else                tunnel
  *
@@ -46,33 +46,31 @@ static const uint16_t server_first_ports[] = {
 
 static bool is_host_name(const struct flow *f)
 {
-	return !f->is_addr && strcmp(f->name, GATE_HOST_NAME) == 0;
+	return !f->is_addr && strcmp(f->name, POLICY_THIS_HOST) == 0;
 }
 
 void flow_decide(const struct flow *f, struct flow_decision *ret)
 {
+	const struct policy *p = &f->gate->config->policy;
 	struct policy_query q = {.name = f->is_addr ? NULL : f->name,
 		.addr = f->is_addr ? &f->addr : NULL,
 		.port = f->port};
-	struct policy_verdict v = policy_decide(&f->gate->config->policy, &q);
+	struct policy_verdict v;
 
-	*ret = (struct flow_decision){.allowed = v.allowed};
+	if (f->proxy)
+		proxy_query(f->proxy, &q);
+	v = policy_judge(p, &q);
+	*ret = (struct flow_decision){.allowed = v.allowed, .inspect = v.inspect};
 	if (v.rule) {
 		snprintf(ret->rule, sizeof(ret->rule), "%s", v.rule->text);
 		snprintf(ret->source, sizeof(ret->source), "%s", v.rule->source);
 	}
-	/* The machine that we run on is not one of "all names". */
-	if (v.allowed && is_host_name(f) && v.rule->kind != POLICY_EXACT) {
-		v = (struct policy_verdict){0};
-		ret->allowed = false;
-		snprintf(ret->reason, sizeof(ret->reason),
-			"services of this machine need a rule that names %s and the port",
-			GATE_HOST_NAME);
-	} else if (!v.allowed) {
-		policy_explain(&v, &q, ret->reason);
-	}
-	if (!ret->allowed)
-		policy_remedy(&v, &q, ret->remedy);
+	if (v.allowed)
+		return;
+	policy_explain(&v, &q, ret->reason);
+	policy_remedy(&v, &q, ret->remedy);
+	if (v.rule || f->gate->config->net.learn || policy_query_rule(&q, ret->ask) < 0)
+		ret->ask[0] = '\0';
 }
 
 /* dial_check_fn: the address that a name leads to has to pass, too. */
@@ -128,6 +126,19 @@ static void audit_connection(struct flow *f)
 	r.bytes_up = f->bytes_up;
 	r.bytes_down = f->bytes_down;
 	r.ms = (loop_now(f->gate->loop) - f->started_ns) / 1000000;
+	r.has_ttfb = f->answered_ns > 0;
+	r.ttfb_ms = r.has_ttfb ? (f->answered_ns - f->started_ns) / 1000000 : 0;
+	audit_write(f->gate->audit, &r);
+}
+
+static void audit_open(struct flow *f)
+{
+	struct flow_decision d;
+	struct audit_record r;
+
+	flow_decide(f, &d);
+	flow_audit_fields(f, &d, &r);
+	r.open = true;
 	audit_write(f->gate->audit, &r);
 }
 
@@ -216,6 +227,8 @@ void flow_tunnel(struct flow *f, enum audit_proto proto)
 	f->proto = proto;
 	f->state = FLOW_TUNNEL;
 	flow_deadline(f, 0);
+	if (!f->proxy)
+		audit_open(f);
 }
 
 static bool deny_raw(struct flow *f, const char *why)
@@ -245,6 +258,13 @@ static bool intercept(struct flow *f, const char *name)
 	return true;
 }
 
+/* Learning wants the requests, where there is reason to believe that it is HTTP/1 that is spoken. */
+static bool is_learnable(const struct flow *f, const struct sniff *s)
+{
+	return f->gate->config->net.learn && s->has_sni &&
+	       (s->alpn_http11 || (s->n_alpn == 0 && f->port == 443));
+}
+
 static bool on_hello(struct flow *f, const struct sniff *s)
 {
 	const char *name = s->has_sni ? s->sni : f->name;
@@ -261,7 +281,7 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 			"a credential belongs here, so the TLS hello has to carry the server name");
 	if (f->identity[0])
 		drop_upstream(f);
-	if (f->identity[0] || f->credential || s->ech)
+	if (f->identity[0] || f->inspect || s->ech || is_learnable(f, s))
 		return intercept(f, name);
 	flow_tunnel(f, AUDIT_TLS);
 	return true;
@@ -281,14 +301,14 @@ static bool wait_for_bytes(struct flow *f)
 {
 	bool silent = buf_len(&f->guest.in) == 0;
 
-	if (f->guest.eof && (!f->allowed || f->credential || !silent)) {
+	if (f->guest.eof && (!f->allowed || f->inspect || !silent)) {
 		if (silent && !stream_gone(&f->guest))
 			flow_close(f);
 		else
 			f->state = FLOW_DEAD;
 		return true;
 	}
-	if (silent && f->allowed && !f->credential &&
+	if (silent && f->allowed && !f->inspect &&
 		(f->guest.eof || f->up.eof || buf_len(&f->up.in) > 0)) {
 		flow_tunnel(f, AUDIT_TCP);
 		return true;
@@ -322,8 +342,10 @@ static bool sniff_step(struct flow *f)
 			f, 505, "request", "HTTP/2 without TLS is not supported, use HTTP/1.1");
 		return true;
 	case SNIFF_OTHER:
-		if (!f->allowed || f->credential)
-			return deny_raw(f, "a credential belongs here: only HTTP is passed on");
+		if (!f->allowed || f->inspect)
+			return deny_raw(f, f->credential
+						   ? "a credential belongs here: only HTTP is passed on"
+						   : "an HTTP rule is about this: only HTTP is passed on");
 		flow_tunnel(f, AUDIT_TCP);
 		return true;
 	default:
@@ -523,6 +545,13 @@ static void start_dial(struct flow *f)
 		dial_start(g->dialer, &f->dial, f->name, NULL, f->port, check_addr, on_dialled);
 }
 
+static void want_inspection(struct flow *f, const struct flow_decision *d)
+{
+	f->credential = !f->is_addr && config_wants_credential(f->gate->config, f->name, f->port);
+	f->ruled = d->inspect;
+	f->inspect = f->credential || f->ruled;
+}
+
 /* Decide about the SYN. False: refuse it. */
 static bool admit(struct flow *f, uint32_t addr)
 {
@@ -543,10 +572,12 @@ static bool admit(struct flow *f, uint32_t addr)
 	f->verdict = d.allowed ? AUDIT_ALLOW : AUDIT_DENY;
 	snprintf(f->reason, sizeof(f->reason), "%.600s", d.reason);
 	if (!f->allowed) {
+		if (d.ask[0])
+			asks_note(f->gate->asks, d.ask);
 		flow_deadline(f, DENIED_SILENT_MS);
 		return !server_speaks_first(f->port);
 	}
-	f->credential = !f->is_addr && config_wants_credential(f->gate->config, f->name, f->port);
+	want_inspection(f, &d);
 	return true;
 }
 
@@ -602,10 +633,13 @@ void flow_recheck_all(struct gate *g)
 		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 			continue;
 		flow_decide(f, &d);
-		f->credential = !f->is_addr && config_wants_credential(g->config, f->name, f->port);
-		if (d.allowed)
+		want_inspection(f, &d);
+		if (!d.allowed)
+			flow_reset(f, AUDIT_DENY, "%s", d.reason);
+		else if (d.inspect && f->state == FLOW_TUNNEL && !f->proxy)
+			flow_reset(f, AUDIT_DENY, "a new HTTP rule is about this: connect again");
+		else
 			continue;
-		flow_reset(f, AUDIT_DENY, "%s", d.reason);
 		flow_run(f);
 	}
 }

@@ -38,7 +38,9 @@ struct flow {
 	struct policy_addr addr; /* with is_addr */
 	uint16_t port;
 	bool allowed;       /* by the policy, when it was opened */
-	bool credential;    /* a credential may have to be added: never pass it on unread */
+	bool credential;    /* a credential may have to be added */
+	bool ruled;         /* HTTP rules are about it */
+	bool inspect;       /* either: never pass it on unread */
 	char identity[640]; /* not "": its own bytes contradict the destination, and how */
 
 	struct stream guest, up;
@@ -57,15 +59,19 @@ struct flow {
 	bool audited;
 	uint64_t bytes_up, bytes_down;
 	uint64_t started_ns;
+	uint64_t answered_ns; /* the server's first byte; 0: none yet */
 	uint64_t deadline_ns; /* 0: none */
 };
 
-/* What the policy says about a connection now. Text only: outlives the policy. */
+/* What the policy says now about a connection, or about the request that is under way on it where
+ * HTTP rules matter. Text only: outlives the policy. */
 struct flow_decision {
 	bool allowed;
+	bool inspect; /* HTTP rules are about this destination */
 	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
 	char reason[POLICY_EXPLAIN_MAX];           /* when denied */
 	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
+	char ask[POLICY_TARGET_MAX]; /* the rule that would allow it, when none decides; else "" */
 };
 void flow_decide(const struct flow *f, struct flow_decision *ret);
 
@@ -106,5 +112,7 @@ void proxy_timeout(struct flow *f);
 /* The flow ends: write the audit line of a request that is under way. */
 void proxy_end(struct flow *f);
 void proxy_free(struct proxy *p); /* NULL is fine */
+/* Put the request that is under way, if any, into @q (borrowed until it ends). */
+void proxy_query(const struct proxy *p, struct policy_query *q);
 /* Refuse without having read a request. */
 void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/loop.h"
+#include "gate/ask.h"
 #include "gate/audit.h"
 #include "gate/ca.h"
 #include "gate/config.h"
@@ -18,8 +19,7 @@
 #define GATE_FLOWS_MAX 2048u
 
 /* Addresses on the guest's link (DESIGN: network). */
-#define GATE_GATEWAY   0x0a000202u /* 10.0.2.2: name server, nothing else */
-#define GATE_HOST_NAME "host.hutch.internal"
+#define GATE_GATEWAY 0x0a000202u /* 10.0.2.2: name server, nothing else */
 
 struct flow;
 
@@ -31,6 +31,7 @@ struct gate {
 	struct tls_shared *tls;
 	struct dialer *dialer;
 	struct audit *audit;
+	struct asks *asks;
 	int secrets; /* store directory, or -1 */
 	struct loop_watch control, link;
 	struct buf control_in;

@@ -58,6 +58,7 @@ struct http1_head {
 	struct http1_slice method, target;
 	enum http1_form form;
 	struct http1_slice path, query; /* parts of target; query without '?', empty if none */
+	struct http1_slice send_path;   /* set by the owner: http1_write sends it instead of path */
 	bool has_host;                  /* only HTTP/1.0 may have none */
 	struct policy_host host; /* from Host, equal to the target's authority if that has one */
 	uint16_t port;           /* as written, else 0 (scheme's default) */

@@ -71,14 +71,17 @@ static void put_request_line(const struct http1_head *h, struct buf *out)
 {
 	put_slice(out, h->method);
 	buf_puts(out, " ");
-	if (h->form == HTTP1_ABSOLUTE) {
+	if (h->form == HTTP1_ORIGIN || h->form == HTTP1_ABSOLUTE) {
+		const char *rest = h->path.p + h->path.n; /* with the '?' even if nothing follows it */
+
 		/* RFC 9112 3.2.4: OPTIONS of a whole server. */
 		if (h->path.n == 0 && http1_slice_is(h->method, "OPTIONS") && h->query.n == 0)
 			buf_puts(out, "*");
 		else if (h->path.n == 0)
 			buf_puts(out, "/");
-		/* Path and query as written, with the '?' even if nothing follows it. */
-		buf_put(out, h->path.p, (size_t)(h->target.p + h->target.n - h->path.p));
+		else
+			put_slice(out, h->send_path.n ? h->send_path : h->path);
+		buf_put(out, rest, (size_t)(h->target.p + h->target.n - rest));
 	} else {
 		put_slice(out, h->target);
 	}
@@ -108,7 +111,7 @@ static void put_connection(const struct http1_head *h, struct buf *out)
 /* The most that http1_write can append. */
 static size_t write_bound(const struct http1_head *h, const struct http1_edit *edits, size_t n)
 {
-	size_t bound = h->size + h->n_headers + POLICY_NAME_MAX + 64;
+	size_t bound = h->size + h->send_path.n + h->n_headers + POLICY_NAME_MAX + 64;
 
 	for (size_t i = 0; i < n; i++)
 		bound += strlen(edits[i].name) + edits[i].value_len + 4;

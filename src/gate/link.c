@@ -20,16 +20,29 @@
  * remains is enough for three messages of every connection: more means that it is out of order. */
 #define LINK_OUT_MAX (1u << 20)
 
+/* Learning: each name once, when it is first asked for. */
+static void record_name(struct gate *g, const char *name, bool reachable)
+{
+	audit_write(g->audit, &(struct audit_record){.verdict = reachable ? AUDIT_ALLOW : AUDIT_DENY,
+				      .proto = AUDIT_DNS,
+				      .name = name,
+				      .reason = "name looked up"});
+}
+
 bool link_answer_dns(struct gate *g, const void *msg, size_t len, struct buf *out)
 {
 	struct dns_query q;
 	int rcode = dns_parse(msg, len, &q);
-	bool reachable;
+	size_t known = names_count(g->names);
+	bool reachable, ok;
 
 	if (rcode < 0)
 		return false;
 	reachable = q.name[0] && policy_name_reachable(&g->config->policy, q.name);
-	return dns_local(&q, rcode, g->names, reachable, out) == 0;
+	ok = dns_local(&q, rcode, g->names, reachable, out) == 0;
+	if (g->config->net.learn && names_count(g->names) > known)
+		record_name(g, q.name, reachable);
+	return ok;
 }
 
 static void set_interest(struct gate *g)

@@ -88,6 +88,15 @@ static void control_send(struct gate *g, const char *event, const char *key, con
 		log_error("control: cannot answer");
 }
 
+static void on_question(void *arg, const char *id, const char *rule)
+{
+	struct gate *g = arg;
+	_free_ char *text = xasprintf(
+		"asks for %s: hutch policy approve %s/%s", rule, g->config->box, id);
+
+	control_send(g, "question", "text", text);
+}
+
 /* In force as a whole or not at all. The first one has to be right. */
 static int configure(struct gate *g, const char *line, size_t len, struct err *err)
 {
@@ -98,6 +107,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	if (!g->ca) {
 		g->ca = ca_open(FD_BOX, c->box, err);
 		g->audit = audit_new(FD_BOX, c->box);
+		g->asks = asks_new(g->loop, FD_BOX, on_question, g);
 	}
 	if (!g->ca) {
 		config_free(c);
@@ -105,6 +115,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	}
 	config_free(g->config);
 	g->config = c;
+	asks_apply(g->asks, &c->policy);
 	if (link_start(g, FD_LINK) < 0)
 		return err_errno(err, "watch the link");
 	flow_recheck_all(g);
@@ -118,7 +129,8 @@ static void on_line(struct gate *g, const char *line, size_t len)
 	bool first = !g->config;
 	struct err err;
 
-	if (configure(g, line, len, &err) == 0)
+	if ((!first && asks_answer(g->asks, line, len, &g->config->policy)) ||
+		configure(g, line, len, &err) == 0)
 		return;
 	log_error("configure: %s", err.msg);
 	if (!first)
@@ -185,6 +197,7 @@ static void stop(struct gate *g)
 	tls_shared_free(g->tls);
 	ca_free(g->ca);
 	audit_free(g->audit);
+	asks_free(g->asks);
 	names_free(g->names);
 	config_free(g->config);
 	buf_done(&g->control_in);

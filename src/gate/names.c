@@ -110,6 +110,11 @@ void names_free(struct names *n)
 	free(n);
 }
 
+size_t names_count(const struct names *n)
+{
+	return n->n;
+}
+
 uint32_t names_addr(struct names *n, const char *name, bool reachable)
 {
 	uint32_t *s = slot(n, name);

@@ -22,6 +22,7 @@ void names_free(struct names *n); /* NULL is fine */
 /* The address (host order) of @name (canonical), given on first use; 0 when the table is full.
  * @reachable: some rule may allow it; decides only which share of the table a new name takes. */
 uint32_t names_addr(struct names *n, const char *name, bool reachable);
+size_t names_count(const struct names *n);
 /* The name behind an address, or NULL. Borrowed until names_free. */
 const char *names_name(const struct names *n, uint32_t addr);
 static inline bool names_is_synthetic(uint32_t addr)

@@ -22,6 +22,7 @@
 
 #define UPSTREAM_TLS_MS 30000u
 #define PATH_MAX_LOGGED 512
+#define OVERRIDES       5
 
 enum proxy_state {
 	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
@@ -39,9 +40,11 @@ struct proxy {
 	bool open;      /* a request is under way that the audit log has not seen */
 	bool up_done;   /* request body complete */
 	bool answering; /* final response head has gone to the guest */
-	uint64_t started_ns;
+	uint64_t started_ns, answered_ns;
 	char services[256]; /* credentials added */
 	char method[32], path[PATH_MAX_LOGGED];
+	struct policy_path canon; /* what rules see; {0}: ambiguous, and why */
+	struct err canon_err;
 };
 
 static void new_request(struct proxy *p)
@@ -52,7 +55,9 @@ static void new_request(struct proxy *p)
 	p->up_body = p->down_body = (struct http1_body){0};
 	p->state = PROXY_REQUEST;
 	p->open = p->up_done = p->answering = false;
+	p->answered_ns = 0;
 	p->services[0] = p->method[0] = p->path[0] = '\0';
+	policy_path_done(&p->canon);
 	p->resp.status = 0;
 }
 
@@ -74,8 +79,17 @@ void proxy_free(struct proxy *p)
 		return;
 	http1_body_done(&p->up_body);
 	http1_body_done(&p->down_body);
+	policy_path_done(&p->canon);
 	buf_done(&p->head);
 	free(p);
+}
+
+void proxy_query(const struct proxy *p, struct policy_query *q)
+{
+	if (!p->open)
+		return;
+	q->method = p->method;
+	q->path = p->canon.exact ? &p->canon : NULL;
 }
 
 void proxy_connected(struct flow *f)
@@ -113,6 +127,8 @@ static void audit_request(
 	r.bytes_up = p->up_body.received;
 	r.bytes_down = p->down_body.received;
 	r.ms = (loop_now(f->gate->loop) - (p->open ? p->started_ns : f->started_ns)) / 1000000;
+	r.has_ttfb = p->answered_ns > 0;
+	r.ttfb_ms = r.has_ttfb ? (p->answered_ns - p->started_ns) / 1000000 : 0;
 	r.reason = reason;
 	audit_write(f->gate->audit, &r);
 	f->audited = true;
@@ -187,11 +203,18 @@ void proxy_refuse_unread(struct flow *f, int status, const char *code, const cha
 
 static bool refuse_policy(struct flow *f, const struct flow_decision *d)
 {
-	char rule[512];
+	char rule[POLICY_TARGET_MAX + 160];
+	const char *id = NULL;
 
 	snprintf(rule, sizeof(rule), "%s (%s)", d->rule, d->source);
+	/* The connection has been asked about at its begin. */
+	if (d->ask[0])
+		id = f->allowed ? asks_note(f->gate->asks, d->ask)
+				: asks_find(f->gate->asks, d->ask);
 	answer(f, &(struct refusal){.status = 403,
 			  .code = "policy",
+			  .box = f->gate->config->box,
+			  .ask = id,
 			  .reason = d->reason,
 			  .rule = d->rule[0] ? rule : NULL,
 			  .remedy = d->remedy[0] ? d->remedy : NULL});
@@ -221,6 +244,10 @@ static void note_request(struct flow *f)
 	snprintf(p->method, sizeof(p->method), "%.*s", (int)MIN(p->req.method.n, (size_t)31),
 		p->req.method.p);
 	http1_log_path(&p->req, p->path, sizeof(p->path));
+	if (p->req.form == HTTP1_ORIGIN || p->req.form == HTTP1_ABSOLUTE)
+		policy_path_parse(p->req.path.p, p->req.path.n, &p->canon, &p->canon_err);
+	else
+		err_set(&p->canon_err, ERR_USER, "HTTP rules are about this, and it names no path");
 }
 
 /* "" when the request's own words agree with the destination of the connection. */
@@ -229,7 +256,7 @@ static void check_identity(const struct flow *f, const struct http1_head *h, cha
 	why[0] = '\0';
 	if (f->identity[0])
 		snprintf(why, size, "%s", f->identity);
-	else if (!h->has_host && (f->credential || h->minor > 0))
+	else if (!h->has_host && (f->inspect || h->minor > 0))
 		snprintf(why, size, "the request has no Host");
 	else if (h->has_host && strcmp(h->host.name, f->name) != 0)
 		snprintf(why, size, "the connection goes to %s, but the request is for host %s",
@@ -241,6 +268,14 @@ static void check_identity(const struct flow *f, const struct http1_head *h, cha
 		snprintf(why, size, "an https URL was requested over plain HTTP");
 }
 
+/* Rules about paths cannot be asked about this request. */
+static bool is_ambiguous(const struct flow *f)
+{
+	const struct proxy *p = f->proxy;
+
+	return f->ruled && !p->canon.exact && p->req.form != HTTP1_ASTERISK;
+}
+
 static bool check_request(struct flow *f)
 {
 	struct proxy *p = f->proxy;
@@ -248,6 +283,9 @@ static bool check_request(struct flow *f)
 	char why[700];
 
 	flow_decide(f, &d);
+	f->ruled = d.inspect;
+	if (is_ambiguous(f) && (d.allowed || !d.rule[0]))
+		return refuse(f, 403, "policy", p->canon_err.msg, NULL);
 	if (!d.allowed)
 		return refuse_policy(f, &d);
 	if (!f->allowed)
@@ -333,15 +371,36 @@ static size_t drop_h2c(struct http1_head *h, struct http1_edit *edits)
 	return 2;
 }
 
+/* What was judged is what is sent: the path in the form that the rules saw, and no field with which a
+ * server would take another method or path for the real one. */
+static size_t pin_request(const struct flow *f, struct http1_edit *edits)
+{
+	struct proxy *p = f->proxy;
+	static const char *const fields[OVERRIDES] = {"X-HTTP-Method-Override", "X-HTTP-Method",
+		"X-Method-Override", "X-Original-URL", "X-Rewrite-URL"};
+
+	if (!f->ruled)
+		return 0;
+	if (p->canon.exact)
+		p->req.send_path =
+			(struct http1_slice){p->canon.exact, strlen(p->canon.exact)};
+	for (size_t i = 0; i < OVERRIDES; i++)
+		edits[i] = (struct http1_edit){.name = fields[i]};
+	return OVERRIDES;
+}
+
 static bool send_head(struct flow *f)
 {
 	struct proxy *p = f->proxy;
-	struct http1_edit edits[INJECT_MAX + 2];
+	struct http1_edit edits[INJECT_MAX + OVERRIDES + 2];
 	struct inject in = {0};
 	size_t n = drop_h2c(&p->req, edits);
 	struct err err = {0};
 	int r = 0;
 
+	if (is_ambiguous(f)) /* the rules have changed while the server was being connected */
+		return refuse(f, 403, "policy", p->canon_err.msg, NULL);
+	n += pin_request(f, edits + n);
 	if (p->tls && f->credential)
 		r = inject_prepare(
 			&in, f->gate->config, f->gate->secrets, f->name, f->port, &p->req, &err);
@@ -372,7 +431,7 @@ static bool refuse_address(struct flow *f)
 	struct policy_query q = {.addr = &f->dial.peer, .port = f->port};
 	char target[POLICY_TARGET_MAX], remedy[POLICY_TARGET_MAX + 80];
 
-	snprintf(remedy, sizeof(remedy), "hutch run --allow %s …, if this is meant to be reached",
+	snprintf(remedy, sizeof(remedy), "hutch policy allow %s, if this is meant to be reached",
 		policy_query_text(&q, target));
 	return refuse(f, 403, "policy", f->dial_err.msg, remedy);
 }
@@ -501,6 +560,7 @@ static bool read_response_head(struct flow *f)
 	buf_consume(in, p->resp.size);
 	if (p->resp.framing == HTTP1_TUNNEL) {
 		p->answering = true;
+		p->answered_ns = loop_now(f->gate->loop);
 		return upgrade(f);
 	}
 	if (p->resp.status < 200) {
@@ -508,6 +568,7 @@ static bool read_response_head(struct flow *f)
 		return true;
 	}
 	p->answering = true;
+	p->answered_ns = loop_now(f->gate->loop);
 	http1_body_init(&p->down_body, &p->resp);
 	return true;
 }

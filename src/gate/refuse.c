@@ -53,9 +53,14 @@ static void put_text(struct buf *b, const struct refusal *r)
 		buf_printf(b, "  rule:        %s\n", r->rule);
 	if (r->remedy)
 		buf_printf(b, "  remedy:      %s\n", r->remedy);
+	if (r->ask)
+		buf_printf(b, "  ask:         your user can allow it with: hutch policy approve %s/%s\n",
+			r->box, r->ask);
 	if (r->status == 403)
 		buf_puts(b, "\nNothing was sent. Trying again or another way round gives the same "
 			    "answer until the user changes it.\n");
+	if (r->ask)
+		buf_puts(b, "Tell your user what you need it for, and go on with something else.\n");
 }
 
 static void set(json_t *o, const char *key, const char *value)
@@ -76,6 +81,9 @@ static void put_json(struct buf *b, const struct refusal *r)
 	set(o, "reason", r->reason);
 	set(o, "rule", r->rule);
 	set(o, "allow", r->remedy);
+	if (r->ask)
+		json_object_set_new(o, "approve",
+			json_sprintf("hutch policy approve %s/%s", r->box, r->ask));
 	text = json_dumps(o, JSON_ENSURE_ASCII);
 	json_decref(o);
 	if (text)

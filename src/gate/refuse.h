@@ -15,6 +15,7 @@ struct refusal {
 	const char *reason; /* a clause without full stop */
 	const char *rule;   /* rule with its source, or NULL */
 	const char *remedy; /* what the user can do, one line, or NULL */
+	const char *box, *ask; /* sandbox and number of the question that the user is asked, or NULL */
 };
 
 /* Append a complete HTTP/1.1 response to @out (room for 8 KiB): JSON with @json, else plain text.

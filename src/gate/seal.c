@@ -27,7 +27,7 @@
 /* syscalls(gate): +libc +loop +fd socket(AF_INET|AF_INET6|AF_UNIX) connect getsockname getpeername
  *	getsockopt setsockopt shutdown sendto recvfrom readv writev poll ioctl(FIONREAD|FIONBIO) bind
  *	sendmmsg mlock munlock openat open newfstatat stat lstat fstat statx access faccessat faccessat2
- *	readlink lseek pread64 getdents64 renameat rename unlinkat unlink fsync fdatasync ftruncate
+ *	readlink lseek pread64 pwrite64 getdents64 renameat rename unlinkat unlink fsync fdatasync ftruncate
  *	fchmod umask uname sysinfo getuid geteuid getgid getegid sched_getaffinity prlimit64
  *	eventfd2 +attack */
 

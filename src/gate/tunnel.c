@@ -40,6 +40,8 @@ bool tunnel_step(struct flow *f)
 		return true;
 	}
 	moved = pass(&f->guest, &f->up, &f->bytes_up);
+	if (!f->answered_ns && buf_len(&f->up.in) > 0)
+		f->answered_ns = loop_now(f->gate->loop);
 	moved |= pass(&f->up, &f->guest, &f->bytes_down);
 	if (f->up.read_failed && buf_len(&f->up.in) == 0 && buf_len(&f->guest.out) == 0) {
 		flow_reset(f, AUDIT_ERROR, "server: %s", f->up.err.msg);

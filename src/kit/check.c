@@ -290,7 +290,7 @@ const char *load_target(struct load *l, const struct ynode *n, bool named)
 
 	if (!s)
 		return NULL;
-	if (policy_rule_parse(s, &rule, &err) < 0) {
+	if (policy_host_rule_parse(s, &rule, &err) < 0) {
 		load_error(l, n, "%s", err.msg);
 		return NULL;
 	}

@@ -161,7 +161,7 @@ static void load_service_domains(
 		struct err err;
 
 		load_scalar(l, n->items[i], "the name of a service");
-		if (policy_rule_parse(n->items[i]->key, &rule, &err) < 0) {
+		if (policy_host_rule_parse(n->items[i]->key, &rule, &err) < 0) {
 			load_error_key(l, n->items[i], "%s", err.msg);
 			continue;
 		}

@@ -281,6 +281,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		add_resolves(&s->net, req, err) < 0)
 		return -1;
 	s->user = xstrdup("agent");
+	s->net.learn = req->learn;
 	s->remove_on_exit = req->remove_on_exit;
 	s->strict = req->strict;
 	return 0;

@@ -25,6 +25,7 @@ struct plan_request {
 	struct strv args;     /* after the entrypoint */
 	struct strv allow;    /* --allow TARGET */
 	struct strv resolves; /* --resolve NAME=ADDRESS:PORT */
+	bool learn;           /* --learn */
 	bool remove_on_exit;
 	bool strict;
 	/* The machine, for tests; 0: this one. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "policy/policy.h"
 
 /* The content of one file. A kit's text is at most 1 MiB; ${WORKDIR} may make it grow. */
 #define FILE_MAX (4 * 1024 * 1024)
@@ -61,6 +62,32 @@ void plan_add_rule(struct spec_net *n, bool allow, const char *target, const cha
 	GROW(n->rules, n->n_rules);
 	n->rules[n->n_rules++] = (struct spec_rule){
 		.allow = allow, .target = xstrdup(target), .source = xstrdup(source)};
+}
+
+/* A rule that is bounded to requests becomes one rule for each path, as policy/policy.h writes them:
+ * what cannot be said so cannot be enforced. */
+static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_rule *r,
+	const char *source, struct err *err)
+{
+	_buf_ struct buf what = {.max = 4096};
+
+	if (!r->methods.n && !r->paths.n) {
+		plan_add_rule(n, r->allow, r->target, source);
+		return 0;
+	}
+	for (size_t i = 0; i < r->methods.n; i++)
+		buf_printf(&what, "%s%s", i ? "," : "", r->methods.v[i]);
+	for (size_t i = 0; i < MAX(r->paths.n, (size_t)1); i++) {
+		_free_ char *text = xasprintf("%s %s%s", r->methods.n ? buf_cstr(&what) : "ANY", r->target,
+			r->paths.n ? r->paths.v[i] : "");
+		struct policy_rule parsed;
+
+		if (policy_rule_parse(text, &parsed, err) < 0)
+			return err_wrap(err, "kit %s", k->name);
+		policy_rule_done(&parsed);
+		plan_add_rule(n, r->allow, text, source);
+	}
+	return 0;
 }
 
 static void add_inject(
@@ -243,7 +270,8 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 
 	strv_add(&s->kits, k->name);
 	for (size_t i = 0; i < k->n_rules; i++)
-		plan_add_rule(&s->net, k->rules[i].allow, k->rules[i].target, source);
+		if (add_rule(&s->net, k, &k->rules[i], source, err) < 0)
+			return -1;
 	for (size_t i = 0; i < k->n_credentials; i++)
 		if (!k->credentials[i].adds)
 			add_credential(&s->net, k, &k->credentials[i]);

@@ -116,6 +116,8 @@ static void print_network(const struct spec_net *n, FILE *out)
 {
 	const char *label = "network";
 
+	if (n->learn)
+		line(out, &label, "learning: names and requests are recorded");
 	if (!n->n_rules)
 		line(out, &label, "nothing is allowed");
 	for (size_t i = 0; i < n->n_rules; i++)

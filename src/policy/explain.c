@@ -19,6 +19,32 @@ const char *policy_query_text(const struct policy_query *q, char buf[static POLI
 	return buf;
 }
 
+/* Whether the rule grammar can say @s and mean only that. */
+static bool is_plain_pattern(const char *s)
+{
+	return strlen(s) <= POLICY_PATTERN_MAX && !strpbrk(s, "*;\\?#") && !strstr(s, "//") &&
+	       !strcasestr(s, "%2A");
+}
+
+int policy_query_rule(const struct policy_query *q, char buf[static POLICY_TARGET_MAX])
+{
+	char what[POLICY_TARGET_MAX];
+	struct policy_rule r;
+	int n;
+
+	policy_query_text(q, what);
+	if (!q->method)
+		n = snprintf(buf, POLICY_TARGET_MAX, "%s", what);
+	else if (!q->path || !is_plain_pattern(q->path->exact))
+		return -1;
+	else
+		n = snprintf(buf, POLICY_TARGET_MAX, "%s %s%s", q->method, what, q->path->exact);
+	if (n >= POLICY_TARGET_MAX || policy_rule_parse(buf, &r, NULL) < 0)
+		return -1;
+	policy_rule_done(&r);
+	return 0;
+}
+
 static void ports_text(const struct policy_rule *r, char *buf, size_t size)
 {
 	if (r->port_lo == 1 && r->port_hi == 65535)
@@ -40,12 +66,29 @@ static const char *source_text(const struct policy_rule *r, char buf[static 128]
 	return buf;
 }
 
+static bool near_has_port(const struct policy_rule *r, const struct policy_query *q)
+{
+	return q->port >= r->port_lo && q->port <= r->port_hi;
+}
+
+/* "GET api.example.com:443/path", cut where the path is long. */
+static const char *query_words(const struct policy_query *q, char buf[static POLICY_TARGET_MAX])
+{
+	char what[POLICY_TARGET_MAX];
+
+	policy_query_text(q, what);
+	snprintf(buf, POLICY_TARGET_MAX, "%s%.32s%s%.310s%.200s",
+		q->proto == POLICY_UDP ? "udp " : "", q->method ? q->method : "",
+		q->method ? " " : "", what, q->method && q->path ? q->path->exact : "");
+	return buf;
+}
+
 const char *policy_explain(const struct policy_verdict *v, const struct policy_query *q,
 	char buf[static POLICY_EXPLAIN_MAX])
 {
 	char what[POLICY_TARGET_MAX], source[128], ports[32], behind[POLICY_ADDR_TEXT + 8] = "";
 
-	policy_query_text(q, what);
+	query_words(q, what);
 	if (q->name && q->addr) {
 		char addr[POLICY_ADDR_TEXT];
 
@@ -55,14 +98,21 @@ const char *policy_explain(const struct policy_verdict *v, const struct policy_q
 		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is %s by the rule %s \"%s\" (%s)", what,
 			behind, v->allowed ? "allowed" : "denied", v->allowed ? "allow" : "deny",
 			v->rule->text, source_text(v->rule, source));
+	} else if (v->near && q->method && v->near->http && near_has_port(v->near, q)) {
+		snprintf(buf, POLICY_EXPLAIN_MAX,
+			"%s%s is denied: the rule allow \"%s\" (%s) does not cover this request",
+			what, behind, v->near->text, source_text(v->near, source));
 	} else if (v->near) {
 		ports_text(v->near, ports, sizeof(ports));
 		snprintf(buf, POLICY_EXPLAIN_MAX,
 			"%s%s is denied: the rule allow \"%s\" (%s) covers %s only", what, behind,
 			v->near->text, source_text(v->near, source), ports);
 	} else {
-		snprintf(
-			buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it", what, behind);
+		snprintf(buf, POLICY_EXPLAIN_MAX, "%s%s is denied: no rule allows it%s", what,
+			behind,
+			q->name && strcmp(q->name, POLICY_THIS_HOST) == 0
+				? " (services of this machine need one with this very name)"
+				: "");
 	}
 	return buf;
 }
@@ -71,6 +121,7 @@ const char *policy_remedy(const struct policy_verdict *v, const struct policy_qu
 	char buf[static POLICY_EXPLAIN_MAX])
 {
 	char what[POLICY_TARGET_MAX], source[128];
+	const char *quote;
 
 	buf[0] = '\0';
 	if (v->allowed || (!q->name && !q->addr))
@@ -81,10 +132,17 @@ const char *policy_remedy(const struct policy_verdict *v, const struct policy_qu
 			v->rule->text, source_text(v->rule, source));
 		return buf;
 	}
-	policy_query_text(q, what);
-	snprintf(buf, POLICY_EXPLAIN_MAX,
-		"add \"%s\" to permissions.network.allow of a kit, or run: "
-		"hutch run --allow %s …",
-		what, what);
+	if (policy_query_rule(q, what) < 0)
+		return buf;
+	/* A blank in it: the shell has to see one word. */
+	quote = strchr(what, ' ') ? "'" : "";
+	if (q->method)
+		snprintf(buf, POLICY_EXPLAIN_MAX, "run: hutch policy allow %s%s%s", quote, what,
+			quote);
+	else
+		snprintf(buf, POLICY_EXPLAIN_MAX,
+			"add \"%s\" to permissions.network.allow of a kit, or run: "
+			"hutch policy allow %s",
+			what, what);
 	return buf;
 }

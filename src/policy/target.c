@@ -3,12 +3,15 @@
 #include "policy/policy.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/mem.h"
 #include "policy/target.h"
 
 static const char expected[] =
 	"expected HOST, HOST:PORT, HOST:80-443, HOST:*, *.HOST, **.HOST, 10.0.0.0/8 or **";
+
+#define METHODS_MAX 16 /* in one rule */
 
 /* Decimal without sign, spaces or leading zeros. */
 static int parse_number(const char *s, size_t len, unsigned max, unsigned *ret)
@@ -136,7 +139,8 @@ static int parse_host(char *s, struct policy_rule *r, struct err *err)
 	if (strspn(s, "0123456789./") == strlen(s))
 		return parse_net(s, r, err);
 	if (strchr(s, '/'))
-		return err_set(err, ERR_USER, "a path is not part of a rule: %s", expected);
+		return err_set(err, ERR_USER,
+			"expected an address such as 10.0.0.0/8, and ports in front of a path");
 	if (strncmp(s, "**.", 3) == 0) {
 		r->kind = POLICY_DEEP;
 		s += 3;
@@ -176,13 +180,76 @@ static int split(char *s, char **ret_host, char **ret_ports, bool *ret_v6, struc
 	return 0;
 }
 
+/* Where the path of @s begins, or NULL. In an address the first slash is the prefix's. */
+static char *find_path(char *s)
+{
+	size_t n = strcspn(s, "/"), colons = 0;
+	char *from = s;
+
+	for (size_t i = 0; i < n; i++)
+		colons += s[i] == ':';
+	if (*s == '[')
+		from = strchr(s, ']');
+	else if (colons > 1)
+		return NULL; /* an IPv6 address, which then has no ports */
+	else if (strspn(s, "0123456789.") == n)
+		from = strchr(s, ':');
+	return from ? strchr(from, '/') : NULL;
+}
+
+static int check_method(const char *s, size_t len, struct err *err)
+{
+	if (len < 1 || len > 24 || strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") < len)
+		return err_set(err, ERR_USER,
+			"\"%.*s\" is neither tcp, udp nor an HTTP method in capitals",
+			(int)MIN(len, (size_t)40), s);
+	return 0;
+}
+
+/* The word in front: a protocol or methods. */
+static int parse_what(const char *s, struct policy_rule *r, struct err *err)
+{
+	size_t n = 0;
+
+	if (strcmp(s, "tcp") == 0)
+		return 0;
+	if (strcmp(s, "udp") == 0) {
+		r->protos = POLICY_UDP;
+		return 0;
+	}
+	for (const char *at = s;; at++) {
+		size_t len = strcspn(at, ",");
+
+		if (check_method(at, len, err) < 0)
+			return -1;
+		if (++n > METHODS_MAX)
+			return err_set(err, ERR_USER, "more than %d methods", METHODS_MAX);
+		at += len;
+		if (!*at)
+			break;
+	}
+	r->http = true;
+	if (strcmp(s, "ANY") != 0)
+		r->methods = xstrdup(s);
+	return 0;
+}
+
 static int parse_target(char *s, struct policy_rule *r, struct err *err)
 {
-	char *host, *ports;
+	char *host, *ports, *path;
 	bool v6;
 
 	if (strstr(s, "://"))
 		return err_set(err, ERR_USER, "a rule names a host, not a URL: %s", expected);
+	path = find_path(s);
+	if (path && r->protos == POLICY_UDP)
+		return err_set(err, ERR_USER, "a path needs HTTP, not udp");
+	if (path) {
+		if (policy_pattern_parse(path, &r->path, err) < 0)
+			return -1;
+		r->http = true;
+		*path = '\0';
+	}
 	if (split(s, &host, &ports, &v6, err) < 0)
 		return -1;
 	if ((v6 ? parse_net(host, r, err) : parse_host(host, r, err)) < 0)
@@ -190,12 +257,10 @@ static int parse_target(char *s, struct policy_rule *r, struct err *err)
 	return ports ? parse_ports(ports, r, err) : 0;
 }
 
-int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *err)
+/* @blank: the one that may be there, or NULL. */
+static int check_text(const char *target, const char *blank, struct err *err)
 {
-	struct policy_rule r = {
-		.allow = true, .port_lo = 443, .port_hi = 443, .protos = POLICY_TCP};
 	size_t len = strnlen(target, POLICY_TARGET_MAX);
-	_free_ char *s = NULL;
 
 	if (len == POLICY_TARGET_MAX)
 		return err_set(err, ERR_USER, "rule is longer than %d characters: \"%.40s...\"",
@@ -205,20 +270,56 @@ int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *e
 
 		if (c >= 0x80)
 			return err_set(err, ERR_USER,
-				"rule \"%s\" is not ASCII: write the host in "
+				"rule \"%.300s\" is not ASCII: write the host in "
 				"punycode (xn--...)",
 				target);
-		if (c <= ' ' || c == 0x7f)
+		if (c < ' ' || c == 0x7f || (c == ' ' && target + i != blank))
 			return err_set(err, ERR_USER,
 				"rule has a blank or control character at "
 				"position %zu: %s",
 				i + 1, expected);
 	}
-	s = xstrdup(target);
-	if (parse_target(s, &r, err) < 0)
-		return err_wrap(err, "rule \"%s\"", target);
+	return 0;
+}
+
+int policy_rule_parse(const char *target, struct policy_rule *ret, struct err *err)
+{
+	struct policy_rule r = {
+		.allow = true, .port_lo = 443, .port_hi = 443, .protos = POLICY_TCP};
+	_free_ char *s = NULL;
+	char *blank, *host;
+	int rc = 0;
+
+	if (check_text(target, strchr(target, ' '), err) < 0)
+		return -1;
+	host = s = xstrdup(target);
+	blank = strchr(s, ' ');
+	if (blank) {
+		*blank = '\0';
+		host = blank + 1;
+		rc = parse_what(s, &r, err);
+	}
+	if (rc < 0 || parse_target(host, &r, err) < 0) {
+		policy_rule_done(&r);
+		return err_wrap(err, "rule \"%.300s\"", target);
+	}
 	r.text = xstrdup(target);
 	r.source = xstrdup("");
+	*ret = r;
+	return 0;
+}
+
+int policy_host_rule_parse(const char *target, struct policy_rule *ret, struct err *err)
+{
+	struct policy_rule r;
+
+	if (check_text(target, NULL, err) < 0 || policy_rule_parse(target, &r, err) < 0)
+		return -1;
+	if (r.http) {
+		policy_rule_done(&r);
+		return err_set(err, ERR_USER,
+			"rule \"%.300s\": a path is not part of a rule here: %s", target, expected);
+	}
 	*ret = r;
 	return 0;
 }
@@ -227,6 +328,8 @@ void policy_rule_done(struct policy_rule *r)
 {
 	free(r->text);
 	free(r->source);
+	free(r->methods);
+	policy_path_done(&r->path);
 	*r = (struct policy_rule){0};
 }
 
@@ -277,8 +380,53 @@ static bool covers_host(const struct policy_rule *outer, const struct policy_rul
 	return inner->kind != POLICY_DEEP && left == 0;
 }
 
-bool policy_rule_covers(const struct policy_rule *outer, const struct policy_rule *inner)
+bool policy_method_in(const char *methods, const char *method, bool fold)
+{
+	size_t n = strlen(method);
+
+	for (const char *at = methods; *at; at += *at == ',') {
+		size_t len = strcspn(at, ",");
+
+		if (len == n && (fold ? strncasecmp(at, method, n) : strncmp(at, method, n)) == 0)
+			return true;
+		at += len;
+	}
+	return false;
+}
+
+static bool covers_methods(const char *outer, const char *inner)
+{
+	if (!outer)
+		return true;
+	for (const char *at = inner; at && *at; at += *at == ',') {
+		char one[40];
+		size_t len = strcspn(at, ",");
+
+		memcpy(one, at, len);
+		one[len] = '\0';
+		if (!policy_method_in(outer, one, false))
+			return false;
+		at += len;
+	}
+	return inner != NULL;
+}
+
+static bool covers_requests(const struct policy_rule *outer, const struct policy_rule *inner)
+{
+	if (!outer->http)
+		return true;
+	return inner->http && covers_methods(outer->methods, inner->methods) &&
+	       (!outer->path.exact ||
+		       (inner->path.exact && policy_pattern_covers(&outer->path, &inner->path)));
+}
+
+bool policy_rule_covers_host(const struct policy_rule *outer, const struct policy_rule *inner)
 {
 	return (inner->protos & ~outer->protos) == 0 && inner->port_lo >= outer->port_lo &&
 	       inner->port_hi <= outer->port_hi && covers_host(outer, inner);
+}
+
+bool policy_rule_covers(const struct policy_rule *outer, const struct policy_rule *inner)
+{
+	return policy_rule_covers_host(outer, inner) && covers_requests(outer, inner);
 }

@@ -28,6 +28,7 @@ struct field {
 	size_t offset;
 	size_t offset_n;         /* F_LIST: the count */
 	const struct type *type; /* F_LIST, F_STRUCT */
+	bool optional;           /* F_BOOL: left out when false */
 };
 
 struct type {
@@ -37,9 +38,10 @@ struct type {
 };
 
 /* clang-format off */
-#define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL}
-#define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t)}
-#define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t)}
+#define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL, false}
+#define OPTIONAL(s, m, k)  {#m, k, offsetof(struct s, m), 0, NULL, true}
+#define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t), false}
+#define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t), false}
 #define TYPE(s, f)         {sizeof(struct s), f, ARRAY_SIZE(f)}
 /* clang-format on */
 
@@ -124,8 +126,14 @@ static const struct field net_fields[] = {
 	LIST(spec_net, rules, rule_type),
 	LIST(spec_net, credentials, credential_type),
 	LIST(spec_net, resolves, resolve_type),
+	OPTIONAL(spec_net, learn, F_BOOL),
 };
 static const struct type net_type = TYPE(spec_net, net_fields);
+static const struct field rules_fields[] = {
+	FIELD(spec_rules, preset, F_STR),
+	LIST(spec_rules, rules, rule_type),
+};
+static const struct type rules_type = TYPE(spec_rules, rules_fields);
 static const struct field box_fields[] = {
 	FIELD(box_spec, name, F_STR),
 	FIELD(box_spec, agent, F_STR),
@@ -247,6 +255,8 @@ static json_t *struct_to_json(const void *base, const struct type *t)
 	json_t *o = json_object();
 
 	for (size_t i = 0; i < t->n; i++) {
+		if (t->fields[i].optional && !*AT(base, &t->fields[i], const bool))
+			continue;
 		if (json_object_set_new(o, t->fields[i].key, field_to_json(base, &t->fields[i])) <
 			0) {
 			json_decref(o);
@@ -261,9 +271,10 @@ json_t *spec_net_to_json(const struct spec_net *n)
 	return struct_to_json(n, &net_type);
 }
 
-json_t *spec_to_json(const struct box_spec *s)
+/* @body (taken) with the version in front. */
+static json_t *with_version(json_t *body)
 {
-	json_t *o = json_object(), *body = struct_to_json(s, &box_type);
+	json_t *o = json_object();
 
 	json_object_set_new(o, "version", json_integer(SPEC_VERSION));
 	if (!body || json_object_update(o, body) < 0) {
@@ -272,6 +283,16 @@ json_t *spec_to_json(const struct box_spec *s)
 	}
 	json_decref(body);
 	return o;
+}
+
+json_t *spec_to_json(const struct box_spec *s)
+{
+	return with_version(struct_to_json(s, &box_type));
+}
+
+json_t *spec_rules_to_json(const struct spec_rules *r)
+{
+	return with_version(struct_to_json(r, &rules_type));
 }
 
 /* ---- release ---- */
@@ -317,6 +338,11 @@ static void struct_done(void *base, const struct type *t)
 void spec_net_done(struct spec_net *n)
 {
 	struct_done(n, &net_type);
+}
+
+void spec_rules_done(struct spec_rules *r)
+{
+	struct_done(r, &rules_type);
 }
 
 void spec_done(struct box_spec *s)
@@ -406,6 +432,8 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 	case F_STR:
 		return str_from_json(j, AT(base, f, char *), err);
 	case F_BOOL:
+		if (f->optional && !json_is_true(j))
+			return bad(err, "true or nothing");
 		if (!json_is_boolean(j))
 			return bad(err, "true or false");
 		*AT(base, f, bool) = json_is_true(j);
@@ -429,10 +457,11 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 	return bad(err, "nothing");
 }
 
-/* Every key of the table must be there, and nothing else. */
+/* Every key of the table must be there, unless it is optional, and nothing else. */
 static int struct_from_json(const json_t *j, void *base, const struct type *t, struct err *err)
 {
 	const char *key;
+	size_t found = 0;
 	json_t *v;
 
 	if (!json_is_object(j))
@@ -441,12 +470,15 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 		const struct field *f = &t->fields[i];
 
 		v = json_object_get(j, f->key);
+		if (!v && f->optional)
+			continue;
 		if (!v)
 			return err_set(err, ERR_PEER, "%s: missing", f->key);
+		found++;
 		if (field_from_json(v, base, f, err) < 0)
 			return err_wrap(err, "%s", f->key);
 	}
-	if (json_object_size(j) == t->n)
+	if (json_object_size(j) == found)
 		return 0;
 	json_object_foreach((json_t *)(uintptr_t)j, key, v)
 	{
@@ -468,21 +500,33 @@ int spec_net_from_json(const json_t *j, struct spec_net *ret, struct err *err)
 	return struct_from_json(j, ret, &net_type, err);
 }
 
-int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err)
+static int with_version_from_json(
+	const json_t *j, void *ret, const struct type *t, struct err *err)
 {
 	json_t *v = json_object_get(j, "version"), *body;
 	int rc;
 
-	*ret = (struct box_spec){0};
 	if (!json_is_object(j))
 		return bad(err, "an object");
 	if (!json_is_integer(v) || json_integer_value(v) != SPEC_VERSION)
 		return err_set(err, ERR_PEER, "version: %d expected", SPEC_VERSION);
 	body = json_copy((json_t *)(uintptr_t)j);
 	json_object_del(body, "version");
-	rc = struct_from_json(body, ret, &box_type, err);
+	rc = struct_from_json(body, ret, t, err);
 	json_decref(body);
-	if (rc < 0)
+	return rc;
+}
+
+int spec_rules_from_json(const json_t *j, struct spec_rules *ret, struct err *err)
+{
+	*ret = (struct spec_rules){0};
+	return with_version_from_json(j, ret, &rules_type, err);
+}
+
+int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err)
+{
+	*ret = (struct box_spec){0};
+	if (with_version_from_json(j, ret, &box_type, err) < 0)
 		return -1;
 	/* The name becomes a path: never trust a file for it. */
 	if (!spec_name_valid(ret->name))

@@ -104,6 +104,14 @@ struct spec_net {
 	size_t n_credentials;
 	struct spec_resolve *resolves;
 	size_t n_resolves;
+	bool learn; /* record names and requests, ask the user nothing; left out in JSON when false */
+};
+
+/* The user's rules for all sandboxes: policy.json beside settings.yaml. */
+struct spec_rules {
+	char *preset; /* where rules with its name as source come from, or "" */
+	struct spec_rule *rules;
+	size_t n_rules;
 };
 
 struct box_spec {
@@ -140,10 +148,16 @@ struct box_spec {
 /* New JSON object (a new reference, owned by the caller). */
 json_t *spec_to_json(const struct box_spec *s);
 json_t *spec_net_to_json(const struct spec_net *n);
+json_t *spec_rules_to_json(const struct spec_rules *r);
 /* Strict: unknown keys, wrong types and another version are errors. The result must be released
  * with the _done function in both cases. */
 int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err);
 int spec_net_from_json(const json_t *j, struct spec_net *ret, struct err *err);
+int spec_rules_from_json(const json_t *j, struct spec_rules *ret, struct err *err);
+/* The user's file. That there is none is no error; one that cannot be read is: it may deny. */
+int spec_rules_load(struct spec_rules *ret, struct err *err);
+int spec_rules_save(const struct spec_rules *r, struct err *err);
+void spec_rules_done(struct spec_rules *r);
 void spec_done(struct box_spec *s);
 void spec_net_done(struct spec_net *n);
 const char *spec_engine_name(enum spec_engine e);

@@ -54,6 +54,7 @@ class Gate:
         self.lock = threading.Condition()
         self.events = {}   # flow id -> list of message types
         self.answers = {}  # question id -> bytes
+        self.questions = []  # to the user
         self.ca_file = ca_file
         self.store = store
         self.max_files = max_files
@@ -123,9 +124,33 @@ class Gate:
 
     def configure_raw(self, message):
         self.control.sendall(json.dumps(message).encode() + b"\n")
-        line = self.control_file.readline()
-        assert line, self.log()
-        return json.loads(line)
+        return self.read_event()
+
+    def read_event(self):
+        """The next event; questions to the user are put aside."""
+        while True:
+            line = self.control_file.readline()
+            assert line, self.log()
+            event = json.loads(line)
+            if event["event"] != "question":
+                return event
+            self.questions.append(event["text"])
+
+    def answer(self, op, ident):
+        self.control.sendall(json.dumps({"op": op, "id": ident}).encode() + b"\n")
+
+    def pending(self, condition=lambda q: True):
+        """The open questions, {rule: question}, as soon as @condition is true of them."""
+        path = os.path.join(self.box_dir, "pending.json")
+        deadline = time.monotonic() + 10
+        while True:
+            found = {}
+            if os.path.exists(path):
+                with open(path) as f:
+                    found = {q["rule"]: q for q in json.load(f)["questions"]}
+            if condition(found) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
 
     def log(self):
         with open(self.stderr_path, errors="replace") as f:
@@ -196,8 +221,8 @@ class Gate:
 
     # -- what it left behind --
 
-    def audit(self, count=None):
-        """All audit lines; waits until there are @count."""
+    def audit(self, count=None, opens=False):
+        """All audit lines, without those of beginnings; waits until there are @count."""
         path = os.path.join(self.box_dir, "audit.jsonl")
         deadline = time.monotonic() + 10
         while True:
@@ -205,6 +230,7 @@ class Gate:
             if os.path.exists(path):
                 with open(path) as f:
                     lines = [json.loads(line) for line in f if line.endswith("\n")]
+                lines = [x for x in lines if opens or x.get("event") != "open"]
             if count is None or len(lines) >= count or time.monotonic() > deadline:
                 return lines
             time.sleep(0.02)

@@ -147,7 +147,7 @@ def test_bad_reconfiguration_changes_nothing(gate, serve):
     assert g.open("raw.test", 7) is not None
     for line in (b"{}\n", b"nonsense\n", b"\0\0\n", b'{"op":"configure"}\n'):
         g.control.sendall(line)
-        assert json.loads(g.control_file.readline())["event"] == "notice"
+        assert g.read_event()["event"] == "notice"
     c = g.open("raw.test", 7)
     c.send(b"\0still here")
     assert c.recv_exactly(11) == b"\0still here"
@@ -318,7 +318,7 @@ def check_denied(response, host, port):
     text = body.decode()
     assert "blocked by hutch policy" in text
     assert f"{host}:{port}" in text
-    assert f"--allow {host}:{port}" in text
+    assert f"hutch policy allow {host}:{port}" in text
     assert len(text) < 1200
 
 

@@ -152,7 +152,7 @@ def test_git_over_https(world):
 def test_denied_host_is_explained(world):
     r = world.sh("curl -sS -w '%{http_code}' https://elsewhere.example.org/x")
     assert r.stdout.endswith("403"), (r.stdout, r.stderr)
-    assert "elsewhere.example.org" in r.stdout and "hutch run --allow" in r.stdout
+    assert "elsewhere.example.org" in r.stdout and "hutch policy allow" in r.stdout
     r = world.sh("curl -sS -w '%{http_code}' http://elsewhere.example.org/")
     assert r.stdout.endswith("403"), (r.stdout, r.stderr)
     r = world.sh("curl -sS -H 'Accept: application/json' https://bad.hello.test/")
@@ -164,7 +164,7 @@ def test_the_remedy_in_the_refusal_works(world):
     """On the running sandbox, at once."""
     refused = world.sh("curl -sS -w '%{http_code}' https://other.hello.test/echo")
     assert refused.stdout.endswith("403")
-    assert "hutch run --allow other.hello.test:443" in refused.stdout
+    assert "hutch policy allow other.hello.test:443" in refused.stdout
     r = world.run("run", "--name", "net", "--allow", "other.hello.test:443", "shell", world.work,
                   "--", "-c", "curl -sSk https://other.hello.test/echo")
     assert r.stdout == "hello\n", r.stderr

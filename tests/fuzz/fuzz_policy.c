@@ -22,17 +22,44 @@ static void check_verdict(const struct policy *p, const struct policy_query *q)
 	bool allow = false, deny = false;
 
 	for (size_t i = 0; i < p->n; i++) {
-		if (policy_rule_matches(&p->rules[i], q))
-			*(p->rules[i].allow ? &allow : &deny) = true;
+		const struct policy_rule *r = &p->rules[i];
+
+		/* Of a connection, HTTP rules deny nothing yet. */
+		if (policy_rule_matches(r, q) && (r->allow || !r->http || q->method))
+			*(r->allow ? &allow : &deny) = true;
 	}
 	require(v.allowed == (v.rule && v.rule->allow));
 	require(!(v.allowed && deny));
-	require(!v.allowed || allow);
+	/* A request may be allowed by two rules, one for each reading of its path. */
+	require(!v.allowed || allow || q->method);
+	require(!v.allowed || !v.near);
 	if (v.allowed && q->name)
 		require(policy_name_reachable(p, q->name));
 	for (const char *s = policy_explain(&v, q, buf); *s; s++)
 		require((unsigned char)*s >= ' ');
 	policy_remedy(&v, q, buf);
+}
+
+/* The question's own text serves as a path. */
+static void ask_request(const struct policy *p, const struct policy_query *of, const char *text)
+{
+	_free_ char *path = xasprintf("/%s", text);
+	struct policy_path parsed;
+	struct policy_query q = *of;
+	char target[POLICY_TARGET_MAX];
+	struct policy_rule r;
+
+	if (policy_path_parse(path, strlen(path), &parsed, NULL) < 0)
+		return;
+	q.method = of->port % 2 ? "GET" : "POST";
+	q.path = &parsed;
+	check_verdict(p, &q);
+	if (policy_query_rule(&q, target) == 0) {
+		require(policy_rule_parse(target, &r, NULL) == 0);
+		require(r.http && policy_rule_matches(&r, &q));
+		policy_rule_done(&r);
+	}
+	policy_path_done(&parsed);
 }
 
 static void ask(const struct policy *p, const char *text, uint16_t port)
@@ -61,9 +88,10 @@ static void ask(const struct policy *p, const char *text, uint16_t port)
 	for (size_t i = 0; i < p->n; i++) {
 		bool match = policy_rule_matches(&p->rules[i], &q);
 
-		require(policy_rule_covers(&p->rules[i], &r) == match);
+		require(policy_rule_covers(&p->rules[i], &r) == (match && !p->rules[i].http));
 	}
 	policy_rule_done(&r);
+	ask_request(p, &q, text);
 	if (q.name) {
 		struct policy_addr a = policy_addr_v4(0x7f000001u + q.port);
 

@@ -11,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	json_t *in, *out;
 	struct box_spec s;
 	struct spec_net n;
+	struct spec_rules rules;
 	struct err err;
 
 	in = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
@@ -30,6 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		json_decref(out);
 	}
 	spec_net_done(&n);
+	if (spec_rules_from_json(in, &rules, &err) == 0) {
+		out = spec_rules_to_json(&rules);
+		if (!out || !json_equal(in, out))
+			abort();
+		json_decref(out);
+	}
+	spec_rules_done(&rules);
 	json_decref(in);
 	return 0;
 }

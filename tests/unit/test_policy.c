@@ -154,6 +154,16 @@ static void test_targets(void **state)
 		{"[2001:db8::/32]:80", POLICY_CIDR, "", 80, 80, 32},
 		{"[::1]:8080", POLICY_CIDR, "", 8080, 8080, 128},
 		{"::1", POLICY_CIDR, "", 443, 443, 128},
+		{"tcp example.com:22", POLICY_EXACT, "example.com", 22, 22, 0},
+		{"udp example.com:53", POLICY_EXACT, "example.com", 53, 53, 0},
+		{"GET,HEAD example.com", POLICY_EXACT, "example.com", 443, 443, 0},
+		{"ANY **.example.com:*", POLICY_DEEP, "example.com", 1, 65535, 0},
+		{"example.com/", POLICY_EXACT, "example.com", 443, 443, 0},
+		{"example.com:80/a:b/*/c/**", POLICY_EXACT, "example.com", 80, 80, 0},
+		{"POST 10.0.0.0/8:80/status", POLICY_CIDR, "", 80, 80, 8},
+		{"192.0.2.1:80/x", POLICY_CIDR, "", 80, 80, 32},
+		{"[2001:db8::/32]:80/x", POLICY_CIDR, "", 80, 80, 32},
+		{"[2001:db8::1]/x", POLICY_CIDR, "", 443, 443, 128},
 	};
 	static const struct {
 		const char *text, *says;
@@ -182,12 +192,34 @@ static void test_targets(void **state)
 		{"example.com:80-443-500", "range"},
 		{"example.com:http", "port"},
 		{"https://example.com", "not a URL"},
-		{"example.com/path", "path"},
-		{"example.com/8", "path"},
+		{"example.com/a//b", "empty segments"},
+		{"example.com/a/../b", "dot segments"},
+		{"example.com/a/%2e%2e/b", "dot segments"},
+		{"example.com/a*", "whole segments"},
+		{"example.com/***", "whole segments"},
+		{"example.com/a?b", "'?'"},
+		{"example.com/a;b", "';'"},
+		{"example.com/a\\b", "'\\'"},
+		{"example.com/a%2ab", "literal '*'"},
+		{"example.com/a%", "hexadecimal"},
+		{"example.com/a%00", "control"},
+		{"example.com/%252525252525", "escapes within escapes"},
+		{"example.com/%c0%af", "UTF-8"},
+		{"example.com:x/a", "port"},
+		{"get example.com", "capitals"},
+		{"GET,,HEAD example.com", "capitals"},
+		{"GET, example.com", "capitals"},
+		{"GET HEAD example.com", "blank"},
+		{"GET  example.com", "blank"},
+		{" example.com", "capitals"},
+		{"GET ", "no host"},
+		{"TCP10 example.com", "capitals"},
+		{"udp example.com/path", "udp"},
+		{"sctp example.com", "tcp, udp"},
 		{"b\xc3\xbc"
 		 "cher.example",
 			"punycode"},
-		{"exa mple.com", "blank"},
+		{"exa mple.com", "capitals"},
 		{"example.com\n", "blank"},
 		{"exa\tmple.com", "blank"},
 		{"a..b", "empty label"},
@@ -208,13 +240,13 @@ static void test_targets(void **state)
 		{"10.0.0.0/", "prefix"},
 		{"10.0.0.0/-1", "path"},
 		{"10.0.0.0/8/8", "prefix"},
+		{"10.0.0.0/8/path", "address"},
 		{"2001:db8::1/32", "2001:db8::/32"},
 		{"2001:db8::/129", "prefix"},
 		{"::ffff:10.0.0.1", "IPv4"},
 		{"[example.com]:443", "brackets"},
 		{"[::1]443", "[ADDRESS]"},
 		{"[::1", "[ADDRESS]"},
-		{"tcp/example.com", "path"},
 	};
 	struct err err = {0};
 
@@ -244,7 +276,7 @@ static void test_targets(void **state)
 
 static void test_target_length(void **state)
 {
-	char text[400];
+	char text[900];
 	struct policy_rule r;
 	struct err err;
 
@@ -258,11 +290,11 @@ static void test_target_length(void **state)
 	text[254] = '\0';
 	assert_int_equal(policy_rule_parse(text, &r, &err), -1);
 	text[254] = 'a';
-	text[399] = '\0';
+	text[899] = '\0';
 	assert_int_equal(policy_rule_parse(text, &r, &err), -1);
 }
 
-/* "+" allows, "-" denies, separated by blanks. */
+/* "+" allows, "-" denies, separated by blanks; "|" is the blank in a rule. */
 static struct policy make(const char *rules)
 {
 	struct policy p = {0};
@@ -271,6 +303,8 @@ static struct policy make(const char *rules)
 	int used;
 
 	while (sscanf(rules, " %63s%n", text, &used) == 1) {
+		for (char *bar = text; *bar; bar++)
+			*bar = *bar == '|' ? ' ' : *bar;
 		if (policy_add(&p, text + 1, text[0] == '+', "test", &err) < 0)
 			fail_msg("%s", err.msg);
 		rules += used;
@@ -378,6 +412,197 @@ static void test_decide(void **state)
 	}
 }
 
+/* "|" for the blank in a rule. @request: "METHOD path". */
+static struct policy_verdict ask_http(const char *rules, const char *request)
+{
+	static struct policy p;
+	_free_ char *text = xstrdup(rules), *method = xstrdup(request);
+	char *save = NULL, *path = strchr(method, ' ');
+	struct policy_path parsed = {0};
+	struct policy_query q = {.name = "a.test", .port = 443, .method = method};
+	struct policy_verdict v;
+	struct err err;
+
+	policy_done(&p); /* what the verdict points into stays until the next question */
+	for (char *r = strtok_r(text, " ", &save); r; r = strtok_r(NULL, " ", &save)) {
+		for (char *bar = r; *bar; bar++)
+			*bar = *bar == '|' ? ' ' : *bar;
+		if (policy_add(&p, r + 1, *r == '+', "test", &err) < 0)
+			fail_msg("%s", err.msg);
+	}
+	*path++ = '\0';
+	if (policy_path_parse(path, strlen(path), &parsed, &err) < 0)
+		fail_msg("%s: %s", path, err.msg);
+	q.path = &parsed;
+	v = policy_decide(&p, &q);
+	policy_path_done(&parsed);
+	return v;
+}
+
+static void test_requests(void **state)
+{
+	static const struct {
+		const char *rules, *request;
+		bool allowed;
+		const char *rule;
+	} t[] = {
+		{"+GET|a.test", "GET /", true, "GET a.test"},
+		{"+GET|a.test", "POST /", false, NULL},
+		{"+GET|a.test", "get /", false, NULL},
+		{"+GET|a.test", "GETX /", false, NULL},
+		{"+GET,HEAD|a.test", "HEAD /x", true, "GET,HEAD a.test"},
+		{"+ANY|a.test", "PURGE /x", true, "ANY a.test"},
+		{"+GET|b.test", "GET /", false, NULL},
+		{"+GET|a.test:80", "GET /", false, NULL},
+		{"+a.test/v1/**", "GET /v1", true, "a.test/v1/**"},
+		{"+a.test/v1/**", "GET /v1/", true, "a.test/v1/**"},
+		{"+a.test/v1/**", "POST /v1/a/b/c", true, "a.test/v1/**"},
+		{"+a.test/v1/**", "GET /v10", false, NULL},
+		{"+a.test/v1/**", "GET /V1/a", false, NULL},
+		{"+a.test/v1/*", "GET /v1/a", true, "a.test/v1/*"},
+		{"+a.test/v1/*", "GET /v1", false, NULL},
+		{"+a.test/v1/*", "GET /v1/", false, NULL},
+		{"+a.test/v1/*", "GET /v1/a/b", false, NULL},
+		{"+a.test/v1/*/c", "GET /v1/b/c", true, "a.test/v1/*/c"},
+		{"+a.test/**/c", "GET /c", true, "a.test/**/c"},
+		{"+a.test/**/c", "GET /a/b/c", true, "a.test/**/c"},
+		{"+a.test/**/c", "GET /a/b/c/d", false, NULL},
+		{"+a.test/a/**/b/**/c", "GET /a/x/b/b/y/c", true, "a.test/a/**/b/**/c"},
+		{"+a.test/a/**/b/**/c", "GET /a/x/c/b", false, NULL},
+		{"+a.test/x", "GET /x/", false, NULL},
+		{"+a.test/", "GET /", true, "a.test/"},
+		{"+a.test/", "GET /x", false, NULL},
+		{"+a.test/a%20b/c", "GET /a%20b/c", true, "a.test/a%20b/c"},
+		{"+a.test/%61bc", "GET /abc", true, "a.test/%61bc"},
+		/* Plain rules know no requests; HTTP rules add to them and take from them. */
+		{"+a.test +GET|a.test/x", "POST /y", true, "a.test"},
+		{"+a.test +GET|a.test/x", "GET /x", true, "GET a.test/x"},
+		{"+a.test -DELETE|a.test", "DELETE /x", false, "DELETE a.test"},
+		{"+a.test -DELETE|a.test", "delete /x", false, "DELETE a.test"},
+		{"+a.test -DELETE|a.test", "GET /x", true, "a.test"},
+		{"+a.test/** -a.test/admin/**", "GET /admin", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /Admin/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /x", true, "a.test/**"},
+		{"+a.test/** -a.test", "GET /x", false, "a.test"},
+		{"+GET|**:* -POST|**:*", "POST /x", false, "POST **:*"},
+		{"+a.test/a/** +a.test/a/b/** +GET|a.test/a/b/**", "GET /a/b/c", true,
+			"GET a.test/a/b/**"},
+		/* Ways around: both readings of a path have to be allowed, none may be denied. */
+		{"+a.test/pub/**", "GET /pub/../secret", false, NULL},
+		{"+a.test/pub/**", "GET /pub/%2e%2E/secret", false, NULL},
+		{"+a.test/pub/**", "GET /pub/.%2e/pub/x", true, "a.test/pub/**"},
+		{"+a.test/pub/**", "GET /../pub/x", true, "a.test/pub/**"},
+		{"+a.test/pub/*", "GET /pub/a%2fb", false, NULL},
+		{"+a.test/pub/*", "GET /pub/a%5cb", false, NULL},
+		{"+a.test/pub/*", "GET /pub/a\\b", false, NULL},
+		{"+a.test/pub/*", "GET /pub/a%252Fb", false, NULL},
+		{"+a.test/pub/**", "GET /pub/a%2Fb", true, "a.test/pub/**"},
+		{"+a.test/@s%2Fp", "GET /@s%2fp", true, "a.test/@s%2Fp"},
+		{"+a.test/@s%2Fp", "GET /@s/p", false, NULL},
+		{"+a.test/@s/p", "GET /@s%2fp", false, NULL},
+		{"+a.test/** -a.test/admin/**", "GET //admin/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /x/..//admin", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /%61dmin/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /%2561dmin/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /%2Fadmin/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /admin;v=1/x", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin/**", "GET /;/admin", false, "a.test/admin/**"},
+		{"+a.test/** -a.test/admin", "GET /admin/", false, "a.test/admin"},
+		{"+a.test/** -a.test/admin", "GET /admin/.", false, "a.test/admin"},
+		{"+a.test/** -a.test/a/*/c", "GET /a%2Fb%2Fc", false, "a.test/a/*/c"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct policy_verdict v = ask_http(t[i].rules, t[i].request);
+
+		if (v.allowed != t[i].allowed || !v.rule != !t[i].rule ||
+			(v.rule && strcmp(v.rule->text, t[i].rule) != 0))
+			fail_msg("[%s] %s: %d by %s", t[i].rules, t[i].request, v.allowed,
+				v.rule ? v.rule->text : "none");
+	}
+}
+
+/* What connections hear of HTTP rules: whether they have to be read. */
+static void test_inspect(void **state)
+{
+	static const struct {
+		const char *rules, *host;
+		bool allowed, inspect;
+	} t[] = {
+		{"+a.test", "a.test", true, false},
+		{"+a.test/x", "a.test", true, true},
+		{"+a.test +a.test/x", "a.test", true, true},
+		{"+a.test -a.test/x", "a.test", true, true},
+		{"-a.test/x", "a.test", false, true},
+		{"-a.test +a.test/x", "a.test", false, true},
+		{"+a.test +b.test/x", "a.test", true, false},
+		{"+a.test +a.test:80/x", "a.test", true, false},
+		{"+10.0.0.0/8:443/x", "10.0.0.1", true, true},
+		{"+host.hutch.internal/x", "host.hutch.internal", true, true},
+		{"+**/x", "host.hutch.internal", false, false},
+		{"+**:*", "host.hutch.internal", false, false},
+		{"+*.hutch.internal", "host.hutch.internal", false, false},
+		{"+host.hutch.internal -**", "host.hutch.internal", false, false},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct policy p = make(t[i].rules);
+		struct policy_verdict v = ask(&p, t[i].host, 443);
+
+		if (v.allowed != t[i].allowed || v.inspect != t[i].inspect)
+			fail_msg("[%s] %s: %d %d", t[i].rules, t[i].host, v.allowed, v.inspect);
+		policy_done(&p);
+	}
+}
+
+static void test_paths(void **state)
+{
+	static const struct {
+		const char *path, *exact, *loose;
+	} ok[] = {
+		{"", "/", "/"},
+		{"/", "/", "/"},
+		{"/a/b", "/a/b", "/a/b"},
+		{"/a/b/", "/a/b/", "/a/b"},
+		{"//a", "//a", "/a"},
+		{"/a/./b", "/a/b", "/a/b"},
+		{"/a/../b", "/b", "/b"},
+		{"/../../b", "/b", "/b"},
+		{"/a/..", "/", "/"},
+		{"/a//../b", "/a/b", "/a/b"},
+		{"/%41%2d%7E", "/A-~", "/A-~"},
+		{"/a%2fb", "/a%2Fb", "/a/b"},
+		{"/a%5cb", "/a%5Cb", "/a/b"},
+		{"/a\\b", "/a\\b", "/a/b"},
+		{"/a%252fb", "/a%252fb", "/a/b"},
+		{"/a%25252fb", "/a%25252fb", "/a/b"},
+		{"/a;x=1/b;y", "/a;x=1/b;y", "/a/b"},
+		{"/a%3bx/b", "/a%3Bx/b", "/a/b"},
+		{"/100%25/x", "/100%25/x", "/100%/x"},
+		{"/%C3%A9", "/%C3%A9", "/\xc3\xa9"},
+		{"/\xc3\xa9", "/%C3%A9", "/\xc3\xa9"},
+		{"/a+b/@c:d", "/a+b/@c:d", "/a+b/@c:d"},
+	};
+	static const char *const bad[] = {"a", "*", "/%", "/%4", "/%zz", "/%00", "/a%0d%0ab",
+		"/%7f", "/a\tb", "/a/..%2fb", "/a/%2e%2e%2fb", "/a/%252e%252e/b", "/a/..;/b",
+		"/a/..;x=1/b", "/a/..\\b", "/a\\..\\b", "/a%5c..%5cb", "/a%2f..%2fb", "/a%2f%2e/b",
+		"/a/..%20/b", "/a/.../b", "/a/%2500", "/%c0%af", "/%c0%ae%c0%ae/x", "/%e0%80%af",
+		"/%ed%a0%80", "/%ff", "/%f8%80%80%80%80", "/%C3", "/%2525252525252525"};
+	struct policy_path p;
+	struct err err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(ok); i++) {
+		if (policy_path_parse(ok[i].path, strlen(ok[i].path), &p, &err) < 0)
+			fail_msg("%s: %s", ok[i].path, err.msg);
+		assert_string_equal(p.exact, ok[i].exact);
+		assert_string_equal(p.loose, ok[i].loose);
+		policy_path_done(&p);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (policy_path_parse(bad[i], strlen(bad[i]), &p, &err) == 0)
+			fail_msg("accepted %s as %s", bad[i], p.loose);
+}
+
 static void test_reachable(void **state)
 {
 	static const struct {
@@ -435,6 +660,20 @@ static void test_covers(void **state)
 		{"10.0.0.0/8", "10.1.0.0/16", true},
 		{"10.1.0.0/16", "10.0.0.0/8", false},
 		{"10.0.0.0/8", "a.test", false},
+		{"a.test", "udp a.test", false},
+		{"udp a.test:*", "udp a.test:53", true},
+		{"a.test", "GET a.test/x", true},
+		{"GET a.test", "a.test", false},
+		{"GET a.test", "GET a.test/x", true},
+		{"GET,HEAD a.test", "HEAD a.test", true},
+		{"HEAD a.test", "GET,HEAD a.test", false},
+		{"ANY a.test", "GET a.test", true},
+		{"ANY a.test", "a.test", false},
+		{"a.test/x/**", "a.test/x/y", true},
+		{"a.test/x/**", "a.test/x/**", true},
+		{"a.test/x/*", "a.test/x/**", false},
+		{"a.test/x/y", "a.test/x/*", false},
+		{"a.test/**", "GET a.test/x/*", true},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -464,6 +703,8 @@ static void test_target_allowed(void **state)
 		{"+a.test", "a.test:80", false},
 		{"+10.0.0.0/8 -**", "10.0.0.1", false},
 		{"+10.0.0.0/8:* -**", "10.0.0.1:80", true},
+		{"+GET|a.test/x", "a.test", true},
+		{"+a.test -GET|a.test/x", "a.test", true},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -576,7 +817,7 @@ static void test_explain(void **state)
 		policy_explain(&v, &q, buf), "api.example.com:443 is denied: no rule allows it");
 	assert_string_equal(policy_remedy(&v, &q, buf),
 		"add \"api.example.com:443\" to permissions.network.allow of a kit, or run: "
-		"hutch run --allow api.example.com:443 …");
+		"hutch policy allow api.example.com:443");
 
 	assert_int_equal(policy_add(&p, "api.example.com", true, "kit hello", NULL), 0);
 	v = policy_decide(&p, &q);
@@ -590,7 +831,7 @@ static void test_explain(void **state)
 		"api.example.com:80 is denied: the rule allow \"api.example.com\" (kit hello) "
 		"covers "
 		"port 443 only");
-	assert_non_null(strstr(policy_remedy(&v, &q, buf), "--allow api.example.com:80"));
+	assert_non_null(strstr(policy_remedy(&v, &q, buf), "policy allow api.example.com:80"));
 
 	assert_int_equal(policy_add(&p, "192.0.2.0/24:*", false, "user\nx", NULL), 0);
 	q = (struct policy_query){.name = "api.example.com", .addr = &a, .port = 443};
@@ -598,9 +839,58 @@ static void test_explain(void **state)
 	assert_string_equal(policy_explain(&v, &q, buf),
 		"api.example.com:443 (192.0.2.1) is denied by the rule deny \"192.0.2.0/24:*\" "
 		"(user?x)");
+	assert_string_equal(policy_remedy(&v, &q, buf),
+		"deny wins over every allow: remove \"192.0.2.0/24:*\" "
+		"from the deny list of user?x");
+	policy_done(&p);
+}
+
+static void test_explain_requests(void **state)
+{
+	struct policy p = {0};
+	struct policy_path path;
+	struct policy_query q = {.name = "a.test", .port = 443, .method = "POST", .path = &path};
+	struct policy_verdict v;
+	char buf[POLICY_EXPLAIN_MAX];
+
+	assert_int_equal(policy_add(&p, "GET a.test/x/**", true, "user", NULL), 0);
+	assert_int_equal(policy_path_parse("/x/%2fy", 7, &path, NULL), 0);
+	v = policy_decide(&p, &q);
+	assert_string_equal(policy_explain(&v, &q, buf),
+		"POST a.test:443/x/%2Fy is denied: the rule allow \"GET a.test/x/**\" (user) does "
+		"not cover this request");
 	assert_string_equal(
-		policy_remedy(&v, &q, buf), "deny wins over every allow: remove \"192.0.2.0/24:*\" "
-					    "from the deny list of user?x");
+		policy_remedy(&v, &q, buf), "run: hutch policy allow 'POST a.test:443/x/%2Fy'");
+	policy_path_done(&path);
+	assert_int_equal(policy_path_parse("/x/*", 4, &path, NULL), 0);
+	assert_string_equal(policy_remedy(&v, &q, buf), "");
+	q.method = "GET";
+	v = policy_decide(&p, &q);
+	assert_true(v.allowed);
+	q = (struct policy_query){.name = POLICY_THIS_HOST, .port = 80};
+	v = policy_decide(&p, &q);
+	assert_non_null(strstr(policy_explain(&v, &q, buf), "services of this machine"));
+	policy_path_done(&path);
+	policy_done(&p);
+}
+
+static void test_host_rules(void **state)
+{
+	static const char *const bad[] = {"GET a.test", "tcp a.test", "udp a.test", "GET a.test/x"};
+	struct policy p = {0};
+	struct policy_rule r;
+	struct err err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(policy_host_rule_parse(bad[i], &r, &err), -1);
+		assert_non_null(strstr(err.msg, "blank"));
+	}
+	assert_int_equal(policy_host_rule_parse("a.test/x", &r, &err), -1);
+	assert_non_null(strstr(err.msg, "path is not part"));
+	assert_int_equal(policy_host_rule_parse("10.0.0.0/8:80", &r, &err), 0);
+	policy_rule_done(&r);
+	assert_int_equal(policy_add(&p, "GET 10.0.0.0/8:80", false, "", &err), -1);
+	assert_int_equal(policy_add(&p, "GET 10.0.0.0/8:80", true, "", &err), 0);
 	policy_done(&p);
 }
 
@@ -653,6 +943,11 @@ int main(void)
 		cmocka_unit_test(test_targets),
 		cmocka_unit_test(test_target_length),
 		cmocka_unit_test(test_decide),
+		cmocka_unit_test(test_requests),
+		cmocka_unit_test(test_inspect),
+		cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_explain_requests),
+		cmocka_unit_test(test_host_rules),
 		cmocka_unit_test(test_reachable),
 		cmocka_unit_test(test_covers),
 		cmocka_unit_test(test_target_allowed),
