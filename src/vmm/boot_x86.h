@@ -17,6 +17,6 @@ struct boot_config {
 unsigned boot_regions(uint64_t memory, uint64_t gpa[2], uint64_t len[2]);
 
 /* Load kernel and initramfs, write the tables that the entry protocol wants, and say where the first
- * vCPU begins. Page-aligned parts of the files are mapped (copy on write), not copied: what the guest
- * never changes stays in the host's page cache, once for all sandboxes. */
+ * vCPU begins. Both are read into guest memory, which is in large pages: mapping the files instead saves
+ * the copy, but costs the guest a fault for each small page. */
 int boot_load(const struct boot_config *c, const struct gmem *mem, struct x86_start *ret, struct err *err);
