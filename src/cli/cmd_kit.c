@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "cli/cli.h"
+#include "image/cache.h"
 #include "kit/inspect.h"
 #include "kit/plan.h"
 
@@ -210,6 +211,26 @@ static int init(const char *path)
 	return 0;
 }
 
+/* hutch kit cache ls | rm [KEY...] */
+static int cache(struct options *o)
+{
+	struct err err;
+	int result = 0;
+
+	if (strcmp(o->refs.v[0], "ls") == 0 && o->refs.n == 1)
+		return image_cache_list(stdout, o->json, &err) < 0 ? cli_fail(&err) : 0;
+	if (strcmp(o->refs.v[0], "rm") != 0 || o->json)
+		return cli_usage("kit");
+	if (o->refs.n == 1)
+		result = image_cache_remove("", &err);
+	for (size_t i = 1; result == 0 && i < o->refs.n; i++)
+		result = strlen(o->refs.v[i]) < 4
+				 ? err_set(&err, ERR_USER, "%s: at least 4 digits of a key",
+					   o->refs.v[i])
+				 : image_cache_remove(o->refs.v[i], &err);
+	return result < 0 ? cli_fail(&err) : 0;
+}
+
 int cmd_kit(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -224,6 +245,8 @@ int cmd_kit(int argc, char **argv)
 		status = inspect(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "schema") == 0)
 		status = schema(o.refs.v[0]);
+	else if (status == 0 && o.refs.n >= 1 && strcmp(verb, "cache") == 0)
+		status = cache(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "init") == 0)
 		status = init(o.refs.v[0]);
 	else

@@ -24,7 +24,7 @@ static const struct command commands[] = {
 	{"policy", "log [NAME] [--json]", "what was allowed and refused on the network", cmd_policy},
 	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
 		cmd_secret},
-	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3",
+	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm",
 		"start, check and look into kits", cmd_kit},
 	{"image", "ls [--json] | build [--force]", "kernel pack and root image", cmd_image},
 	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},
