@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The key of the install cache: a digest of everything that the install steps can depend on. Files are
- * taken as they were copied for the sandbox, so arguments are in them. The workspace is not part of it:
- * install steps are about the sandbox; --no-cache is for those that are not. */
+/* The key of the install cache: a digest of everything that the install steps can depend on. Files
+ * are taken as they were copied for the sandbox, so arguments are in them. The workspace is not
+ * part of it: install steps are about the sandbox; --no-cache is for those that are not. */
 #include "cli/cache_key.h"
 
 #include <dirent.h>
@@ -43,10 +43,12 @@ static int put_entry(FILE *out, int dir, const char *name, struct err *err)
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_errno(err, "%s", name);
-	fprintf(out, "%c%04o%c%jd%c%s%c", S_ISDIR(st.st_mode) ? 'd' : (S_ISLNK(st.st_mode) ? 'l' : 'f'),
-		st.st_mode & 07777, 0, S_ISREG(st.st_mode) ? (intmax_t)st.st_size : 0, 0, name, 0);
+	fprintf(out, "%c%04o%c%jd%c%s%c",
+		S_ISDIR(st.st_mode) ? 'd' : (S_ISLNK(st.st_mode) ? 'l' : 'f'), st.st_mode & 07777,
+		0, S_ISREG(st.st_mode) ? (intmax_t)st.st_size : 0, 0, name, 0);
 	if (S_ISDIR(st.st_mode)) {
-		_close_ int sub = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		_close_ int sub =
+			openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 		return sub < 0 ? err_errno(err, "%s", name) : put_tree(out, sub, err);
 	}

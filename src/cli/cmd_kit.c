@@ -127,7 +127,8 @@ static int print_set(const struct kit_set *set, bool json)
 			kit_print(&set->kits[i], stdout);
 	}
 	if (json) {
-		o = json_pack("{s:O, s:o}", "kits", kits, "plan", runs ? spec_to_json(&s) : json_null());
+		o = json_pack(
+			"{s:O, s:o}", "kits", kits, "plan", runs ? spec_to_json(&s) : json_null());
 		json_dumpf(o, stdout, JSON_INDENT(2));
 		printf("\n");
 		json_decref(o);
@@ -177,28 +178,29 @@ static int init(const char *path)
 
 	if (!spec_name_valid(name))
 		return cli_failf("kit init %s: not a kit name (a-z, 0-9 and -, at most 64)", path);
-	text = xasprintf("# Check with: hutch kit validate ./%s\n"
-			 "# Use with:   hutch run --kit ./%s shell .\n"
-			 "schemaVersion: \"2\"\n"
-			 "kind: mixin\n"
-			 "name: %s\n"
-			 "description: What it adds to a sandbox\n"
-			 "\n"
-			 "permissions:\n"
-			 "  network:\n"
-			 "    allow:\n"
-			 "      - \"**.debian.org:80\"\n"
-			 "      - \"**.debian.org:443\"\n"
-			 "\n"
-			 "setup:\n"
-			 "  install:\n"
-			 "    - command: apt-get update -q && apt-get install -qy --no-install-recommends "
-			 "jq\n"
-			 "      description: Install jq\n"
-			 "\n"
-			 "agentInstructions:\n"
-			 "  content: |\n"
-			 "    What the agent should know about it.\n",
+	text = xasprintf(
+		"# Check with: hutch kit validate ./%s\n"
+		"# Use with:   hutch run --kit ./%s shell .\n"
+		"schemaVersion: \"2\"\n"
+		"kind: mixin\n"
+		"name: %s\n"
+		"description: What it adds to a sandbox\n"
+		"\n"
+		"permissions:\n"
+		"  network:\n"
+		"    allow:\n"
+		"      - \"**.debian.org:80\"\n"
+		"      - \"**.debian.org:443\"\n"
+		"\n"
+		"setup:\n"
+		"  install:\n"
+		"    - command: apt-get update -q && apt-get install -qy --no-install-recommends "
+		"jq\n"
+		"      description: Install jq\n"
+		"\n"
+		"agentInstructions:\n"
+		"  content: |\n"
+		"    What the agent should know about it.\n",
 		name, name, name);
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
 		return cli_failf("%s: %s", path, strerror(errno));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks kept after the install steps of kits, for sandboxes that would run the same steps.
  *
- * An entry is cache/KEY.img; KEY is the SHA-256 of everything that the steps depend on. KEY.json beside
- * it is for people. The image is renamed into place last, so an entry is whole or not there. */
+ * An entry is cache/KEY.img; KEY is the SHA-256 of everything that the steps depend on. KEY.json
+ * beside it is for people. The image is renamed into place last, so an entry is whole or not there.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -109,10 +110,9 @@ static void list_entry(FILE *out, json_t *list, const char *dir, const char *key
 	if (localtime_r(&st.st_mtime, &tm))
 		strftime(used, sizeof(used), "%F %R", &tm);
 	if (list)
-		json_array_append_new(list,
-			json_pack("{s:s, s:I, s:I, s:O}", "key", key, "bytes",
-				(json_int_t)st.st_blocks * 512, "used", (json_int_t)st.st_mtime,
-				"info", info));
+		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:O}", "key", key, "bytes",
+						    (json_int_t)st.st_blocks * 512, "used",
+						    (json_int_t)st.st_mtime, "info", info));
 	else
 		fprintf(out, "%.16s  %6llu MiB  %s  %s\n", key,
 			(unsigned long long)st.st_blocks * 512 >> 20, used,

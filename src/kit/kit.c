@@ -107,8 +107,10 @@ static void check_self_reference(
 				root->items[i]->key_line <= line)
 				inside = false;
 		if (inside)
-			load_error_key(l, args, "refers to an argument in line %d, expected plain "
-						"values here", line);
+			load_error_key(l, args,
+				"refers to an argument in line %d, expected plain "
+				"values here",
+				line);
 	}
 }
 
@@ -133,8 +135,8 @@ static void load_text(struct load *l, struct ynode *root, const char *text, size
 	}
 	check_self_reference(l, root, text, len);
 	if (args_expand(l, text, len, k, &out, &map) < 0) {
-		kit_errors_add(l->errs, false, l->file, 0, 0, "",
-			"larger than 4 MiB with its arguments");
+		kit_errors_add(
+			l->errs, false, l->file, 0, 0, "", "larger than 4 MiB with its arguments");
 		args_map_done(&map);
 		return;
 	}
@@ -144,7 +146,8 @@ static void load_text(struct load *l, struct ynode *root, const char *text, size
 		args_hide_placeholders(real);
 		load_tree(l, real, k);
 	}
-	args_map_errors(l->errs, from, &map, (const char *)buf_head(&out), buf_len(&out), text, len);
+	args_map_errors(
+		l->errs, from, &map, (const char *)buf_head(&out), buf_len(&out), text, len);
 	ynode_free(real);
 	args_map_done(&map);
 }
@@ -165,8 +168,8 @@ static void name_by_file(struct kit *k, const char *file)
 	k->name = xstrdup(spec_name_valid(name) ? name : "kit");
 }
 
-static void load_descriptor(struct load *l, const char *text, size_t len, struct kit_inputs *in,
-	struct kit *k)
+static void load_descriptor(
+	struct load *l, const char *text, size_t len, struct kit_inputs *in, struct kit *k)
 {
 	struct ynode *root = ynode_read(text, len, l->file, l->errs);
 	const struct ynode *args;
