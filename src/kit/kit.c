@@ -223,6 +223,15 @@ int kit_load_text(const char *text, size_t len, const char *file, struct kit_inp
 
 /* ---- the directory ---- */
 
+/* NAME.yaml in a directory called NAME; NULL when that is not known. */
+static char *same_named(const char *dir)
+{
+	_free_ char *real = realpath(dir, NULL);
+	const char *name = real ? strrchr(real, '/') : NULL;
+
+	return name && name[1] ? xasprintf("%s%s.yaml", dir, name) : NULL;
+}
+
 /* The directory and the file that @path means. */
 static int find_spec(const char *path, char **ret_dir, char **ret_file, struct err *err)
 {
@@ -236,6 +245,14 @@ static int find_spec(const char *path, char **ret_dir, char **ret_file, struct e
 	if (S_ISDIR(st.st_mode)) {
 		dir = xstrdup(path);
 		file = fs_join(path, "spec.yaml");
+		if (!fs_exists(file)) { /* schemaVersion "3": a/b/NAME/NAME.yaml */
+			_free_ char *same = same_named(path);
+
+			if (same && fs_exists(same)) {
+				free(file);
+				file = steal_ptr(&same);
+			}
+		}
 		if (stat(file, &st) < 0)
 			return err_set(err, ERR_USER, "kit %s: %s", path,
 				errno == ENOENT ? "no spec.yaml in this directory"
