@@ -78,6 +78,10 @@ struct box {
 
 	/* setup.c */
 	struct setup *setup;
+	bool installed; /* workers.c: the disk has the install steps behind it */
+
+	/* keep.c */
+	struct keep *keep; /* the disk is to be kept */
 
 	/* control.c */
 	struct control *control_server;
@@ -155,6 +159,13 @@ void setup_start(struct box *b);
 void setup_free(struct box *b);
 /* Run the kit's own command detached, output to agent.log. */
 int setup_detach(struct box *b, const struct strv *argv, struct err *err);
+
+/* keep.c */
+/* Before the process is sealed: make ready to keep the disk, when it is to be. */
+void keep_prepare(struct box *b);
+/* Keep the disk as it is now in the install cache, then call @done in any case. */
+void keep_start(struct box *b, void (*done)(struct box *b));
+void keep_stop(struct box *b);
 
 /* control.c */
 int control_start(struct box *b, int listen_fd /* taken */, struct err *err);

@@ -32,7 +32,7 @@ struct item {
 	struct agent_entry e;
 };
 
-enum job_kind { JOB_PUT, JOB_EXEC };
+enum job_kind { JOB_PUT, JOB_EXEC, JOB_KEEP };
 
 struct job {
 	enum job_kind kind;
@@ -169,6 +169,18 @@ static void add_steps(struct box *b, const struct spec_step *steps, size_t n)
 
 		j->step = &steps[i];
 	}
+}
+
+/* What is in the guest's memory goes to the disk, then the disk is kept. */
+static void add_keep(struct box *b)
+{
+	static char sync_name[] = "sync", root[] = "0", none[] = "";
+	static char *argv[] = {sync_name, NULL};
+	static const struct spec_step step = {
+		.argv = {argv, 1}, .user = root, .description = none, .kit = none};
+
+	add_job(b->setup, JOB_EXEC, "cache")->step = &step;
+	add_job(b->setup, JOB_KEEP, "cache");
 }
 
 static void task_free(struct setup *u, struct task *t)
@@ -394,7 +406,7 @@ static void run_exec(struct box *b, struct job *j)
 	struct err err;
 	struct task *t;
 
-	if (j->step->description[0] || !j->step->background)
+	if (j->step->kit[0] && (j->step->description[0] || !j->step->background))
 		control_progress(b, "kit %s: %s", j->what, step_name(j));
 	t = task_start(b, j, "setup.log", &err);
 	if (!t) {
@@ -437,7 +449,9 @@ static void next_job(struct box *b)
 		return;
 	}
 	j = &u->jobs[u->at++];
-	if (j->kind == JOB_EXEC)
+	if (j->kind == JOB_KEEP)
+		keep_start(b, next_job);
+	else if (j->kind == JOB_EXEC)
 		run_exec(b, j);
 	else
 		run_put(b, j);
@@ -453,9 +467,13 @@ void setup_start(struct box *b)
 	u->first_start = faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0;
 	add_steps(b, s->prepare, s->n_prepare);
 	if (u->first_start) {
-		if (add_trees(b, s->home_trees, s->n_home_trees, &err) < 0)
+		if (!b->installed &&
+			add_trees(b, s->home_trees, s->n_home_trees, &err) < 0)
 			goto fail;
-		add_steps(b, s->install, s->n_install);
+		if (!b->installed)
+			add_steps(b, s->install, s->n_install);
+		if (!b->installed && s->cache_key[0] && s->n_install)
+			add_keep(b);
 		add_files(b);
 		if (add_trees(b, s->workspace_trees, s->n_workspace_trees, &err) < 0)
 			goto fail;
@@ -482,6 +500,7 @@ void setup_free(struct box *b)
 {
 	struct setup *u = b->setup;
 
+	keep_stop(b);
 	if (!u)
 		return;
 	while (u->tasks)

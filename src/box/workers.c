@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "box/box.h"
+#include "image/cache.h"
 #include "image/virt.h"
 #include "wire/link.h"
 
@@ -329,8 +330,16 @@ static int open_disk(struct box *b, struct err *err)
 	int fd;
 
 	/* A first start that did not finish left a disk in an unknown state: begin anew. */
-	if (faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0)
+	if (faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0) {
+		int kept = 0;
+
 		unlinkat(b->dir_fd, "disk.img", 0);
+		if (b->spec.cache_key[0])
+			kept = image_cache_restore(b->spec.cache_key, path, err);
+		if (kept < 0)
+			return -1;
+		b->installed = kept > 0;
+	}
 	if (faccessat(b->dir_fd, "disk.img", F_OK, 0) < 0 &&
 		image_disk_create(path, b->spec.disk_bytes, err) < 0)
 		return -1;
@@ -517,6 +526,7 @@ int workers_start(struct box *b, struct err *err)
 		   start_engine_qemu(b, &boot, &vmm_link, &gate_link, err)) < 0 ||
 		watch_vmm(b, &vmm_link, err) < 0 || start_gate(b, &gate_ctl, &gate_link, err) < 0)
 		return -1;
+	keep_prepare(b);
 	guest_prepare(b, boot.root_path);
 	return 0;
 }

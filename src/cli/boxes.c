@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/paths.h"
+#include "cli/cache_key.h"
 #include "kit/kit.h"
 
 #define SPEC_MAX     (16u << 20)
@@ -184,15 +185,30 @@ static int copy_spec_trees(int files_fd, const struct spec_tree *t, size_t n, st
 	return 0;
 }
 
-static int fill_dir(const char *tmp, const struct box_spec *s, struct err *err)
+/* spec.json: @s with the key of its disk after the install steps, where that is to be kept. */
+static char *spec_text(const char *tmp, const struct box_spec *s, bool cache, struct err *err)
 {
-	_close_ int dir = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC), files = -1;
 	json_t *j = spec_to_json(s);
-	_free_ char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
+	char key[65] = "", *text;
 
+	if (j && cache && s->n_install && cache_key(tmp, s, key, err) < 0) {
+		json_decref(j);
+		return NULL;
+	}
+	if (j)
+		json_object_set_new(j, "cache_key", json_string(key));
+	text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
 	json_decref(j);
 	if (!text)
-		return err_set(err, ERR_BUG, "the specification cannot be encoded");
+		err_set(err, ERR_BUG, "the specification cannot be encoded");
+	return text;
+}
+
+static int fill_dir(const char *tmp, const struct box_spec *s, bool cache, struct err *err)
+{
+	_close_ int dir = open(tmp, O_RDONLY | O_DIRECTORY | O_CLOEXEC), files = -1;
+	_free_ char *text = NULL;
+
 	if (dir < 0 || mkdirat(dir, "files", 0700) < 0)
 		return err_errno(err, "%s", tmp);
 	files = openat(dir, "files", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -201,10 +217,13 @@ static int fill_dir(const char *tmp, const struct box_spec *s, struct err *err)
 	if (copy_spec_trees(files, s->home_trees, s->n_home_trees, err) < 0 ||
 		copy_spec_trees(files, s->workspace_trees, s->n_workspace_trees, err) < 0)
 		return -1;
+	text = spec_text(tmp, s, cache, err);
+	if (!text)
+		return -1;
 	return fs_write_file(dir, "spec.json", text, strlen(text), 0600, err);
 }
 
-int boxes_create(const struct box_spec *s, struct err *err)
+int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 {
 	_free_ char *boxes = path_state("boxes", err), *tmp = NULL, *path = NULL;
 	int result;
@@ -216,7 +235,7 @@ int boxes_create(const struct box_spec *s, struct err *err)
 	path = xasprintf("%s/%s", boxes, s->name);
 	if (mkdir(tmp, 0700) < 0)
 		return err_errno(err, "%s", tmp);
-	result = fill_dir(tmp, s, err);
+	result = fill_dir(tmp, s, cache, err);
 	if (result == 0 && rename(tmp, path) < 0) {
 		result = errno == ENOTEMPTY || errno == EEXIST
 				 ? err_set(err, ERR_USER, "the name %s is taken", s->name)

@@ -18,8 +18,9 @@ int boxes_spec(const char *name, struct box_spec *ret, struct err *err);
 /* boxes/NAME/@file, owned. */
 char *boxes_path(const char *name, const char *file);
 
-/* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken". */
-int boxes_create(const struct box_spec *s, struct err *err);
+/* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken".
+ * @cache: the disk after the install steps may come from the cache, or go there. */
+int boxes_create(const struct box_spec *s, bool cache, struct err *err);
 /* Write the specification of a sandbox that exists anew. */
 int boxes_save_spec(const struct box_spec *s, struct err *err);
 /* Delete the directory of a sandbox that is not running. */

@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "cli/cli.h"
+#include "image/cache.h"
 #include "kit/inspect.h"
 #include "kit/plan.h"
 
@@ -126,7 +127,8 @@ static int print_set(const struct kit_set *set, bool json)
 			kit_print(&set->kits[i], stdout);
 	}
 	if (json) {
-		o = json_pack("{s:O, s:o}", "kits", kits, "plan", runs ? spec_to_json(&s) : json_null());
+		o = json_pack(
+			"{s:O, s:o}", "kits", kits, "plan", runs ? spec_to_json(&s) : json_null());
 		json_dumpf(o, stdout, JSON_INDENT(2));
 		printf("\n");
 		json_decref(o);
@@ -176,28 +178,29 @@ static int init(const char *path)
 
 	if (!spec_name_valid(name))
 		return cli_failf("kit init %s: not a kit name (a-z, 0-9 and -, at most 64)", path);
-	text = xasprintf("# Check with: hutch kit validate ./%s\n"
-			 "# Use with:   hutch run --kit ./%s shell .\n"
-			 "schemaVersion: \"2\"\n"
-			 "kind: mixin\n"
-			 "name: %s\n"
-			 "description: What it adds to a sandbox\n"
-			 "\n"
-			 "permissions:\n"
-			 "  network:\n"
-			 "    allow:\n"
-			 "      - \"**.debian.org:80\"\n"
-			 "      - \"**.debian.org:443\"\n"
-			 "\n"
-			 "setup:\n"
-			 "  install:\n"
-			 "    - command: apt-get update -q && apt-get install -qy --no-install-recommends "
-			 "jq\n"
-			 "      description: Install jq\n"
-			 "\n"
-			 "agentInstructions:\n"
-			 "  content: |\n"
-			 "    What the agent should know about it.\n",
+	text = xasprintf(
+		"# Check with: hutch kit validate ./%s\n"
+		"# Use with:   hutch run --kit ./%s shell .\n"
+		"schemaVersion: \"2\"\n"
+		"kind: mixin\n"
+		"name: %s\n"
+		"description: What it adds to a sandbox\n"
+		"\n"
+		"permissions:\n"
+		"  network:\n"
+		"    allow:\n"
+		"      - \"**.debian.org:80\"\n"
+		"      - \"**.debian.org:443\"\n"
+		"\n"
+		"setup:\n"
+		"  install:\n"
+		"    - command: apt-get update -q && apt-get install -qy --no-install-recommends "
+		"jq\n"
+		"      description: Install jq\n"
+		"\n"
+		"agentInstructions:\n"
+		"  content: |\n"
+		"    What the agent should know about it.\n",
 		name, name, name);
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
 		return cli_failf("%s: %s", path, strerror(errno));
@@ -208,6 +211,26 @@ static int init(const char *path)
 		return cli_fail(&err);
 	printf("%s\n", file);
 	return 0;
+}
+
+/* hutch kit cache ls | rm [KEY...] */
+static int cache(struct options *o)
+{
+	struct err err;
+	int result = 0;
+
+	if (strcmp(o->refs.v[0], "ls") == 0 && o->refs.n == 1)
+		return image_cache_list(stdout, o->json, &err) < 0 ? cli_fail(&err) : 0;
+	if (strcmp(o->refs.v[0], "rm") != 0 || o->json)
+		return cli_usage("kit");
+	if (o->refs.n == 1)
+		result = image_cache_remove("", &err);
+	for (size_t i = 1; result == 0 && i < o->refs.n; i++)
+		result = strlen(o->refs.v[i]) < 4
+				 ? err_set(&err, ERR_USER, "%s: at least 4 digits of a key",
+					   o->refs.v[i])
+				 : image_cache_remove(o->refs.v[i], &err);
+	return result < 0 ? cli_fail(&err) : 0;
 }
 
 int cmd_kit(int argc, char **argv)
@@ -224,6 +247,8 @@ int cmd_kit(int argc, char **argv)
 		status = inspect(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "schema") == 0)
 		status = schema(o.refs.v[0]);
+	else if (status == 0 && o.refs.n >= 1 && strcmp(verb, "cache") == 0)
+		status = cache(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "init") == 0)
 		status = init(o.refs.v[0]);
 	else

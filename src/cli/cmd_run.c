@@ -29,7 +29,7 @@ struct request {
 	struct strv args_files;
 	struct settings settings;
 	char *made_name;      /* owned; for --rm without --name */
-	bool detach, dry_run, json, create_only;
+	bool detach, dry_run, json, create_only, no_cache;
 	bool set_learn; /* --learn or --no-learn was said */
 	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
 };
@@ -38,7 +38,7 @@ struct request {
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
-	OPT_LEARN, OPT_NO_LEARN };
+	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -50,7 +50,8 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"learn", no_argument, NULL, OPT_LEARN}, {"no-learn", no_argument, NULL, OPT_NO_LEARN},
 	{"strict", no_argument, NULL, OPT_STRICT},
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
-	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE}, {0}};
+	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
+	{"no-cache", no_argument, NULL, OPT_NO_CACHE}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -143,6 +144,10 @@ static int parse_option(struct request *r, const char *cmd, int c)
 		return 0;
 	case 'd':
 		r->detach = true;
+		return 0;
+	case OPT_NO_CACHE:
+		r->fixed = "--no-cache";
+		r->no_cache = true;
 		return 0;
 	case OPT_DRY_RUN:
 		r->dry_run = true;
@@ -513,7 +518,7 @@ static int plan_and_go(struct request *r)
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
 	} else if (preflight(&s, &err) < 0 ||
-		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, &err) < 0) {
+		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
 		status = cli_fail(&err);
 	} else {
 		status = go(&s, r, true);

@@ -26,7 +26,7 @@ static const struct command commands[] = {
 		"network rules, and what they allowed and refused", cmd_policy},
 	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
 		cmd_secret},
-	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3",
+	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm",
 		"start, check and look into kits", cmd_kit},
 	{"image", "ls [--json] | build [--force]", "kernel pack and root image", cmd_image},
 	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},

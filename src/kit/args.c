@@ -206,8 +206,7 @@ static const struct kit_input *pick(const struct kit *k, const char *name, struc
 	return best;
 }
 
-void args_resolve(
-	struct load *l, const struct ynode *places, struct kit *k, struct kit_inputs *in)
+void args_resolve(struct load *l, const struct ynode *places, struct kit *k, struct kit_inputs *in)
 {
 	for (size_t i = 0; i < k->n_args; i++) {
 		struct kit_arg *a = &k->args[i];
@@ -289,8 +288,7 @@ int args_expand(struct load *l, const char *text, size_t len, const struct kit *
 	size_t at = 0;
 
 	while (args_next_ref(text, len, at, &r)) {
-		const struct kit_arg *a =
-			r.name_len ? find(k, text + r.name, r.name_len) : NULL;
+		const struct kit_arg *a = r.name_len ? find(k, text + r.name, r.name_len) : NULL;
 		const char *value = a ? value_of(a) : ARGS_PLACEHOLDER;
 
 		if (!a)
@@ -299,8 +297,8 @@ int args_expand(struct load *l, const char *text, size_t len, const struct kit *
 		if (map) {
 			if ((map->n & (map->n - 1)) == 0)
 				map->v = xrealloc(map->v, map->n ? 2 * map->n : 1, sizeof(*map->v));
-			map->v[map->n++] = (struct args_piece){
-				buf_len(out), strlen(value), r.at, r.len};
+			map->v[map->n++] =
+				(struct args_piece){buf_len(out), strlen(value), r.at, r.len};
 		}
 		buf_puts(out, value);
 		at = r.at + r.len;
@@ -397,9 +395,10 @@ static char *expand_string(
 
 		if (!a) {
 			(key ? load_error_key : load_error)(l, n,
-				r.name_len ? "the argument %s is not declared, expected it under "
-					     "args"
-					   : "a broken reference%.0s, expected ${{ kit.args.NAME }}",
+				r.name_len
+					? "the argument %s is not declared, expected it under "
+					  "args"
+					: "a broken reference%.0s, expected ${{ kit.args.NAME }}",
 				log_safe(safe, sizeof(safe), s + r.name, r.name_len));
 			return NULL;
 		}

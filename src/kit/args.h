@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arguments of kits: declared under args, referred to as ${{ kit.args.NAME }}, given by the user. */
+/* Arguments of kits: declared under args, referred to as ${{ kit.args.NAME }}, given by the user.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -27,16 +28,15 @@ const struct shape *args_shape(unsigned schema);
 /* The row of kit_rows; reads declarations. */
 field_fn load_args;
 
-/* Give the declared arguments of @k their values. @places: the args map in the text, or NULL. Reports
- * missing and unfit values; with @placeholders a missing value is no error. */
-void args_resolve(
-	struct load *l, const struct ynode *places, struct kit *k, struct kit_inputs *in);
+/* Give the declared arguments of @k their values. @places: the args map in the text, or NULL.
+ * Reports missing and unfit values; with @placeholders a missing value is no error. */
+void args_resolve(struct load *l, const struct ynode *places, struct kit *k, struct kit_inputs *in);
 
 /* Where a piece of the expanded text came from. */
 struct args_map {
 	struct args_piece {
 		size_t out, out_len, src, src_len;
-	} *v;
+	} * v;
 	size_t n;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* schemaVersion "3": the types of capabilities and what their configs look like. What the model has a
- * place for is loaded into it; the rest is checked and recorded by its type alone. */
+/* schemaVersion "3": the types of capabilities and what their configs look like. What the model has
+ * a place for is loaded into it; the rest is checked and recorded by its type alone. */
 #include <string.h>
 
 #include "base/log.h"
@@ -59,13 +59,16 @@ static void check_command(struct load *l, const struct ynode *n, void *base, con
 	strv_done(&v);
 }
 
-#define CHECKED(key, fn, check, json) {key, fn, 0, 0, 0, check, NULL, json}
+#define CHECKED(key, fn, check, json)                                                              \
+	{                                                                                          \
+		key, fn, 0, 0, 0, check, NULL, json                                                \
+	}
 
 /* ---- network ---- */
 
 static void load_phase(struct load *l, const struct ynode *n, struct kit *k, unsigned phase,
-	void (*load)(struct load *l, const struct ynode *n, struct kit *k, bool allow,
-		unsigned phase))
+	void (*load)(
+		struct load *l, const struct ynode *n, struct kit *k, bool allow, unsigned phase))
 {
 	static const struct field rows[] = {
 		{"allow", load_nothing},
@@ -139,11 +142,11 @@ static void add_entry(struct load *l, const struct ynode *n, struct kit *k, bool
 		struct policy_rule parsed;
 		struct kit_rule *r;
 
-		if (allow && e->methods.n &&
-			policy_rule_parse(e->hosts.v[i], &parsed, NULL) == 0) {
+		if (allow && e->methods.n && policy_rule_parse(e->hosts.v[i], &parsed, NULL) == 0) {
 			if (parsed.kind != POLICY_EXACT)
-				load_error(l, n, "methods or paths for a pattern of hosts, "
-						 "expected literal hosts");
+				load_error(l, n,
+					"methods or paths for a pattern of hosts, "
+					"expected literal hosts");
 			policy_rule_done(&parsed);
 		}
 		k->rules = xrealloc(k->rules, k->n_rules + 1, sizeof(*k->rules));
@@ -581,8 +584,7 @@ static const char *check_skills_mode(const char *s)
 
 static const struct field skills_rows[] = {
 	{"path", check_string, 0, 0, FIELD_REQUIRED, check_guest_path, NULL, JSON_STRING},
-	CHECKED("mode", check_string, check_skills_mode,
-		"{\"enum\":[\"readonly\",\"readwrite\"]}"),
+	CHECKED("mode", check_string, check_skills_mode, "{\"enum\":[\"readonly\",\"readwrite\"]}"),
 };
 static const struct shape skills_shape = SHAPE(kit, skills_rows);
 static const struct field skill_rows[] = {

@@ -100,13 +100,15 @@ const char *check_reference(const char *s)
 		at = strstr(s, "@sha256:");
 		return at && strlen(at + 8) == 64 && only(at + 8, DIGITS "abcdef")
 			       ? NULL
-			       : "a pinned reference, oci://HOST/NAME@sha256:<64 hexadecimal digits>";
+			       : "a pinned reference, oci://HOST/NAME@sha256:<64 hexadecimal "
+				 "digits>";
 	}
 	if (strncmp(s, "git+https://", 12) == 0 || strncmp(s, "git+ssh://", 10) == 0) {
 		at = strstr(s, "#ref=");
 		return at && strspn(at + 5, DIGITS "abcdef") == 40 && (!at[45] || at[45] == '&')
 			       ? NULL
-			       : "a pinned reference, git+https://HOST/PATH#ref=<40 hexadecimal digits>";
+			       : "a pinned reference, git+https://HOST/PATH#ref=<40 hexadecimal "
+				 "digits>";
 	}
 	if (strchr(s, '/'))
 		return !has_control(s) && !strstr(s, "://") ? NULL : "a reference to a kit";

@@ -13,7 +13,7 @@ field_check_fn check_text; /* not empty, no control characters: one line for a t
 field_check_fn check_not_empty;
 field_check_fn check_image;
 field_check_fn check_size;
-field_check_fn check_mode;       /* 0644, 755 */
+field_check_fn check_mode; /* 0644, 755 */
 field_check_fn check_locked;
 field_check_fn check_reference;  /* extends, mixins */
 field_check_fn check_user;       /* of the guest, name or number */
@@ -27,9 +27,9 @@ field_check_fn check_url;
 /* A variable that Hutch sets itself, or that would do harm. */
 bool env_is_reserved(const char *name);
 
-field_fn load_size;    /* uint64_t, bytes */
-field_fn load_cpus;    /* double, a plain number of cores */
+field_fn load_size;        /* uint64_t, bytes */
+field_fn load_cpus;        /* double, a plain number of cores */
 field_fn load_port_number; /* unsigned, 1 to 65535 */
-field_fn load_targets; /* struct strv: a list of rule targets */
+field_fn load_targets;     /* struct strv: a list of rule targets */
 /* A rule target, borrowed; NULL when it is none (reported). @named: neither "**" nor addresses. */
 const char *load_target(struct load *l, const struct ynode *n, bool named);

@@ -244,8 +244,7 @@ void finish_oauth(struct load *l, const struct ynode *n, void *entry)
 	{"tokenEndpoint", load_struct, 0, 0, FIELD_REQUIRED, NULL, &endpoint_shape},               \
 		ROW(kit_oauth, "resourceHosts", load_named_hosts, resource_hosts, 0, NULL, NULL,   \
 			JSON_STRINGS),                                                             \
-		STRUCT_ROW("sentinels", sentinel_shape),                                           \
-		STRUCT_ROW("credentialFile", file_shape),                                          \
+		STRUCT_ROW("sentinels", sentinel_shape), STRUCT_ROW("credentialFile", file_shape), \
 		STRUCT_ROW("responseFields", response_shape),                                      \
 		ROW(kit_oauth, "passthrough", load_bool, passthrough)
 static const struct field oauth_rows[] = {

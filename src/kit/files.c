@@ -78,7 +78,8 @@ static void check_references(struct walk *w, int dirfd, const char *name)
 	_buf_ struct buf out = {.max = ARGS_TEXT_MAX};
 
 	if (fs_read_file(dirfd, name, &text, NULL) == 0 && buf_len(&text) &&
-		args_expand(&l, (const char *)buf_head(&text), buf_len(&text), w->kit, &out, NULL) < 0)
+		args_expand(&l, (const char *)buf_head(&text), buf_len(&text), w->kit, &out, NULL) <
+			0)
 		report(w, "larger than 4 MiB with its arguments");
 }
 

@@ -89,8 +89,10 @@ void kit_done(struct kit *k)
 	relations_done(k->requires, k->n_requires);
 	relations_done(k->integrates, k->n_integrates);
 	relations_done(k->conflicts, k->n_conflicts);
-	memcpy(arrays, ((void *[]){k->args, k->rules, k->vars, k->credentials, k->files, k->ports,
-			       k->volumes, k->capabilities}), sizeof(arrays));
+	memcpy(arrays,
+		((void *[]){k->args, k->rules, k->vars, k->credentials, k->files, k->ports,
+			k->volumes, k->capabilities}),
+		sizeof(arrays));
 	for (size_t i = 0; i < ARRAY_SIZE(arrays); i++)
 		free(arrays[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)

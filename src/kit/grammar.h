@@ -13,7 +13,7 @@ extern const struct shape grammar1_shape, grammar2_shape, grammar3_shape;
 
 /* What a key of a capability's config looks like; NULL for a type that Hutch does not know. */
 struct capability_type {
-	const char *name; /* "com.docker.sandbox/volume@1" */
+	const char *name;           /* "com.docker.sandbox/volume@1" */
 	const struct shape *config; /* NULL: has none */
 	bool optional_config;       /* may be left out */
 	bool singleton;

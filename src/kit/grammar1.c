@@ -2,8 +2,8 @@
 /* schemaVersion "1": the legacy blocks, folded into the same struct kit, one warning per block.
  *
  * What "1" spreads over four maps (which domain belongs to which service, how the service is
- * addressed, where its value lives, which variables are placeholders) becomes credentials in the end.
- * Where a value lives is not the kit's business any more: the user stores it. */
+ * addressed, where its value lives, which variables are placeholders) becomes credentials in the
+ * end. Where a value lives is not the kit's business any more: the user stores it. */
 #include "kit/grammar.h"
 
 #include <string.h>
@@ -104,8 +104,8 @@ static void load_tmpfs(struct load *l, const struct ynode *n, void *base, const 
 	k->volumes = xrealloc(k->volumes, k->n_volumes + n->n + 1, sizeof(*k->volumes));
 	for (size_t i = 0; i < n->n; i++) {
 		struct kit_volume *v = &k->volumes[k->n_volumes];
-		const struct field path = ROW(kit_volume, "path", load_string, path, 0,
-			check_guest_path);
+		const struct field path =
+			ROW(kit_volume, "path", load_string, path, 0, check_guest_path);
 
 		*v = (struct kit_volume){.at = n->items[i]};
 		if (n->items[i]->kind == YNODE_MAP)
@@ -146,8 +146,11 @@ static void load_ports(struct load *l, const struct ynode *n, void *base, const 
 }
 
 #define PORTS_ROW                                                                                  \
-	{"publishedPorts", load_ports, offsetof(struct kit, ports), offsetof(struct kit, n_ports), \
-		FIELD_LEGACY | FIELD_INERT, NULL, &port_shape, NULL, "ports"}
+	{                                                                                          \
+		"publishedPorts", load_ports, offsetof(struct kit, ports),                         \
+			offsetof(struct kit, n_ports), FIELD_LEGACY | FIELD_INERT, NULL,           \
+			&port_shape, NULL, "ports"                                                 \
+	}
 
 /* ---- network, credentials ---- */
 
@@ -330,8 +333,8 @@ static char *service_name(const char *s)
 	return name;
 }
 
-static struct kit_credential *credential(struct load *l, struct kit *k, const struct ynode *at,
-	const char *service)
+static struct kit_credential *credential(
+	struct load *l, struct kit *k, const struct ynode *at, const char *service)
 {
 	_free_ char *name = service_name(service);
 	struct kit_credential *c;
@@ -433,8 +436,7 @@ static void fold_placeholders(const struct ynode *root, struct kit *k)
 		if (known)
 			continue;
 		k->vars = xrealloc(k->vars, k->n_vars + 1, sizeof(*k->vars));
-		k->vars[k->n_vars++] =
-			(struct kit_var){xstrdup(name), xstrdup("proxy-managed")};
+		k->vars[k->n_vars++] = (struct kit_var){xstrdup(name), xstrdup("proxy-managed")};
 	}
 }
 
@@ -511,7 +513,10 @@ static void load_memory(struct load *l, const struct ynode *n, void *base, const
 		load_string(l, n, base, f);
 }
 
-#define LEGACY(key, fn, shape, now) {key, fn, 0, 0, FIELD_LEGACY, NULL, shape, NULL, now}
+#define LEGACY(key, fn, shape, now)                                                                \
+	{                                                                                          \
+		key, fn, 0, 0, FIELD_LEGACY, NULL, shape, NULL, now                                \
+	}
 static const struct field commands_rows[] = {
 	LIST_ROW(kit, "install", install, install_shape),
 	LIST_ROW(kit, "startup", startup, startup_shape),

@@ -69,9 +69,9 @@ static const struct field sandbox_rows[] = {
 	{"build", load_build, 0, 0, FIELD_INERT, NULL, &build_shape},
 	ROW(kit_sandbox, "entrypoint", load_argv, entrypoint, 0, NULL, NULL, JSON_STRINGS),
 	ROW(kit_sandbox, "command", load_command, command_default, 0, NULL, NULL,
-		"{\"anyOf\":[" JSON_STRINGS ",{\"type\":\"object\",\"properties\":{\"default\":"
-		JSON_STRINGS ",\"interactive\":" JSON_STRINGS
-		"},\"additionalProperties\":false}]}"),
+		"{\"anyOf\":[" JSON_STRINGS
+		",{\"type\":\"object\",\"properties\":{\"default\":" JSON_STRINGS
+		",\"interactive\":" JSON_STRINGS "},\"additionalProperties\":false}]}"),
 	STRUCT_ROW("resources", resources_shape),
 };
 static const struct moved sandbox_moved[] = {
@@ -143,18 +143,21 @@ static void load_kind(struct load *l, const struct ynode *n, void *base, const s
 			log_safe(safe, sizeof(safe), s, strlen(s)));
 }
 
-static void load_privileged(struct load *l, const struct ynode *n, void *base, const struct field *f)
+static void load_privileged(
+	struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
 	struct kit *k = base;
 
 	load_bool(l, n, base, f);
 	if (k->privileged)
-		load_warn(l, n, "has no effect, the sandbox is a machine of its own and its root "
-				"may do everything there");
+		load_warn(l, n,
+			"has no effect, the sandbox is a machine of its own and its root "
+			"may do everything there");
 }
 
 static const struct field security_rows[] = {
-	ROW(kit, "privileged", load_privileged, privileged, 0, NULL, NULL, "{\"type\":\"boolean\"}"),
+	ROW(kit, "privileged", load_privileged, privileged, 0, NULL, NULL,
+		"{\"type\":\"boolean\"}"),
 };
 static const struct shape security_shape = SHAPE(kit, security_rows);
 static const struct field requires_rows[] = {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* schemaVersion "3": the descriptor of a kit that is an image. Top level, relations between kits, and
- * the list of capabilities; what their configs look like is in capabilities.c. */
+/* schemaVersion "3": the descriptor of a kit that is an image. Top level, relations between kits,
+ * and the list of capabilities; what their configs look like is in capabilities.c. */
 #include "kit/grammar.h"
 
 #include <string.h>
@@ -69,8 +69,8 @@ static char *relation_name(const char *s, size_t len, const char **ret_why)
 	size_t n = len - (size_t)(base - s);
 
 	*ret_why = "expected a name of lower-case letters, digits, hyphens, dots and pluses";
-	if (n < 1 || n > 64 || strspn(base, LOWER DIGITS "+.-") < n || !strchr(LOWER DIGITS, *base) ||
-		base[n - 1] == '-' || base[n - 1] == '.')
+	if (n < 1 || n > 64 || strspn(base, LOWER DIGITS "+.-") < n ||
+		!strchr(LOWER DIGITS, *base) || base[n - 1] == '-' || base[n - 1] == '.')
 		return NULL;
 	if (!slash)
 		return xasprintf(BARE "%.*s", (int)len, s);
@@ -270,8 +270,8 @@ static const struct field capability_rows[] = {
 };
 static const struct shape capability_shape = SHAPE(kit_capability, capability_rows);
 
-static void load_config(struct load *l, const struct ynode *n, struct kit *k,
-	const struct capability_type *t)
+static void load_config(
+	struct load *l, const struct ynode *n, struct kit *k, const struct capability_type *t)
 {
 	const struct ynode *config = ynode_get(n, "config");
 
@@ -342,8 +342,8 @@ static void load_capability(
 	if (group >= 0 && ynode_get(n, "optional"))
 		load_error_key(l, ynode_get(n, "optional"),
 			"not allowed in a group, which is optional as a whole");
-	k->capabilities = xrealloc(k->capabilities, k->n_capabilities + 1,
-		sizeof(*k->capabilities));
+	k->capabilities =
+		xrealloc(k->capabilities, k->n_capabilities + 1, sizeof(*k->capabilities));
 	k->capabilities[k->n_capabilities++] = c;
 	check_known(l, n, &k->capabilities[k->n_capabilities - 1]);
 	check_arity(l, n, k);
@@ -509,7 +509,10 @@ static void load_version(struct load *l, const struct ynode *n, void *base, cons
 }
 
 #define RELATION_ROW(key, fn, m)                                                                   \
-	{key, fn, offsetof(struct kit, m), offsetof(struct kit, n_##m), 0, NULL, NULL, JSON_STRINGS}
+	{                                                                                          \
+		key, fn, offsetof(struct kit, m), offsetof(struct kit, n_##m), 0, NULL, NULL,      \
+			JSON_STRINGS                                                               \
+	}
 static const struct field kit_rows[] = {
 	CUSTOM_ROW("schemaVersion", load_nothing, "{\"const\":\"3\"}"),
 	ROW(kit, "kind", load_kind, kind, FIELD_REQUIRED, NULL, NULL,
@@ -558,8 +561,8 @@ static void finish_kit(struct load *l, const struct ynode *n, void *entry)
 		const struct ynode *at = ynode_get(n, recipes[i]);
 
 		if (at && first)
-			load_error_key(l, at, "next to %s, only one of the two is allowed",
-				first->key);
+			load_error_key(
+				l, at, "next to %s, only one of the two is allowed", first->key);
 		else if (at)
 			first = at;
 	}

@@ -30,10 +30,10 @@ static json_t *errors_json(const struct kit_errors *errs)
 	for (size_t i = 0; i < errs->n; i++) {
 		const struct kit_error *e = &errs->v[i];
 
-		json_array_append_new(list,
-			json_pack("{s:b, s:o, s:i, s:i, s:o, s:o}", "warning", e->warning, "file",
-				text(e->file), "line", e->line, "column", e->column, "path",
-				text(e->path), "message", text(e->message)));
+		json_array_append_new(
+			list, json_pack("{s:b, s:o, s:i, s:i, s:o, s:o}", "warning", e->warning,
+				      "file", text(e->file), "line", e->line, "column", e->column,
+				      "path", text(e->path), "message", text(e->message)));
 	}
 	return list;
 }
@@ -48,11 +48,11 @@ static json_t *args_json(const struct kit *k)
 
 		for (size_t m = 0; m < a->choices.n; m++)
 			json_array_append_new(choices, text(a->choices.v[m]));
-		json_array_append_new(list,
-			json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "name", text(a->name),
-				"description", text(a->description), "default", text(a->fallback),
-				"required", a->required, "enum", choices, "pattern",
-				text(a->pattern), "value", text(a->value)));
+		json_array_append_new(
+			list, json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "name",
+				      text(a->name), "description", text(a->description), "default",
+				      text(a->fallback), "required", a->required, "enum", choices,
+				      "pattern", text(a->pattern), "value", text(a->value)));
 	}
 	return list;
 }
@@ -68,8 +68,9 @@ static json_t *relations_json(const struct kit_relation *v, size_t n)
 		for (size_t m = 0; m < v[i].n_bounds; m++)
 			json_array_append_new(bounds, json_pack("[s, o]", ops[v[i].bounds[m].op],
 							      text(v[i].bounds[m].version)));
-		json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "name", text(v[i].name),
-						    "version", text(v[i].version), "bounds", bounds));
+		json_array_append_new(
+			list, json_pack("{s:o, s:o, s:o}", "name", text(v[i].name), "version",
+				      text(v[i].version), "bounds", bounds));
 	}
 	return list;
 }
@@ -81,19 +82,20 @@ static json_t *capabilities_json(const struct kit *k)
 	for (size_t i = 0; i < k->n_capabilities; i++) {
 		const struct kit_capability *c = &k->capabilities[i];
 
-		json_array_append_new(list,
-			json_pack("{s:o, s:b, s:b, s:i}", "type", text(c->type), "optional",
-				c->optional, "skipped", c->skipped, "group", c->group));
+		json_array_append_new(
+			list, json_pack("{s:o, s:b, s:b, s:i}", "type", text(c->type), "optional",
+				      c->optional, "skipped", c->skipped, "group", c->group));
 	}
 	return list;
 }
 
 json_t *kit_json(const struct kit *k)
 {
-	json_t *o = json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "name", text(k->name),
-		"kind", kind_name(k), "schemaVersion", (int)k->schema, "version", text(k->version),
-		"displayName", text(k->display_name), "description", text(k->description), "file",
-		text(k->file), "extends", text(k->extends), "args", args_json(k));
+	json_t *o = json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+		text(k->name), "kind", kind_name(k), "schemaVersion", (int)k->schema, "version",
+		text(k->version), "displayName", text(k->display_name), "description",
+		text(k->description), "file", text(k->file), "extends", text(k->extends), "args",
+		args_json(k));
 
 	if (k->schema == 3) {
 		json_object_set_new(o, "provides", relations_json(k->provides, k->n_provides));
@@ -132,9 +134,9 @@ void kit_print(const struct kit *k, FILE *out)
 		put(out, "argument", line);
 	}
 	for (size_t i = 0; i < k->n_provides; i++) {
-		_free_ char *line = xasprintf("%s%s%s", k->provides[i].name,
-			k->provides[i].version ? " " : "",
-			k->provides[i].version ? k->provides[i].version : "");
+		_free_ char *line =
+			xasprintf("%s%s%s", k->provides[i].name, k->provides[i].version ? " " : "",
+				k->provides[i].version ? k->provides[i].version : "");
 
 		put(out, "provides", line);
 	}
@@ -165,8 +167,8 @@ int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, 
 	if (rc == 0 && in && kit_inputs_check_used(in, err) < 0)
 		rc = -1;
 	if (json) {
-		json_t *o = json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "errors", errors_json(&errs),
-			"kit", rc == 0 ? kit_json(&k) : json_null());
+		json_t *o = json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "errors",
+			errors_json(&errs), "kit", rc == 0 ? kit_json(&k) : json_null());
 
 		json_dumpf(o, out, JSON_INDENT(2));
 		fputc('\n', out);

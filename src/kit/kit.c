@@ -107,8 +107,10 @@ static void check_self_reference(
 				root->items[i]->key_line <= line)
 				inside = false;
 		if (inside)
-			load_error_key(l, args, "refers to an argument in line %d, expected plain "
-						"values here", line);
+			load_error_key(l, args,
+				"refers to an argument in line %d, expected plain "
+				"values here",
+				line);
 	}
 }
 
@@ -133,8 +135,8 @@ static void load_text(struct load *l, struct ynode *root, const char *text, size
 	}
 	check_self_reference(l, root, text, len);
 	if (args_expand(l, text, len, k, &out, &map) < 0) {
-		kit_errors_add(l->errs, false, l->file, 0, 0, "",
-			"larger than 4 MiB with its arguments");
+		kit_errors_add(
+			l->errs, false, l->file, 0, 0, "", "larger than 4 MiB with its arguments");
 		args_map_done(&map);
 		return;
 	}
@@ -144,7 +146,8 @@ static void load_text(struct load *l, struct ynode *root, const char *text, size
 		args_hide_placeholders(real);
 		load_tree(l, real, k);
 	}
-	args_map_errors(l->errs, from, &map, (const char *)buf_head(&out), buf_len(&out), text, len);
+	args_map_errors(
+		l->errs, from, &map, (const char *)buf_head(&out), buf_len(&out), text, len);
 	ynode_free(real);
 	args_map_done(&map);
 }
@@ -165,8 +168,8 @@ static void name_by_file(struct kit *k, const char *file)
 	k->name = xstrdup(spec_name_valid(name) ? name : "kit");
 }
 
-static void load_descriptor(struct load *l, const char *text, size_t len, struct kit_inputs *in,
-	struct kit *k)
+static void load_descriptor(
+	struct load *l, const char *text, size_t len, struct kit_inputs *in, struct kit *k)
 {
 	struct ynode *root = ynode_read(text, len, l->file, l->errs);
 	const struct ynode *args;
@@ -220,6 +223,15 @@ int kit_load_text(const char *text, size_t len, const char *file, struct kit_inp
 
 /* ---- the directory ---- */
 
+/* NAME.yaml in a directory called NAME; NULL when that is not known. */
+static char *same_named(const char *dir)
+{
+	_free_ char *real = realpath(dir, NULL);
+	const char *name = real ? strrchr(real, '/') : NULL;
+
+	return name && name[1] ? xasprintf("%s%s.yaml", dir, name) : NULL;
+}
+
 /* The directory and the file that @path means. */
 static int find_spec(const char *path, char **ret_dir, char **ret_file, struct err *err)
 {
@@ -233,6 +245,14 @@ static int find_spec(const char *path, char **ret_dir, char **ret_file, struct e
 	if (S_ISDIR(st.st_mode)) {
 		dir = xstrdup(path);
 		file = fs_join(path, "spec.yaml");
+		if (!fs_exists(file)) { /* schemaVersion "3": a/b/NAME/NAME.yaml */
+			_free_ char *same = same_named(path);
+
+			if (same && fs_exists(same)) {
+				free(file);
+				file = steal_ptr(&same);
+			}
+		}
 		if (stat(file, &st) < 0)
 			return err_set(err, ERR_USER, "kit %s: %s", path,
 				errno == ENOENT ? "no spec.yaml in this directory"

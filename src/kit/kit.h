@@ -33,8 +33,8 @@ struct ynode;
 
 struct kit_rule {
 	bool allow;
-	char *target;      /* checked with policy_rule_parse */
-	unsigned phase;    /* of enum kit_phase */
+	char *target;               /* checked with policy_rule_parse */
+	unsigned phase;             /* of enum kit_phase */
 	struct strv methods, paths; /* requests that an allow rule is bounded to; or empty */
 };
 
@@ -103,8 +103,8 @@ struct kit_volume {
 };
 
 struct kit_sandbox {
-	char *image; /* "base" is Hutch's own; NULL: that of the parent */
-	struct strv entrypoint;                           /* empty: a login shell */
+	char *image;            /* "base" is Hutch's own; NULL: that of the parent */
+	struct strv entrypoint; /* empty: a login shell */
 	struct strv command_default, command_interactive; /* the fallback is already applied */
 	bool command_given;
 	double cpus; /* 0: not said, as the other resources */
@@ -131,7 +131,7 @@ struct kit_relation {
 	struct kit_bound {
 		enum kit_op op;
 		char *version;
-	} *bounds;
+	} * bounds;
 	size_t n_bounds;
 };
 
@@ -166,7 +166,7 @@ struct kit {
 	struct kit_sandbox sandbox;
 	char *instructions_filename, *instructions;
 	char *instructions_file; /* schemaVersion "3": where the text is, below dir */
-	struct kit_rule *rules; /* allow and deny, in the order of the file */
+	struct kit_rule *rules;  /* allow and deny, in the order of the file */
 	size_t n_rules;
 	struct kit_var *vars; /* unique names; variables that Hutch owns are left out */
 	size_t n_vars;
@@ -197,7 +197,7 @@ struct kit_inputs {
 		char *name, *value;
 		bool from_file; /* the command line wins */
 		bool used;
-	} *v;
+	} * v;
 	size_t n;
 	/* A required argument without a value is no error: what depends on it is not checked. */
 	bool placeholders;
@@ -213,8 +213,8 @@ int kit_inputs_check_used(const struct kit_inputs *in, struct err *err);
 void kit_inputs_done(struct kit_inputs *in);
 
 /* Load the kit in directory @path (or whose file is @path). Errors and warnings of the text go to
- * @errs, all in one go; on failure @err is the one-line summary. *ret is only set on success. @in may
- * be NULL; what is used of it is marked. */
+ * @errs, all in one go; on failure @err is the one-line summary. *ret is only set on success. @in
+ * may be NULL; what is used of it is marked. */
 int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct kit_errors *errs,
 	struct err *err);
 /* As kit_load, from memory, without looking at files/. For tests and fuzzing. */
@@ -228,8 +228,7 @@ char *kit_locate(const char *name_or_path, struct err *err);
 
 /* hutch kit validate: everything found and a closing line on @out, or all of it as JSON. 0 when the
  * kit may be used. */
-int kit_validate(
-	const char *path, struct kit_inputs *in, bool json, FILE *out, struct err *err);
+int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, struct err *err);
 
 /* Kits that form one sandbox, in the order in which they apply: what the sandbox kit extends (the
  * root first), the sandbox kit, its mixins, then those of the command line. */
@@ -252,7 +251,8 @@ const struct kit *kit_base(const struct kit *kits, size_t n);
 /* schemaVersion "3": check the set and put providers before requirers. */
 int kit_resolve(struct kit *kits, size_t n, struct err *err);
 
-/* The JSON Schema of a grammar, made of the tables that the loader reads with. NULL: no such one. */
+/* The JSON Schema of a grammar, made of the tables that the loader reads with. NULL: no such one.
+ */
 json_t *kit_schema(unsigned schema);
 
 /* Files below files/ that are larger are copied as they are, references and all. */

@@ -106,6 +106,7 @@ int kit_check_set(const struct kit *kits, size_t n, struct err *err)
 	}
 	if (!image)
 		return err_set(err, ERR_USER,
-			"kit %s: neither it nor what it extends says which image to use", base->name);
+			"kit %s: neither it nor what it extends says which image to use",
+			base->name);
 	return 0;
 }

@@ -49,7 +49,8 @@ void plan_set_origin(struct box_spec *s, const char *what, const char *from)
 	s->origins[s->n_origins++] = (struct spec_origin){xstrdup(what), xstrdup(from)};
 }
 
-static void set_kit_env(struct box_spec *s, const struct kit *k, const char *name, const char *value)
+static void set_kit_env(
+	struct box_spec *s, const struct kit *k, const char *name, const char *value)
 {
 	_free_ char *what = xasprintf("env %s", name), *from = xasprintf("kit %s", k->name);
 
@@ -97,7 +98,7 @@ static void add_inject(
 	to->injects[to->n_injects++] = (struct spec_inject){.domain = xstrdup(in->domain),
 		.header = xstrdup(in->header ? in->header : like->header),
 		.format = xstrdup(in->format ? in->format : like->format),
-		.username = in->username ? xstrdup(in->username)
+		.username = in->username                            ? xstrdup(in->username)
 			    : !in->header && like && like->username ? xstrdup(like->username)
 								    : NULL};
 }
@@ -306,8 +307,8 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 	return 0;
 }
 
-/* The profile file of the agent: the text of the sandbox kit and of what it extends, and pointers to
- * what the mixins have to say in files of their own. */
+/* The profile file of the agent: the text of the sandbox kit and of what it extends, and pointers
+ * to what the mixins have to say in files of their own. */
 static void add_instructions(struct box_spec *s, const struct kit *const *order, size_t n)
 {
 	const char *name = "AGENTS.md";
@@ -413,7 +414,8 @@ int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct e
 	/* Placeholders win over the variables of every kit. */
 	for (size_t i = 0; i < s->net.n_credentials; i++) {
 		const struct spec_credential *c = &s->net.credentials[i];
-		_free_ char *what = xasprintf("env %s", c->env), *from = xasprintf("kit %s", c->kit);
+		_free_ char *what = xasprintf("env %s", c->env),
+			    *from = xasprintf("kit %s", c->kit);
 
 		if (!c->env[0])
 			continue;

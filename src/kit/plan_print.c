@@ -86,8 +86,8 @@ static void print_environment(const struct box_spec *s, FILE *out)
 	const char *label = "environment";
 
 	for (size_t i = 0; i < s->env.n; i++) {
-		_free_ char *what = xasprintf(
-			"env %.*s", (int)strcspn(s->env.v[i], "="), s->env.v[i]);
+		_free_ char *what =
+			xasprintf("env %.*s", (int)strcspn(s->env.v[i], "="), s->env.v[i]);
 
 		line(out, &label, "%s%s", show(s->env.v[i]).text, from(s, what).text);
 	}
@@ -155,7 +155,8 @@ static void print_launch(const struct box_spec *s, FILE *out)
 {
 	const char *label = "command";
 	struct strv all = {0}, inter = {0};
-	const char *what = s->command_default.n || s->command_interactive.n ? "command" : "entrypoint";
+	const char *what =
+		s->command_default.n || s->command_interactive.n ? "command" : "entrypoint";
 
 	strv_copy(&all, &s->entrypoint);
 	strv_copy(&inter, &s->entrypoint);

@@ -42,16 +42,16 @@ static void add_block(struct box_spec *s, const struct kit_volume *v, const char
 static void add_tmpfs(struct box_spec *s, const struct kit_volume *v, const char *kit)
 {
 	bool agents = plan_is_agents(s, v->path);
-	_free_ char *size = v->size_bytes ? xasprintf(",size=%llu",
-						    (unsigned long long)v->size_bytes)
-					  : xstrdup("");
+	_free_ char *size = v->size_bytes
+				    ? xasprintf(",size=%llu", (unsigned long long)v->size_bytes)
+				    : xstrdup("");
 	_free_ char *options = xasprintf("mode=%04o%s%s", v->mode ? v->mode : 0755, size,
 		agents ? ",uid=" AGENT_USER ",gid=" AGENT_USER : "");
 
 	/* Directories on the way belong to the agent, too. */
 	if (agents)
-		add_shell_step(&s->prepare, &s->n_prepare, v, kit, AGENT_USER,
-			"mkdir -p \"$1\"", "");
+		add_shell_step(
+			&s->prepare, &s->n_prepare, v, kit, AGENT_USER, "mkdir -p \"$1\"", "");
 	add_shell_step(&s->prepare, &s->n_prepare, v, kit, "0",
 		"mountpoint -q \"$1\" || { mkdir -p \"$1\" && "
 		"mount -t tmpfs -o \"nosuid,nodev,$2\" tmpfs \"$1\"; }",
@@ -76,13 +76,11 @@ void plan_add_volumes(struct box_spec *s, const struct kit *const *order, size_t
 
 			if (named_later(order, n, i, v->path))
 				continue;
-			s->volumes =
-				xrealloc(s->volumes, s->n_volumes + 1, sizeof(*s->volumes));
-			s->volumes[s->n_volumes++] =
-				(struct spec_volume){.path = xstrdup(v->path),
-					.kit = xstrdup(order[i]->name),
-					.tmpfs = v->tmpfs,
-					.size_bytes = v->size_bytes};
+			s->volumes = xrealloc(s->volumes, s->n_volumes + 1, sizeof(*s->volumes));
+			s->volumes[s->n_volumes++] = (struct spec_volume){.path = xstrdup(v->path),
+				.kit = xstrdup(order[i]->name),
+				.tmpfs = v->tmpfs,
+				.size_bytes = v->size_bytes};
 			(v->tmpfs ? add_tmpfs : add_block)(s, v, order[i]->name);
 		}
 	}

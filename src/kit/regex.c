@@ -13,50 +13,27 @@
  * their lazy forms (which say nothing about whether a value matches), ^ $ \A \z \b \B, \Q…\E and
  * escapes. Case is folded for ASCII. Characters are code points; a byte that is not UTF-8 counts as
  * U+FFFD. */
-#include "kit/regex.h"
+#include "kit/regex_int.h"
 
-#include <stdint.h>
 #include <string.h>
 
 #include "base/mem.h"
 
 #define NODES_MAX  4096
 #define DEPTH_MAX  60
-#define CODE_MAX   4096
-#define RANGES_MAX 4096
 #define EMITS_MAX  65536 /* nested repetition of nothing makes no code, but takes time */
 #define REPEAT_MAX 1000  /* as RE2 */
 #define RUNE_MAX   0x10ffff
 
-struct range {
-	uint32_t lo, hi;
-};
-
+/* The tree. */
 enum node_kind { N_EMPTY, N_CLASS, N_ASSERT, N_CAT, N_ALT, N_REPEAT };
-enum assert_kind { A_TEXT_BEGIN, A_TEXT_END, A_LINE_BEGIN, A_LINE_END, A_WORD, A_NOT_WORD };
 
 struct node {
 	enum node_kind kind;
 	enum assert_kind assert;
-	int left, right;    /* CAT, ALT; REPEAT: left */
-	int min, max;       /* REPEAT; max -1: no limit */
-	size_t range, n;    /* CLASS: into ranges */
-};
-
-enum op { OP_CLASS, OP_ASSERT, OP_SPLIT, OP_JUMP, OP_MATCH };
-
-struct inst {
-	enum op op;
-	enum assert_kind assert;
-	int x, y;
-	size_t range, n;
-};
-
-struct regex {
-	struct inst code[CODE_MAX];
-	int n_code;
-	struct range ranges[RANGES_MAX];
-	size_t n_ranges;
+	int left, right; /* CAT, ALT; REPEAT: left */
+	int min, max;    /* REPEAT; max -1: no limit */
+	size_t range, n; /* CLASS: into ranges */
 };
 
 struct flags {
@@ -77,28 +54,6 @@ static int fail(struct parser *s, const char *why)
 	if (!s->why)
 		s->why = why;
 	return -1;
-}
-
-/* The next code point; @p moves on. */
-static uint32_t rune(const char **p)
-{
-	const unsigned char *s = (const unsigned char *)*p;
-	unsigned more = s[0] >= 0xf0 ? 3 : (s[0] >= 0xe0 ? 2 : (s[0] >= 0xc2 ? 1 : 0));
-	uint32_t v;
-
-	(*p)++;
-	if (s[0] < 0x80)
-		return s[0];
-	if (!more || s[0] > 0xf4)
-		return 0xfffd;
-	v = s[0] & (0x3fu >> more);
-	for (unsigned i = 1; i <= more; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0xfffd;
-		v = v << 6 | (s[i] & 0x3f);
-	}
-	*p += more;
-	return v;
 }
 
 /* ---- classes ---- */
@@ -205,14 +160,14 @@ static bool add_posix(struct parser *s)
 	bool not = *s->p == '^';
 	size_t from = s->re->n_ranges;
 
-	s->p += not;
+	s->p += not ;
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
 		if (strncmp(s->p, t[i].name, strlen(t[i].name)) != 0)
 			continue;
 		s->p += strlen(t[i].name);
 		for (unsigned k = 0; k < 4 && t[i].r[k].hi; k++)
 			add_range(s, t[i].r[k].lo, t[i].r[k].hi);
-		if (not)
+		if (not )
 			negate(s, from);
 		return true;
 	}
@@ -278,7 +233,7 @@ static int class_char(struct parser *s, uint32_t *ret)
 		s->p++;
 		return char_escape(s, ret);
 	}
-	*ret = rune(&s->p);
+	*ret = regex_rune(&s->p);
 	return 0;
 }
 
@@ -304,7 +259,7 @@ static int parse_class(struct parser *s, struct flags f)
 	size_t from = s->re->n_ranges;
 	bool not = *s->p == '^', first = true;
 
-	s->p += not;
+	s->p += not ;
 	for (; *s->p && (*s->p != ']' || first); first = false) {
 		uint32_t lo, hi;
 
@@ -333,7 +288,7 @@ static int parse_class(struct parser *s, struct flags f)
 	if (*s->p != ']')
 		return fail(s, "has a [ without ]");
 	s->p++;
-	if (not)
+	if (not )
 		negate(s, from);
 	return class_node(s, from);
 }
@@ -362,8 +317,7 @@ static int group_head(struct parser *s, struct flags *f, bool *ret_rest)
 	bool on = true;
 
 	*ret_rest = false;
-	if (*s->p == '=' || *s->p == '!' ||
-		(*s->p == '<' && (s->p[1] == '=' || s->p[1] == '!')))
+	if (*s->p == '=' || *s->p == '!' || (*s->p == '<' && (s->p[1] == '=' || s->p[1] == '!')))
 		return fail(s, "looks ahead or behind, which RE2 does not know");
 	if (strncmp(s->p, "P<", 2) == 0 || *s->p == '<') {
 		const char *end = strchr(s->p, '>');
@@ -476,7 +430,7 @@ static int parse_atom(struct parser *s, struct flags *f)
 			s->quoted = false;
 			return node_new(s, (struct node){.kind = N_EMPTY});
 		}
-		return literal(s, rune(&s->p), *f);
+		return literal(s, regex_rune(&s->p), *f);
 	}
 	switch (*s->p) {
 	case '(':
@@ -505,7 +459,7 @@ static int parse_atom(struct parser *s, struct flags *f)
 	case '?':
 		return fail(s, "repeats nothing");
 	default:
-		return literal(s, rune(&s->p), *f);
+		return literal(s, regex_rune(&s->p), *f);
 	}
 }
 
@@ -565,8 +519,7 @@ static int parse_repeat(struct parser *s, struct flags *f)
 			return fail(s, "has a repetition that runs backwards");
 		repeated = true;
 		s->p += *s->p == '?';
-		n = node_new(s, (struct node){
-					.kind = N_REPEAT, .left = n, .min = min, .max = max});
+		n = node_new(s, (struct node){.kind = N_REPEAT, .left = n, .min = min, .max = max});
 	}
 	return n;
 }
@@ -670,13 +623,12 @@ static int emit(struct parser *s, int at)
 	case N_EMPTY:
 		return 0;
 	case N_CLASS:
-		return emit_inst(s, (struct inst){
-					.op = OP_CLASS, .range = n->range, .n = n->n}) < 0
+		return emit_inst(s, (struct inst){.op = OP_CLASS, .range = n->range, .n = n->n}) < 0
 			       ? -1
 			       : 0;
 	case N_ASSERT:
 		return emit_inst(s, (struct inst){.op = OP_ASSERT, .assert = n->assert}) < 0 ? -1
-											      : 0;
+											     : 0;
 	case N_CAT:
 		return emit(s, n->left) < 0 ? -1 : emit(s, n->right);
 	case N_ALT:
@@ -714,116 +666,4 @@ struct regex *regex_new(const char *pattern, const char **ret_why)
 void regex_free(struct regex *re)
 {
 	free(re);
-}
-
-/* ---- matching ---- */
-
-/* Threads waiting for a character, in no order: there is nothing to prefer. */
-struct threads {
-	int at[CODE_MAX];
-	int n;
-	bool on[CODE_MAX];
-};
-
-struct where {
-	uint32_t before, after; /* 0: the end of the text */
-};
-
-static bool is_word(uint32_t c)
-{
-	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-	       c == '_';
-}
-
-static bool holds(enum assert_kind a, struct where w)
-{
-	switch (a) {
-	case A_TEXT_BEGIN:
-		return !w.before;
-	case A_TEXT_END:
-		return !w.after;
-	case A_LINE_BEGIN:
-		return !w.before || w.before == '\n';
-	case A_LINE_END:
-		return !w.after || w.after == '\n';
-	case A_WORD:
-		return is_word(w.before) != is_word(w.after);
-	case A_NOT_WORD:
-		return is_word(w.before) == is_word(w.after);
-	}
-	return false;
-}
-
-/* Follow @pc to all instructions that wait for a character. Each is entered once per position, and
- * leaves at most one entry of its own on the stack. */
-static void add_thread(const struct regex *re, struct threads *t, int *stack, int pc, struct where w)
-{
-	int n = 0;
-
-	stack[n++] = pc;
-	while (n > 0) {
-		const struct inst *i;
-
-		pc = stack[--n];
-		if (t->on[pc])
-			continue;
-		t->on[pc] = true;
-		i = &re->code[pc];
-		if (i->op == OP_JUMP) {
-			stack[n++] = i->x;
-		} else if (i->op == OP_SPLIT) {
-			stack[n++] = i->y;
-			stack[n++] = i->x;
-		} else if (i->op == OP_ASSERT) {
-			if (holds(i->assert, w))
-				stack[n++] = pc + 1;
-		} else {
-			t->at[t->n++] = pc;
-		}
-	}
-}
-
-static bool in_class(const struct regex *re, const struct inst *i, uint32_t c)
-{
-	for (size_t k = 0; k < i->n; k++)
-		if (c >= re->ranges[i->range + k].lo && c <= re->ranges[i->range + k].hi)
-			return true;
-	return false;
-}
-
-bool regex_matches(const struct regex *re, const char *text)
-{
-	_free_ struct threads *t = xcalloc(2, sizeof(*t));
-	_free_ int *stack = xcalloc((size_t)re->n_code * 2 + 2, sizeof(*stack));
-	struct threads *now = &t[0], *next = &t[1];
-	uint32_t c = 0;
-
-	for (bool first = true;; first = false) {
-		const char *ahead = text;
-		struct where w = {c, *text ? rune(&ahead) : 0};
-		struct threads *swap;
-
-		if (first)
-			add_thread(re, now, stack, 0, w);
-		if (!*text)
-			break;
-		c = rune(&text);
-		ahead = text;
-		w = (struct where){c, *text ? rune(&ahead) : 0};
-		next->n = 0;
-		memset(next->on, 0, (size_t)re->n_code);
-		for (int k = 0; k < now->n; k++) {
-			const struct inst *i = &re->code[now->at[k]];
-
-			if (i->op == OP_CLASS && in_class(re, i, c))
-				add_thread(re, next, stack, now->at[k] + 1, w);
-		}
-		swap = now;
-		now = next;
-		next = swap;
-	}
-	for (int k = 0; k < now->n; k++)
-		if (re->code[now->at[k]].op == OP_MATCH)
-			return true;
-	return false;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* schemaVersion "3": whether kits fit together, and in which order they apply.
  *
- * A closed-set check, no solver: every requirement must be met by a kit that is there. Providers come
- * before those that require (or integrate with) them; where that leaves a choice, kits keep the order
- * of the command line, the workload first. */
+ * A closed-set check, no solver: every requirement must be met by a kit that is there. Providers
+ * come before those that require (or integrate with) them; where that leaves a choice, kits keep
+ * the order of the command line, the workload first. */
 #include <string.h>
 
 #include "kit/kit.h"
@@ -108,10 +108,9 @@ static int check_needs(const struct kit *kits, size_t n, const struct kit *k,
 			return err_hint(err, "add a kit that provides it");
 		}
 		if (at >= 0 && !satisfies(version, &needs[i]))
-			return err_set(err, ERR_USER,
-				"kit %s: does not work with %s %s of kit %s", k->name,
-				short_name(needs[i].name), version ? version : "without a version",
-				kits[at].name);
+			return err_set(err, ERR_USER, "kit %s: does not work with %s %s of kit %s",
+				k->name, short_name(needs[i].name),
+				version ? version : "without a version", kits[at].name);
 	}
 	return 0;
 }
@@ -123,16 +122,17 @@ static int check_kit(const struct kit *kits, size_t n, const struct kit *k, stru
 		long at = provider(kits, n, k->conflicts[i].name, &p);
 
 		if (at >= 0)
-			return err_set(err, ERR_USER, "kit %s: conflicts with %s, which kit %s provides",
-				k->name, short_name(k->conflicts[i].name), kits[at].name);
+			return err_set(err, ERR_USER,
+				"kit %s: conflicts with %s, which kit %s provides", k->name,
+				short_name(k->conflicts[i].name), kits[at].name);
 	}
 	for (size_t i = 0; i < k->n_provides; i++) {
 		const struct kit_relation *p = NULL;
 		long at = provider(kits, n, k->provides[i].name, &p);
 
 		if (at >= 0 && &kits[at] != k)
-			return err_set(err, ERR_USER, "kit %s: provides %s, as kit %s does", k->name,
-				short_name(k->provides[i].name), kits[at].name);
+			return err_set(err, ERR_USER, "kit %s: provides %s, as kit %s does",
+				k->name, short_name(k->provides[i].name), kits[at].name);
 	}
 	if (check_needs(kits, n, k, k->requires, k->n_requires, true, err) < 0)
 		return -1;
@@ -193,8 +193,9 @@ int kit_resolve(struct kit *kits, size_t n, struct err *err)
 				"kit %s: a set, which becomes a kit when it is published",
 				kits[i].name);
 		if (kits[i].kind == KIT_SANDBOX && workload)
-			return err_set(err, ERR_USER, "kit %s: a second workload, %s is one already",
-				kits[i].name, workload->name);
+			return err_set(err, ERR_USER,
+				"kit %s: a second workload, %s is one already", kits[i].name,
+				workload->name);
 		if (kits[i].kind == KIT_SANDBOX)
 			workload = &kits[i];
 	}

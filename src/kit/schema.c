@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* JSON Schema of the grammars, made of the very tables that the loader reads with, so that an editor
- * knows the keys that a kit may have. */
+/* JSON Schema of the grammars, made of the very tables that the loader reads with, so that an
+ * editor knows the keys that a kit may have. */
 #include <string.h>
 
 #include "kit/args.h"
@@ -48,8 +48,7 @@ static json_t *field_schema(const struct field *f)
 	if (f->json)
 		return parse(f->json);
 	if (f->load == load_list)
-		return json_pack(
-			"{s:s, s:o}", "type", "array", "items", shape_schema(f->shape));
+		return json_pack("{s:s, s:o}", "type", "array", "items", shape_schema(f->shape));
 	if (f->shape)
 		return shape_schema(f->shape);
 	return known_schema(f->load);
@@ -97,25 +96,27 @@ static json_t *capability_schema(void)
 		if (t->config) {
 			json_object_set_new(json_object_get(o, "properties"), "config",
 				shape_schema(t->config));
-			json_array_append_new(json_object_get(o, "required"), json_string("config"));
+			json_array_append_new(
+				json_object_get(o, "required"), json_string("config"));
 		}
 		json_array_append_new(any, o);
 		json_array_append_new(known, json_string(t->name));
 	}
-	json_array_append_new(any,
-		json_pack("{s:s, s:{s:{s:s, s:{s:o}}}, s:[s]}", "type", "object", "properties",
-			"type", "type", "string", "not", "enum", known, "required", "type"));
+	json_array_append_new(
+		any, json_pack("{s:s, s:{s:{s:s, s:{s:o}}}, s:[s]}", "type", "object", "properties",
+			     "type", "type", "string", "not", "enum", known, "required", "type"));
 	items = json_pack("{s:o}", "anyOf", any);
 	return items;
 }
 
 static json_t *capabilities_schema(void)
 {
-	json_t *group = json_pack("{s:s, s:{s:{s:s, s:{s:o, s:o, s:o, s:{s:s, s:o}}, s:[s]}}, s:[s]}",
-		"type", "object", "properties", "group", "type", "object", "properties", "name",
-		parse(JSON_STRING), "description", parse(JSON_STRING), "optional",
-		parse("{\"type\":\"boolean\"}"), "capabilities", "type", "array", "items",
-		capability_schema(), "required", "capabilities", "required", "group");
+	json_t *group =
+		json_pack("{s:s, s:{s:{s:s, s:{s:o, s:o, s:o, s:{s:s, s:o}}, s:[s]}}, s:[s]}",
+			"type", "object", "properties", "group", "type", "object", "properties",
+			"name", parse(JSON_STRING), "description", parse(JSON_STRING), "optional",
+			parse("{\"type\":\"boolean\"}"), "capabilities", "type", "array", "items",
+			capability_schema(), "required", "capabilities", "required", "group");
 	json_t *any = json_pack("[o, o]", capability_schema(), group);
 
 	return json_pack("{s:s, s:{s:o}}", "type", "array", "items", "anyOf", any);

@@ -24,14 +24,15 @@ static void check_service(struct load *l, const struct kit *k, size_t at)
 		if (same(c->service, o->service) && !apart)
 			load_error(l, name ? name : c->at, "twice in this kit");
 		else if (same(c->env, o->env) && !same(c->service, o->service))
-			load_error(l, key && ynode_get(key, "name") ? ynode_get(key, "name") : c->at,
+			load_error(l,
+				key && ynode_get(key, "name") ? ynode_get(key, "name") : c->at,
 				"already the variable of service %s",
 				o->service ? o->service : "?");
 	}
 }
 
-/* A kit's allow rules are what it asks for; a key for another host would never be used, or for a host
- * that somebody else allowed. */
+/* A kit's allow rules are what it asks for; a key for another host would never be used, or for a
+ * host that somebody else allowed. */
 static void check_domains(
 	struct load *l, const struct kit_credential *c, const struct policy *policy)
 {
@@ -73,7 +74,8 @@ static void check_places(struct load *l, const struct kit *k)
 			}
 	for (size_t i = 0; i < k->n_ports; i++)
 		for (size_t m = 0; m < i; m++)
-			if (k->ports[i].container && k->ports[i].container == k->ports[m].container &&
+			if (k->ports[i].container &&
+				k->ports[i].container == k->ports[m].container &&
 				k->ports[i].udp == k->ports[m].udp) {
 				load_error(l, ynode_get(k->ports[i].at, "container"),
 					"twice in this kit");

@@ -162,6 +162,7 @@ static const struct field box_fields[] = {
 	STRUCT(box_spec, "network", net, net_type),
 	FIELD(box_spec, remove_on_exit, F_BOOL),
 	FIELD(box_spec, strict, F_BOOL),
+	FIELD(box_spec, cache_key, F_STR),
 	LIST(box_spec, origins, origin_type),
 };
 static const struct type box_type = TYPE(box_spec, box_fields);

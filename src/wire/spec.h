@@ -141,6 +141,7 @@ struct box_spec {
 	struct spec_net net;
 	bool remove_on_exit; /* --rm */
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
+	char *cache_key; /* of the install cache; "": neither read nor written */
 	struct spec_origin *origins;
 	size_t n_origins;
 };

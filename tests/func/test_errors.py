@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong input: one line that says what and why, status 125, nothing left behind."""
+import json
 import os
 import shutil
 import stat
@@ -110,7 +111,10 @@ def test_credential_for_a_domain_that_is_not_allowed(home, work):
       name: WIDE_KEY
       inject: [{domain: api.example.test, header: Authorization, format: "Bearer %s"}]
 """)
-    refused(home, "run", "--kit", path, "shell", work, says=["inject[0].domain", "not allowed"])
+    r = home.run("run", "--dry-run", "--json", "--kit", path, "shell", work)
+    assert r.returncode == 0 and "warning: credentials[0].apiKey.inject[0].domain: not allowed" in r.stderr
+    rules = json.loads(r.stdout)["network"]["rules"]
+    assert not any("api.example.test" in rule["target"] for rule in rules)  # nothing is widened
 
 
 def test_qemu_missing(home, work):

@@ -49,7 +49,8 @@ static void run(const struct c *c, struct kit_inputs *in)
 	kit_errors_print(&errs, f);
 	fclose(f);
 	if (strcmp(out, c->says) != 0)
-		print_error("--- input\n%s\n--- printed\n%s\n--- expected\n%s\n", c->text, out, c->says);
+		print_error("--- input\n%s\n--- printed\n%s\n--- expected\n%s\n", c->text, out,
+			c->says);
 	assert_string_equal(out, c->says);
 	assert_int_equal(rc, c->ok ? 0 : -1);
 	if (rc == 0)
@@ -72,9 +73,11 @@ static void test_identity(void **state)
 		{SANDBOX "locked: [Sandbox, a..b, \"a.\", a-b]\n",
 			"k:6:10: locked[0]: \"Sandbox\", expected a dotted path such as "
 			"sandbox.image\n"
-			"k:6:19: locked[1]: \"a..b\", expected a dotted path such as sandbox.image\n"
+			"k:6:19: locked[1]: \"a..b\", expected a dotted path such as "
+			"sandbox.image\n"
 			"k:6:25: locked[2]: \"a.\", expected a dotted path such as sandbox.image\n"
-			"k:6:31: locked[3]: \"a-b\", expected a dotted path such as sandbox.image\n"},
+			"k:6:31: locked[3]: \"a-b\", expected a dotted path such as "
+			"sandbox.image\n"},
 		{SANDBOX "security: {privileged: \"yes\"}\n",
 			"k:6:24: security.privileged: a string, expected true or false, without "
 			"quotes\n"},
@@ -117,7 +120,8 @@ static void test_ports_volumes(void **state)
 		{MIXIN "volumes: [{path: /v}, {path: /t, type: tmpfs, size: 1g, mode: \"1777\"}]\n",
 			"", true},
 		{MIXIN "volumes: [{path: v}, {path: /../v}, {path: /v, type: block}]\n",
-			"k:4:18: volumes[0].path: \"v\", expected an absolute path without . and .. "
+			"k:4:18: volumes[0].path: \"v\", expected an absolute path without . and "
+			".. "
 			"in it\n"
 			"k:4:29: volumes[1].path: \"/../v\", expected an absolute path without . "
 			"and .. in it\n"
@@ -129,7 +133,8 @@ static void test_ports_volumes(void **state)
 			"k:4:22: warning: volumes[0].size: has no effect yet: volumes share the "
 			"sandbox's disk\n"
 			"k:4:28: volumes[0].size: \"lots\", expected a size such as 512m or 8g\n"
-			"k:4:40: volumes[0].mode: \"9\", expected an octal file mode such as 0644\n"},
+			"k:4:40: volumes[0].mode: \"9\", expected an octal file mode such as "
+			"0644\n"},
 	};
 
 	RUN_ALL(t, NULL);
@@ -177,8 +182,7 @@ static void test_declarations(void **state)
 		{ARGS("  a: {}\n", ""), "k:5:6: args.a: default is missing, or required: true\n"},
 		{ARGS("  a: {default: x, required: true}\n", ""),
 			"k:5:7: args.a.default: next to required: true, only one of the two is "
-			"allowed\n"
-			},
+			"allowed\n"},
 		{ARGS("  1a: {default: x}\n", ""),
 			"k:5:3: args.1a: not the name of an argument, expected letters, digits, _ "
 			"and -, beginning with a letter or _\n"},
@@ -221,7 +225,8 @@ static void test_places(void **state)
 			 "description: \"${{ kit.args.a }}\"\nnope: 1\n"),
 			"k:8:1: nope: unknown key, did you mean name?\n"},
 		{ARGS("  a: {default: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}\n",
-			 "permissions: {network: {allow: [\"${{ kit.args.a }}.test\", \"a b\"]}}\n"),
+			 "permissions: {network: {allow: [\"${{ kit.args.a }}.test\", \"a "
+			 "b\"]}}\n"),
 			"k:6:59: permissions.network.allow[1]: rule has a blank or control "
 			"character at position 2: expected HOST, HOST:PORT, HOST:80-443, HOST:*, "
 			"*.HOST, **.HOST, 10.0.0.0/8 or **\n"},
@@ -232,7 +237,7 @@ static void test_places(void **state)
 		{ARGS("  a: {default: \"8080\"}\n", "ports: [{container: ${{kit.args.a}}}]\n"),
 			"k:6:1: warning: ports: has no effect yet\n", true},
 		{ARGS("  a: {default: \"l1\\nnope: 1\"}\n", "description: ${{ kit.args.a }}\n"
-							   "kimd: 2\n"),
+							    "kimd: 2\n"),
 			"k:6:14: nope: unknown key, did you mean name?\n"
 			"k:7:1: kimd: unknown key, did you mean kind?\n"},
 	};
@@ -375,10 +380,12 @@ static void test_three(void **state)
 {
 	static const struct c t[] = {
 		{THREE, "", true},
-		{THREE "name: x\n", "k:3:1: name: not a key of schemaVersion \"3\", today it is the "
-				    "reference that the kit is used by\n"},
-		{"schemaVersion: \"3\"\nkind: set\n", "k:1:1: a set without kits, expected at least "
-						      "one\n"},
+		{THREE "name: x\n",
+			"k:3:1: name: not a key of schemaVersion \"3\", today it is the "
+			"reference that the kit is used by\n"},
+		{"schemaVersion: \"3\"\nkind: set\n",
+			"k:1:1: a set without kits, expected at least "
+			"one\n"},
 		{"schemaVersion: \"3\"\nkind: set\nkits: [{ref: ./here}, {ref: r.test/a/b:1, "
 		 "digest: x}]\n",
 			"k:3:14: kits[0].ref: \"./here\", expected a reference in a registry, such "
@@ -389,13 +396,16 @@ static void test_three(void **state)
 			"k:4:1: dockerfile: next to build, only one of the two is allowed\n"},
 		{THREE "iconUrl: http://a.test/i.png\n",
 			"k:3:10: iconUrl: \"http://a.test/i.png\", expected an https URL\n"},
-		{THREE "version: v1\n", "k:3:10: version: \"v1\", expected a version such as 1.4.2, "
-					"without a leading v\n"},
+		{THREE "version: v1\n",
+			"k:3:10: version: \"v1\", expected a version such as 1.4.2, "
+			"without a leading v\n"},
 		{THREE "provides: [a, \"b@1.2\", com.example/c, \"python-3.14@3\"]\n"
-		       "requires: [\"a >= 1, < 2.0\", b]\nintegrates: [\"x = 1\"]\nconflicts: [y]\n",
+		       "requires: [\"a >= 1, < 2.0\", b]\nintegrates: [\"x = 1\"]\nconflicts: "
+		       "[y]\n",
 			"", true},
 		{THREE "provides: [A, deb/bash, x/y, a@v1, a, a]\n",
-			"k:3:12: provides[0]: \"A\", expected a name of lower-case letters, digits, "
+			"k:3:12: provides[0]: \"A\", expected a name of lower-case letters, "
+			"digits, "
 			"hyphens, dots and pluses\n"
 			"k:3:15: provides[1]: \"deb/bash\", deb/ and apk/ are derived from the "
 			"image's packages, never written\n"
@@ -417,7 +427,8 @@ static void test_three(void **state)
 		{THREE "args: {x-y: {default: a}, z: {default: b, env: A, buildArg: B}}\n",
 			"k:3:8: args.x-y: not the name of an argument, expected letters, digits "
 			"and _, beginning with a letter or _\n"
-			"k:3:51: args.z.buildArg: next to env, an argument is for one of the two\n"},
+			"k:3:51: args.z.buildArg: next to env, an argument is for one of the "
+			"two\n"},
 	};
 
 	RUN_ALL(t, NULL);
@@ -468,7 +479,8 @@ static void test_capabilities(void **state)
 		{CAP("agent-context@1", "{content: a, contentFile: b}"),
 			"k:5:26: capabilities[0].config.contentFile: next to content, only one of "
 			"the two is allowed\n"},
-		{THREE "capabilities:\n  - type: com.docker.sandbox/resources@1\n    config: {cpu: 1}\n"
+		{THREE "capabilities:\n  - type: com.docker.sandbox/resources@1\n    config: {cpu: "
+		       "1}\n"
 		       "  - type: com.docker.sandbox/resources@1\n    config: {cpu: 2}\n",
 			"k:6:5: capabilities[1]: com.docker.sandbox/resources@1 twice, one is "
 			"allowed\n"},
@@ -482,7 +494,8 @@ static void test_capabilities(void **state)
 		{THREE "args: {p: {default: \"8080\"}, n: {default: \"1.0\"}}\n"
 		       "version: ${{ kit.args.n }}\ncapabilities:\n"
 		       "  - type: com.docker.sandbox/port@1\n"
-		       "    config: {container: \"${{ kit.args.p }}\", name: \"p${{ kit.args.p }}\"}\n",
+		       "    config: {container: \"${{ kit.args.p }}\", name: \"p${{ kit.args.p "
+		       "}}\"}\n",
 			"k:6:5: warning: capabilities[0].type: com.docker.sandbox/port@1 has no "
 			"effect yet\n",
 			true},
@@ -496,17 +509,18 @@ static void test_capabilities(void **state)
 
 static void test_three_model(void **state)
 {
-	static const char text[] = THREE
-		"args: {h: {default: a.test}}\ncapabilities:\n"
-		"  - type: com.docker.sandbox/network-policy@1\n    config:\n"
-		"      install: {allow: [i.test]}\n      runtime: {allow: [\"${{ kit.args.h }}\"]}\n"
-		"  - type: com.docker.sandbox/credential@1\n    optional: true\n    config:\n"
-		"      service: s\n      phase: [install, runtime]\n"
-		"      apiKey: {name: K, inject: [{domain: a.test, scheme: bearer}]}\n"
-		"  - group:\n      optional: true\n      capabilities:\n"
-		"        - type: com.docker.sandbox/lifecycle@1\n          config:\n"
-		"            files: [{path: /f, content: x, overwrite: false}]\n"
-		"        - type: com.docker.sandbox/volume@1\n          config: {path: /v}\n";
+	static const char text[] =
+		THREE "args: {h: {default: a.test}}\ncapabilities:\n"
+		      "  - type: com.docker.sandbox/network-policy@1\n    config:\n"
+		      "      install: {allow: [i.test]}\n      runtime: {allow: [\"${{ kit.args.h "
+		      "}}\"]}\n"
+		      "  - type: com.docker.sandbox/credential@1\n    optional: true\n    config:\n"
+		      "      service: s\n      phase: [install, runtime]\n"
+		      "      apiKey: {name: K, inject: [{domain: a.test, scheme: bearer}]}\n"
+		      "  - group:\n      optional: true\n      capabilities:\n"
+		      "        - type: com.docker.sandbox/lifecycle@1\n          config:\n"
+		      "            files: [{path: /f, content: x, overwrite: false}]\n"
+		      "        - type: com.docker.sandbox/volume@1\n          config: {path: /v}\n";
 	struct kit k = load(text, NULL);
 
 	assert_int_equal(k.schema, 3);
@@ -522,7 +536,8 @@ static void test_three_model(void **state)
 	assert_int_equal(k.n_volumes, 1);
 	assert_int_equal(k.n_capabilities, 4);
 	assert_int_equal(k.capabilities[0].group, -1);
-	assert_true(k.capabilities[3].group == k.capabilities[2].group && k.capabilities[2].optional);
+	assert_true(
+		k.capabilities[3].group == k.capabilities[2].group && k.capabilities[2].optional);
 	kit_done(&k);
 }
 
@@ -566,7 +581,8 @@ static void put(struct fx *fx, const char *name, const char *head, const char *t
 {
 	_free_ char *dir = xasprintf("%s/kits/%s", fx->root, name);
 	_free_ char *file = fs_join(dir, "spec.yaml");
-	_free_ char *all = xasprintf("schemaVersion: \"2\"\nkind: %s\nname: %s\n%s", head, name, text);
+	_free_ char *all =
+		xasprintf("schemaVersion: \"2\"\nkind: %s\nname: %s\n%s", head, name, text);
 
 	assert_int_equal(fs_mkdirs(dir, 0755, NULL), 0);
 	assert_int_equal(fs_write_file(AT_FDCWD, file, all, strlen(all), 0644, NULL), 0);
@@ -608,16 +624,19 @@ static void test_extends(void **state)
 	struct fx *fx = *state;
 
 	put(fx, "root", "sandbox",
-		"sandbox: {image: base, entrypoint: [a], command: [b], resources: {cpu: 1, memory: 1g}}\n"
+		"sandbox: {image: base, entrypoint: [a], command: [b], resources: {cpu: 1, memory: "
+		"1g}}\n"
 		"permissions: {network: {allow: [r.test], deny: [d.test]}}\n"
 		"environment: {variables: {A: root, B: root}}\n"
 		"credentials: [{service: s, apiKey: {name: K, inject: [{domain: r.test, scheme: "
 		"bearer}]}}]\n"
 		"volumes: [{path: /v, type: tmpfs}]\n"
 		"agentInstructions: {filename: ROOT.md, content: \"root\\n\"}\n");
-	put(fx, "mid", "sandbox", "extends: root\nsandbox: {command: [c]}\nmixins: [extra]\n"
-				  "environment: {variables: {B: mid}}\n");
-	put(fx, "extra", "mixin", "environment: {variables: {A: extra}}\nrequires: {agent: root}\n");
+	put(fx, "mid", "sandbox",
+		"extends: root\nsandbox: {command: [c]}\nmixins: [extra]\n"
+		"environment: {variables: {B: mid}}\n");
+	put(fx, "extra", "mixin",
+		"environment: {variables: {A: extra}}\nrequires: {agent: root}\n");
 	put(fx, "leaf", "sandbox",
 		"extends: mid\nsandbox: {entrypoint: [e], resources: {cpu: 2}}\n"
 		"permissions: {network: {allow: [d.test, l.test]}}\n"
@@ -676,7 +695,8 @@ static void test_extends_refused(void **state)
 	put(fx, "x", "sandbox", "extends: l0\nsandbox: {image: other}\n");
 	assert_int_equal(COMPOSE(fx, "x"), -1);
 	assert_string_equal(fx->err.msg, "kit x: sets sandbox.image, which kit l0 has locked");
-	put(fx, "y", "sandbox", "extends: l1\nsandbox: {}\npermissions: {network: {allow: [a.test]}}\n");
+	put(fx, "y", "sandbox",
+		"extends: l1\nsandbox: {}\npermissions: {network: {allow: [a.test]}}\n");
 	assert_int_equal(COMPOSE(fx, "y"), -1);
 	assert_string_equal(fx->err.msg, "kit y: sets permissions, which kit l0 has locked");
 	put(fx, "z", "sandbox", "extends: z2\nsandbox: {}\n");
@@ -693,8 +713,9 @@ static void test_mixins(void **state)
 	struct fx *fx = *state;
 
 	put(fx, "s", "sandbox", "sandbox: {image: base}\n");
-	put(fx, "t", "mixin", "volumes: [{path: /home/agent/c}, {path: /t, type: tmpfs, size: 1m}]\n"
-			      "ports: [{container: 80}]\n");
+	put(fx, "t", "mixin",
+		"volumes: [{path: /home/agent/c}, {path: /t, type: tmpfs, size: 1m}]\n"
+		"ports: [{container: 80}]\n");
 	put(fx, "u", "mixin", "requires: {agent: other}\n");
 	assert_int_equal(COMPOSE(fx, "s", "t"), 0);
 	assert_int_equal(fx->s.n_ports, 1);
@@ -742,12 +763,14 @@ static void test_more_domains(void **state)
 {
 	struct fx *fx = *state;
 	_free_ char *file = xasprintf("%s/one.yaml", fx->root);
-	static const char one[] = ONE "network: {allowedDomains: [b.test], serviceDomains: {b.test: "
-				      "svc}}\n";
+	static const char one[] =
+		ONE "network: {allowedDomains: [b.test], serviceDomains: {b.test: "
+		    "svc}}\n";
 
 	put(fx, "s", "sandbox",
 		"sandbox: {image: base}\npermissions: {network: {allow: [a.test]}}\n"
-		"credentials: [{service: svc, apiKey: {name: K, inject: [{domain: a.test, header: X, "
+		"credentials: [{service: svc, apiKey: {name: K, inject: [{domain: a.test, header: "
+		"X, "
 		"format: \"t %s\"}]}}]\n");
 	assert_int_equal(fs_write_file(AT_FDCWD, file, one, strlen(one), 0644, NULL), 0);
 	assert_int_equal(COMPOSE(fx, "s", file), 0);
@@ -770,7 +793,8 @@ static void test_resolve(void **state)
 			"kit k1: a second workload, k0 is one already"},
 		{{D3("set", "kits: [{ref: r.test/a:1}]\n")},
 			"kit k0: a set, which becomes a kit when it is published"},
-		{{D3("workload", "provides: [\"a@1.10\"]\n"), D3("mixin", "requires: [\"a > 1.9\"]\n")},
+		{{D3("workload", "provides: [\"a@1.10\"]\n"),
+			 D3("mixin", "requires: [\"a > 1.9\"]\n")},
 			NULL},
 		{{D3("workload", "provides: [\"a@1.2\"]\n"),
 			 D3("mixin", "requires: [\"a >= 1.2.0\"]\n")},
@@ -783,7 +807,8 @@ static void test_resolve(void **state)
 		{{D3("workload", ""), D3("mixin", "requires: [a]\n")},
 			"kit k1: requires a, which no kit here provides"},
 		{{D3("workload", ""), D3("mixin", "integrates: [a]\n")}, NULL},
-		{{D3("workload", "provides: [\"a@3\"]\n"), D3("mixin", "integrates: [\"a < 3\"]\n")},
+		{{D3("workload", "provides: [\"a@3\"]\n"),
+			 D3("mixin", "integrates: [\"a < 3\"]\n")},
 			"kit k1: does not work with a 3 of kit k0"},
 		{{D3("workload", "provides: [com.example/a]\n"), D3("mixin", "requires: [a]\n")},
 			"kit k1: requires a, which no kit here provides"},

@@ -950,30 +950,6 @@ static void test_shipped_kits(void **state)
 	}
 }
 
-/* Every example of the reference loads without a word. */
-static void test_documented_examples(void **state)
-{
-	_buf_ struct buf text = {.max = 1 << 20};
-	size_t examples = 0;
-	char *at;
-
-	assert_int_equal(fs_read_file(AT_FDCWD, "docs/kits.md", &text, NULL), 0);
-	at = buf_cstr(&text);
-	while ((at = strstr(at, "```yaml\n")) != NULL) {
-		char *body = at + 8, *end = strstr(body, "```");
-		const char *head = strncmp(body, "sandbox:", 8) == 0 ? HEAD : MIXIN;
-		_free_ char *kit = NULL;
-
-		assert_non_null(end);
-		*end = '\0';
-		kit = xasprintf("%s%s", strstr(body, "schemaVersion:") ? "" : head, body);
-		run(&(struct c){kit, "", true});
-		examples++;
-		at = end + 3;
-	}
-	assert_true(examples >= 9);
-}
-
 static void test_locate(void **state)
 {
 	char *dir = make_kit_dir(NULL);
@@ -1075,7 +1051,6 @@ int main(void)
 		cmocka_unit_test(test_files_too_large),
 		cmocka_unit_test(test_validate),
 		cmocka_unit_test(test_shipped_kits),
-		cmocka_unit_test(test_documented_examples),
 		cmocka_unit_test(test_locate),
 		cmocka_unit_test(test_sets),
 	};

@@ -41,7 +41,10 @@ static void test_matches(void **state)
 		{"a(?i)b", "ab;aB", "Ab"},
 		{"a(?i:b)c", "aBc", "aBC"},
 		{"(?i)[a-c]+", "AbC", "d"},
-		{"a.c", "abc;a\xe2\x82\xac" "c", "a\nc;ac"},
+		{"a.c",
+			"abc;a\xe2\x82\xac"
+			"c",
+			"a\nc;ac"},
 		{"(?s)a.c", "a\nc", "ac"},
 		{"(?m)^a$\n^b$", "a\nb", "a b"},
 		{"\\Aab\\z", "ab", "abc"},

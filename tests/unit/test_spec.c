@@ -37,7 +37,7 @@ static const char full[] =
 	"\"format\":\"Bearer %s\",\"username\":null},{\"domain\":\"b.test\","
 	"\"header\":\"Authorization\",\"format\":\"Basic %s\",\"username\":\"u\"}]}],"
 	"\"resolves\":[{\"name\":\"a.test\",\"address\":\"127.0.0.1:8443\"}]},"
-	"\"remove_on_exit\":true,\"strict\":true,"
+	"\"remove_on_exit\":true,\"strict\":true,\"cache_key\":\"\","
 	"\"origins\":[{\"what\":\"env A\",\"from\":\"kit hello\"}]}";
 
 static json_t *parse(const char *text)
