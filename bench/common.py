@@ -14,9 +14,10 @@ DATA = os.environ.get("XDG_DATA_HOME") or os.environ.get("HUTCH_TEST_DATA") or o
 
 
 class Home:
-    """Own state and runtime directories; kernel pack and images are the user's."""
+    """Own state and runtime directories; kernel pack and images are the user's. @engine: None for the
+    one that is chosen by itself."""
 
-    def __init__(self):
+    def __init__(self, engine=None):
         self.base = tempfile.mkdtemp(prefix="hutch-bench-")
         self.env = dict(os.environ, XDG_DATA_HOME=DATA,
                         XDG_STATE_HOME=os.path.join(self.base, "state"),
@@ -24,6 +25,11 @@ class Home:
         os.mkdir(self.env["XDG_RUNTIME_DIR"], 0o700)
         self.work = os.path.join(self.base, "work")
         os.mkdir(self.work)
+        if engine:
+            self.env["XDG_CONFIG_HOME"] = os.path.join(self.base, "config")
+            os.makedirs(os.path.join(self.base, "config", "hutch"))
+            with open(os.path.join(self.base, "config", "hutch", "settings.yaml"), "w") as f:
+                f.write("engine: %s\n" % engine)
 
     def __enter__(self):
         return self
