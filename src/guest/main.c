@@ -275,14 +275,14 @@ static const struct control_ops control_ops = {
 
 /* ── boot ─────────────────────────────────────────────────────────────────────────────────── */
 
-static bool want_trace(void)
+static bool kernel_was_told(const char *word)
 {
 	_close_ int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
 	_buf_ struct buf line;
 
 	buf_init(&line, 8192);
 	return fd >= 0 && buf_read(&line, fd, 8192) > 0 &&
-	       cmdline_has(buf_cstr(&line), "hutch.trace");
+	       cmdline_has(buf_cstr(&line), word);
 }
 
 static int start_serving(struct init *in, struct err *err)
@@ -306,7 +306,7 @@ static int boot(struct init *in, struct err *err)
 {
 	pid_t network;
 
-	modules_load();
+	modules_load(!kernel_was_told("pci=off"));
 	trace("modules");
 	if (start_serving(in, err) < 0)
 		return -1;
@@ -316,7 +316,7 @@ static int boot(struct init *in, struct err *err)
 		return -1;
 	warm_up();
 	trace("mounts");
-	in->tracing = want_trace();
+	in->tracing = kernel_was_told("hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	if (users_ensure_agent("", err) < 0)
 		return -1;

@@ -38,7 +38,7 @@ static void load(const char *path)
 	say("module %s: %s", path, strerror(errno));
 }
 
-void modules_load(void)
+void modules_load(bool pci)
 {
 	_buf_ struct buf list;
 	char *at, *path;
@@ -48,7 +48,8 @@ void modules_load(void)
 		return; /* everything is built in */
 	at = buf_cstr(&list);
 	while ((path = next_module(&at)))
-		load(path);
+		if (pci || !strstr(path, "/virtio_pci"))
+			load(path);
 }
 
 void modules_forget(int oldroot)
