@@ -5,13 +5,8 @@
 
 /* Kernel parameters. The clock is the host's, so nothing is calibrated; the initcalls left out are
  * self-checks that nothing here uses, as in the qemu engine. */
-#ifdef MACHINE_PCI
-#define PCI_OFF ""
-#else
-#define PCI_OFF "pci=off "
-#endif
 #define CMDLINE                                                                                    \
-	"console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 " PCI_OFF "no_timer_check "                  \
+	"console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check "                  \
 	"cryptomgr.notests 8250.nr_uarts=1 rcupdate.rcu_expedited=1 "                              \
 	"initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list"
 

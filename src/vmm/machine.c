@@ -224,38 +224,58 @@ static int start_thread(struct dev_thread *t, const struct vmm *v, void (*seal)(
 	return 0;
 }
 
-#ifndef MACHINE_PCI
-#define MACHINE_PCI 0
-#endif
-/* One more device, on the next free window and interrupt line. */
-static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struct err *err)
+static int attach_mmio(struct machine *m, const struct vregs_config *c, struct err *err)
 {
-	unsigned i = m->acpi.n_mmio, msis;
+	unsigned i = m->acpi.n_mmio;
 	struct acpi_mmio *a = &m->acpi.mmio[i];
-	struct vregs_config c = {.dev = d, .mem = &m->mem, .loop = t->loop, .caller = t->caller};
 	struct mmio *window;
 
-	if (MACHINE_PCI) {
-		if (!virtio_pci_new(m->hv, m->pci, m->n_msis, &c, &msis, err))
-			return -1;
-		m->n_msis += msis;
-		return 0;
-	}
+	if (i == ACPI_MMIO_MAX)
+		return err_set(err, ERR_BUG, "too many devices");
 	*a = (struct acpi_mmio){.base = LAYOUT_MMIO + i * LAYOUT_MMIO_STEP,
 		.len = LAYOUT_MMIO_STEP,
 		.irq = LAYOUT_IRQ_DEVICE + i};
-	window = mmio_new(m->hv, a->base, a->irq, &c, err);
+	window = mmio_new(m->hv, a->base, a->irq, c, err);
 	if (!window)
 		return -1;
 	m->acpi.n_mmio++;
 	return bus_add(&m->memory, mmio_bus_dev(window), err);
 }
 
+/* One more device, served by @t. */
+static int attach(struct machine *m, struct vdev *d, struct dev_thread *t, struct err *err)
+{
+	struct vregs_config c = {.dev = d, .mem = &m->mem, .loop = t->loop, .caller = t->caller};
+	unsigned msis;
+
+	if (!m->acpi.pci)
+		return attach_mmio(m, &c, err);
+	if (!virtio_pci_new(m->hv, m->pci, m->n_msis, &c, &msis, err))
+		return -1;
+	m->n_msis += msis;
+	return 0;
+}
+
+/* A kernel that is told not to use PCI gets its devices as virtio-mmio. */
+static bool wants_pci(const char *cmdline)
+{
+	static const char word[] = "pci=off";
+	const char *at = cmdline;
+
+	while ((at = strstr(at, word))) {
+		const char *end = at + sizeof(word) - 1;
+
+		if ((at == cmdline || at[-1] == ' ') && (*end == ' ' || *end == '\0'))
+			return false;
+		at = end;
+	}
+	return true;
+}
+
 static int make_pci(struct machine *m, struct err *err)
 {
-	if (!MACHINE_PCI)
+	if (!m->acpi.pci)
 		return 0;
-	m->acpi.pci = true;
 	m->pci = pci_host_new(LAYOUT_ECAM, LAYOUT_BAR, LAYOUT_BAR_LEN);
 	if (bus_add(&m->ports, pci_host_ports(m->pci), err) < 0 ||
 		bus_add(&m->memory, pci_host_ecam(m->pci), err) < 0 ||
@@ -374,7 +394,7 @@ int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, 
 		.on_end = on_vcpu_end,
 		.arg = m};
 
-	*m = (struct machine){.v = v, .hv = hv, .config = c};
+	*m = (struct machine){.v = v, .hv = hv, .config = c, .acpi.pci = wants_pci(c->cmdline)};
 	m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->end_fd < 0 || loop_add(v->loop, &m->end_w, m->end_fd, EPOLLIN, on_end) < 0)
 		return err_errno(err, "eventfd");

@@ -211,12 +211,12 @@ struct pci_host *pci_host_new(uint64_t ecam_base, uint64_t window_base, uint64_t
 	struct pci_host *h = xcalloc(1, sizeof(*h));
 
 	*h = (struct pci_host){
-		.ports = {.base = 0xcf8, .len = 8, .read = ports_read, .write = ports_write},
-		.ecam = {.base = ecam_base,
+		.ports = {.name = "pci-ports", .base = 0xcf8, .len = 8, .read = ports_read, .write = ports_write},
+		.ecam = {.name = "pci-config", .base = ecam_base,
 			.len = PCI_ECAM_BYTES,
 			.read = ecam_read,
 			.write = ecam_write},
-		.window = {.base = window_base,
+		.window = {.name = "pci-bar", .base = window_base,
 			.len = window_len,
 			.read = window_read,
 			.write = window_write},

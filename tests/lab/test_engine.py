@@ -37,6 +37,21 @@ def test_boot(home, work, engine, cpus):
     assert 380 << 10 < int(pages) <= 512 << 10
 
 
+@pytest.mark.parametrize("args, interrupts", [("", "PCI-MSI"), ("pci=off", "IO-APIC")])
+def test_transports(home, work, engine, args, interrupts):
+    """Every device is there, by PCI or, for a kernel that is told not to use it, by MMIO."""
+    if engine != "kvm":
+        pytest.skip("transports of the kvm engine")
+    home.ok("create", "--name", "box", "--cpus", "1", "--memory", "512m", "shell", work, timeout=600,
+            env={"HUTCH_KERNEL_ARGS": args})
+    seen = sh(home, "grep -h virtio /proc/interrupts; cat /sys/bus/virtio/devices/*/device").stdout
+    lines = [l for l in seen.splitlines() if "virtio" in l]
+    assert lines and all(interrupts in l for l in lines), seen
+    # net, blk, console, rng, balloon, vsock, fs (virtio 1.2, 5)
+    assert sorted(int(l, 16) for l in seen.splitlines() if l.startswith("0x")) == [
+        1, 2, 2, 3, 4, 5, 19, 26]
+
+
 def test_commands(box):
     home, work = box
     assert sh(home, "exit 7").returncode == 7
