@@ -176,15 +176,20 @@ def write_root(out, moddir):
     argv += ["--customize-hook=" + h for h in HOOKS]
     argv += [suite, "-"] + files
     bootstrap = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    error = None
     try:
         # Uncompressed: the emulated CPU would have to decompress it, and the host caches it.
         run(["sqfstar", "-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX", "-root-mode", "755",
              "-root-uid", "0", "-root-gid", "0", out], stdin=bootstrap.stdout)
+    except RuntimeError as e:
+        error = e
     finally:
         bootstrap.stdout.close()
         status = bootstrap.wait()
-    if status:
-        raise RuntimeError("mmdebstrap: status %d" % status)
+    # Either one that fails takes the other along: name both.
+    if status or error:
+        raise RuntimeError("; ".join(filter(None, [
+            "mmdebstrap: status %d" % status if status else "", str(error) if error else ""])))
 
 
 def build(out, package):
@@ -230,8 +235,11 @@ def prepare(say):
         tmp = path + ".tmp"
         shutil.rmtree(tmp, ignore_errors=True)
         os.mkdir(tmp)
-        build(tmp, package)
-        os.rename(tmp, path)
+        try:
+            build(tmp, package)
+            os.rename(tmp, path)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
         # What an older recipe made is of no use any more, unless a machine runs from it: that one
         # keeps its open files.
         for name in os.listdir(CACHE) if "HUTCH_LAB_PACKAGES" not in os.environ else []:
