@@ -134,7 +134,7 @@ class Hutch:
     """Eight devices: two disks, files, network, vsock, entropy, console, balloon."""
     name = "hutch-vmm --kvm"
 
-    def __init__(self, build=None, pci=False):
+    def __init__(self, build=None, pci=True):
         self.program = os.path.join(build or common.BUILD, "hutch-vmm")
         self.pci = pci
 
