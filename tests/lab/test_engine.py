@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sandboxes on the kvm engine: boot, commands, and every way in which one can end."""
+import glob
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, REPO, alive, wait_for
+from conftest import BUILD, REPO, alive, func, wait_for
 
 
 @pytest.fixture
@@ -50,6 +51,23 @@ def test_transports(home, work, engine, args, interrupts):
     # net, blk, console, rng, balloon, vsock, fs (virtio 1.2, 5)
     assert sorted(int(l, 16) for l in seen.splitlines() if l.startswith("0x")) == [
         1, 2, 2, 3, 4, 5, 19, 26]
+
+
+def test_small_kernel(home, work, engine):
+    """tools/build-kernel's: no modules, and every device works all the same."""
+    made = [os.path.dirname(r) for r in
+            glob.glob(os.path.join(func.CACHE, "hutch", "kernels", "*", "recipe"))]
+    if not made:
+        pytest.skip("no small kernel here (tools/test kernel)")
+    home.ok("create", "--name", "box", "--memory", "512m", "shell", work, timeout=600,
+            env={"HUTCH_KERNEL": max(made, key=os.path.getmtime)})
+    said = sh(home, "uname -r; ls /sys/bus/virtio/drivers /proc/modules").stdout.split()
+    assert "hutch" in said[0] and "/proc/modules" not in said
+    drivers = {"virtio_blk", "virtio_net", "virtiofs"}
+    if engine == "kvm":
+        drivers |= {"virtio_rng", "virtio_console", "virtio_balloon"}
+    assert drivers <= set(said), said
+    assert sh(home, "echo hello > %s/made && cat %s/made" % (work, work)).stdout == "hello\n"
 
 
 def test_commands(box):
