@@ -20,6 +20,7 @@ class Home:
     def __init__(self, engine=None):
         self.base = tempfile.mkdtemp(prefix="hutch-bench-")
         self.env = dict(os.environ, XDG_DATA_HOME=DATA,
+                        HUTCH_SHARE=os.environ.get("HUTCH_SHARE", REPO),
                         XDG_STATE_HOME=os.path.join(self.base, "state"),
                         XDG_RUNTIME_DIR=os.path.join(self.base, "rt"))
         os.mkdir(self.env["XDG_RUNTIME_DIR"], 0o700)
