@@ -25,14 +25,14 @@ def test_rules_and_answers_while_it_runs(box):
     # 502: allowed, and nobody listens on that port of this machine
     code, text = curl(home, name, "host.hutch.internal:9001")
     assert code == "403" and "hutch policy approve shared/" in text
-    ids = wait_for(lambda: pending(home), what="a question")
+    ids = wait_for(lambda: pending(home), 60, "a question")
     home.ok("policy", "approve", ids["host.hutch.internal:9001"])
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9001")[0] == "502", what="the approval")
-    assert pending(home) == {}
+    wait_for(lambda: curl(home, name, "host.hutch.internal:9001")[0] == "502", 60, "the approval")
+    wait_for(lambda: pending(home) == {}, 60, "the question to go")  # the file follows within 0.3 s
     home.ok("policy", "allow", "GET host.hutch.internal:9002/**")  # for all: hutch-box reads policy.json
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "502", what="the rule for all")
+    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "502", 60, "the rule for all")
     home.ok("policy", "deny", "host.hutch.internal:9002", "--sandbox", name)
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "403", what="the deny rule")
+    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "403", 60, "the deny rule")
     r = home.run("policy", "check", "http://host.hutch.internal:9002/", "--sandbox", name)
     assert r.returncode == 1 and "host.hutch.internal:9002" in r.stdout
     assert "unbroken" in home.ok("policy", "log", "--verify", name)
