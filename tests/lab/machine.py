@@ -32,6 +32,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 CPU = "max,la57=off"
 
 APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 reboot=t audit=0 pci=off tsc=reliable "
+          "softlockup_panic=1 watchdog_thresh=30 "
           "no_timer_check norandmaps cryptomgr.notests 8250.nr_uarts=1 rcupdate.rcu_expedited=1 "
           "mitigations=off nokaslr lsm=landlock "
           "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list")
