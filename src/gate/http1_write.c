@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "policy/path.h"
 
 bool http1_header_valid(const char *name, const char *value, size_t value_len)
 {
@@ -198,33 +199,6 @@ static size_t normalise_escapes(const char *s, size_t len, char *out)
 	return n;
 }
 
-/* RFC 3986 5.2.4, in place, for a path that starts with '/'. Returns the new length. */
-static size_t remove_dot_segments(char *s, size_t len)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < len;) {
-		size_t start = ++i; /* behind the '/' */
-		size_t seg;
-
-		while (i < len && s[i] != '/')
-			i++;
-		seg = i - start;
-		if ((seg == 1 && s[start] == '.') ||
-			(seg == 2 && s[start] == '.' && s[start + 1] == '.')) {
-			while (seg == 2 && n > 0 && s[--n] != '/')
-				;
-			if (i == len)
-				s[n++] = '/';
-			continue;
-		}
-		s[n++] = '/';
-		memmove(s + n, s + start, seg);
-		n += seg;
-	}
-	return n;
-}
-
 const char *http1_log_path(const struct http1_head *h, char *buf, size_t size)
 {
 	_free_ char *path = xmalloc(h->path.n + 2);
@@ -239,7 +213,7 @@ const char *http1_log_path(const struct http1_head *h, char *buf, size_t size)
 	case HTTP1_ORIGIN:
 	case HTTP1_ABSOLUTE:
 		n = normalise_escapes(h->path.p, h->path.n, path);
-		n = remove_dot_segments(path, n);
+		n = policy_path_remove_dots(path, n);
 		if (n == 0)
 			path[n++] = '/';
 		break;

@@ -76,8 +76,7 @@ static int normalise_escapes(const char *s, size_t len, char *out, size_t *ret_l
 	return 0;
 }
 
-/* RFC 3986 5.2.4, in place, for a path that starts with '/'. Returns the new length. */
-static size_t remove_dot_segments(char *s, size_t len)
+size_t policy_path_remove_dots(char *s, size_t len)
 {
 	size_t n = 0;
 
@@ -222,7 +221,7 @@ int policy_path_parse(const char *s, size_t len, struct policy_path *ret, struct
 		return ambiguous(err, "it does not begin with '/'");
 	if (normalise_escapes(s, len, exact, &n, err) < 0)
 		return -1;
-	n = remove_dot_segments(exact, n);
+	n = policy_path_remove_dots(exact, n);
 	if (n == 0)
 		exact[n++] = '/';
 	exact[n] = '\0';

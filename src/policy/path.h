@@ -33,6 +33,8 @@ int policy_path_parse(const char *s, size_t len, struct policy_path *ret, struct
 int policy_pattern_parse(const char *s, struct policy_path *ret, struct err *err);
 void policy_path_done(struct policy_path *p); /* {0} is fine */
 
+/* RFC 3986 5.2.4, in place, for @len bytes that start with '/'. Returns the new length. */
+size_t policy_path_remove_dots(char *s, size_t len);
 /* One reading of a pattern against the same reading of a path. @fold: whatever the case. */
 bool policy_path_match(const char *pattern, const char *path, bool fold);
 /* Whether everything that @inner matches is matched by @outer; errs towards false. */

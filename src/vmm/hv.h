@@ -2,9 +2,9 @@
 /* The hypervisor seam: the only door to whatever runs vCPUs. hv_kvm.c implements it on Linux; another
  * hypervisor arrives as another file.
  *
- * A struct hv is one virtual machine with its interrupt controllers. Set-up calls come from one thread,
- * before the first vCPU runs; hv_msi and hv_doorbell also later, from any thread. hv_vcpu_run is
- * called on the thread that owns the vCPU. */
+ * A struct hv is one virtual machine with its interrupt controllers; it lives as long as the process, and
+ * so do its vCPUs. Set-up calls come from one thread, before the first vCPU runs; hv_msi and hv_doorbell
+ * also later, from any thread. hv_vcpu_run is called on the thread that owns the vCPU. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,8 +27,7 @@ struct hv_vcpu;
 struct hv *hv_open(struct err *err);
 /* Make the machine in it: memory map, interrupt controllers, timer. */
 int hv_create(struct hv *hv, unsigned n_vcpus, struct err *err);
-void hv_free(struct hv *hv);
-/* Show @host (borrowed, until hv_free) to the guest at @gpa. Page-aligned, disjoint. */
+/* Show @host (borrowed) to the guest at @gpa. Page-aligned, disjoint. */
 int hv_map(struct hv *hv, uint64_t gpa, uint64_t len, void *host, struct err *err);
 
 /* A write to @eventfd (borrowed) raises pin @line once (edge-triggered). */
@@ -50,7 +49,6 @@ int hv_doorbell(struct hv *hv, const struct hv_doorbell *d, bool on, struct err 
 
 /* vCPU number @id, in reset state; its registers are set through hv_x86.h. */
 struct hv_vcpu *hv_vcpu_new(struct hv *hv, unsigned id, struct err *err);
-void hv_vcpu_free(struct hv_vcpu *v);
 
 enum hv_exit_reason {
 	HV_EXIT_PORT,      /* I/O port access: .port, .count items of .len bytes at .data */
@@ -60,7 +58,6 @@ enum hv_exit_reason {
 	HV_EXIT_FAILED,    /* the vCPU cannot go on: .detail */
 	HV_EXIT_REASONS,
 };
-const char *hv_exit_name(enum hv_exit_reason r);
 
 struct hv_exit {
 	enum hv_exit_reason reason;

@@ -50,20 +50,6 @@ struct hv_vcpu {
 	struct kvm_run *run;
 };
 
-static const char *const exit_names[] = {
-	[HV_EXIT_PORT] = "port",
-	[HV_EXIT_MEMORY] = "memory",
-	[HV_EXIT_SHUTDOWN] = "shutdown",
-	[HV_EXIT_SIGNAL] = "signal",
-	[HV_EXIT_FAILED] = "failed",
-};
-_Static_assert(ARRAY_SIZE(exit_names) == HV_EXIT_REASONS, "a name for every exit");
-
-const char *hv_exit_name(enum hv_exit_reason r)
-{
-	return (unsigned)r < ARRAY_SIZE(exit_names) ? exit_names[r] : "?";
-}
-
 /* ---- machine ---- */
 
 struct hv *hv_open(struct err *err)
@@ -141,16 +127,6 @@ int hv_create(struct hv *hv, unsigned n_vcpus, struct err *err)
 	if (ioctl(hv->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return err_errno(err, "KVM: timer");
 	return 0;
-}
-
-void hv_free(struct hv *hv)
-{
-	if (!hv)
-		return;
-	close_and_reset(&hv->vm_fd);
-	close_and_reset(&hv->kvm_fd);
-	pthread_mutex_destroy(&hv->lock);
-	free(hv);
 }
 
 int hv_map(struct hv *hv, uint64_t gpa, uint64_t len, void *host, struct err *err)
@@ -293,15 +269,6 @@ struct hv_vcpu *hv_vcpu_new(struct hv *hv, unsigned id, struct err *err)
 		return NULL;
 	}
 	return v;
-}
-
-void hv_vcpu_free(struct hv_vcpu *v)
-{
-	if (!v)
-		return;
-	munmap(v->run, v->hv->run_size);
-	close(v->fd);
-	free(v);
 }
 
 /* Port data lies inside the shared page; the kernel says where, and nothing else writes there. */
@@ -472,11 +439,4 @@ int hv_x86_set_start(struct hv_vcpu *v, const struct x86_start *s, struct err *e
 	if (ioctl(v->fd, KVM_SET_REGS, &regs) < 0)
 		return err_errno(err, "KVM: set registers");
 	return 0;
-}
-
-uint64_t hv_x86_tsc_khz(struct hv_vcpu *v)
-{
-	int khz = ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
-
-	return khz > 0 ? (uint64_t)khz : 0;
 }

@@ -40,5 +40,3 @@ int hv_x86_set_cpuid(struct hv_vcpu *v, const struct x86_cpuid *from, unsigned n
 /* An MSR that this host does not know is skipped. */
 int hv_x86_set_msrs(struct hv_vcpu *v, const struct x86_msr *from, unsigned n, struct err *err);
 int hv_x86_set_start(struct hv_vcpu *v, const struct x86_start *s, struct err *err);
-/* Guest TSC frequency in kHz, 0 when the hypervisor does not tell. */
-uint64_t hv_x86_tsc_khz(struct hv_vcpu *v);
