@@ -27,7 +27,7 @@
 /* The run-time of ASan, UBSan and TSan, in builds that have it and nowhere else. What it would open
  * to make a report prettier is refused softly, so that there is a report at all. */
 /* syscalls(sanitizer): mmap mprotect write sigaltstack sched_getaffinity prlimit64 getrlimit
- *	getpid gettid getppid clock_gettime nanosleep sched_yield futex munmap madvise
+ *	getpid gettid getppid clock_gettime gettimeofday nanosleep sched_yield futex munmap madvise
  *	rt_sigaction rt_sigprocmask uname sysinfo tgkill exit_group
  *	open=EACCES openat=EACCES readlink=EACCES readlinkat=EACCES stat=EACCES lstat=EACCES
  *	fstat newfstatat=EACCES access=EACCES getcwd=EACCES getdents64=EBADF ioctl=ENOTTY
