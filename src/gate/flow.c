@@ -7,8 +7,8 @@
  *   no rule, and the server would speak first    refuse the SYN
  *   no rule                                      accept, read, explain (HTTP, TLS) or reset
  *   allowed, first bytes contradict the name     explain or reset
- *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (proxy.c)
- *   allowed, HTTP without TLS                    requests are read (proxy.c)
+ *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (http1_proxy.c)
+ *   allowed, HTTP without TLS                    requests are read (http1_proxy.c)
  *   allowed, TLS or anything else                tunnel
  *
  * A hello with encrypted server name (or the imitation of one that browsers send) hides where the
@@ -29,6 +29,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gate/dns.h"
+#include "gate/request.h"
 #include "gate/sniff.h"
 
 #define DENIED_SILENT_MS 3000u  /* a refused destination, nothing sent */
@@ -49,7 +50,7 @@ static bool is_host_name(const struct flow *f)
 	return !f->is_addr && strcmp(f->name, POLICY_THIS_HOST) == 0;
 }
 
-void flow_decide(const struct flow *f, struct flow_decision *ret)
+void flow_decide(const struct flow *f, const struct request *r, struct flow_decision *ret)
 {
 	const struct policy *p = &f->gate->config->policy;
 	struct policy_query q = {.name = f->is_addr ? NULL : f->name,
@@ -57,8 +58,8 @@ void flow_decide(const struct flow *f, struct flow_decision *ret)
 		.port = f->port};
 	struct policy_verdict v;
 
-	if (f->proxy)
-		proxy_query(f->proxy, &q);
+	if (r)
+		request_query(r, &q);
 	v = policy_judge(p, &q);
 	*ret = (struct flow_decision){.allowed = v.allowed, .inspect = v.inspect};
 	if (v.rule) {
@@ -121,7 +122,7 @@ static void audit_connection(struct flow *f)
 	if (f->audited)
 		return;
 	f->audited = true;
-	flow_decide(f, &d);
+	flow_decide(f, NULL, &d);
 	flow_audit_fields(f, &d, &r);
 	r.bytes_up = f->bytes_up;
 	r.bytes_down = f->bytes_down;
@@ -136,7 +137,7 @@ static void audit_open(struct flow *f)
 	struct flow_decision d;
 	struct audit_record r;
 
-	flow_decide(f, &d);
+	flow_decide(f, NULL, &d);
 	flow_audit_fields(f, &d, &r);
 	r.open = true;
 	audit_write(f->gate->audit, &r);
@@ -235,7 +236,7 @@ static bool deny_raw(struct flow *f, const char *why)
 {
 	struct flow_decision d;
 
-	flow_decide(f, &d);
+	flow_decide(f, NULL, &d);
 	flow_reset(f, AUDIT_DENY, "%s", d.allowed ? why : d.reason);
 	return true;
 }
@@ -567,7 +568,7 @@ static bool admit(struct flow *f, uint32_t addr)
 		flow_deadline(f, HELLO_MS);
 		return true;
 	}
-	flow_decide(f, &d);
+	flow_decide(f, NULL, &d);
 	f->allowed = d.allowed;
 	f->verdict = d.allowed ? AUDIT_ALLOW : AUDIT_DENY;
 	snprintf(f->reason, sizeof(f->reason), "%.600s", d.reason);
@@ -632,7 +633,7 @@ void flow_recheck_all(struct gate *g)
 		next = f->next;
 		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 			continue;
-		flow_decide(f, &d);
+		flow_decide(f, proxy_request(f->proxy), &d);
 		want_inspection(f, &d);
 		if (!d.allowed)
 			flow_reset(f, AUDIT_DENY, "%s", d.reason);

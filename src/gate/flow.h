@@ -5,6 +5,8 @@
 #include "gate/gate.h"
 #include "gate/stream.h"
 
+struct request;
+
 /* What may happen in each state; flow.c alone changes it, through the functions below. */
 enum flow_state {
 	/* Accepted. The guest's first bytes decide what follows; a destination that is allowed is
@@ -12,7 +14,7 @@ enum flow_state {
 	FLOW_SNIFF,
 	/* Bytes pass untouched, each direction ends on its own. `up` may still be connecting. */
 	FLOW_TUNNEL,
-	/* HTTP/1 is read in both directions (proxy.c); TLS towards the guest is ours. Also the
+	/* HTTP/1 is read in both directions (http1_proxy.c); TLS towards the guest is ours. Also the
 	 * state in which a refusal is worded. */
 	FLOW_PROXY,
 	/* Questions to the name server, over TCP. No `up`. */
@@ -52,7 +54,7 @@ struct flow {
 
 	struct proxy *proxy; /* owned; FLOW_PROXY, and after an upgrade */
 
-	/* For the audit line of the connection; proxy.c writes lines for requests. */
+	/* For the audit line of the connection; request.c writes lines for requests. */
 	enum audit_proto proto;
 	enum audit_verdict verdict;
 	char reason[640];
@@ -73,7 +75,8 @@ struct flow_decision {
 	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
 	char ask[POLICY_TARGET_MAX]; /* the rule that would allow it, when none decides; else "" */
 };
-void flow_decide(const struct flow *f, struct flow_decision *ret);
+/* @r: NULL for the connection as such. */
+void flow_decide(const struct flow *f, const struct request *r, struct flow_decision *ret);
 
 /* LINK_TCP_OPEN. Takes @fd. */
 void flow_open(struct gate *g, const struct link_msg *m, int fd);
@@ -81,7 +84,7 @@ void flow_open(struct gate *g, const struct link_msg *m, int fd);
 void flow_recheck_all(struct gate *g);
 void flow_end_all(struct gate *g);
 
-/* Called by proxy.c and tunnel.c while they are being stepped. */
+/* Called by http1_proxy.c and tunnel.c while they are being stepped. */
 /* Pass everything on from now on. */
 void flow_tunnel(struct flow *f, enum audit_proto proto);
 /* End with what is in guest.out. */
@@ -99,7 +102,7 @@ void flow_audit_fields(
 /* tunnel.c: move bytes in both directions. Whether anything moved. */
 bool tunnel_step(struct flow *f);
 
-/* proxy.c */
+/* http1_proxy.c */
 struct proxy;
 /* Read HTTP/1 from now on. @tls: with TLS towards the guest, which has just been started, and
  * towards the server. */
@@ -112,7 +115,7 @@ void proxy_timeout(struct flow *f);
 /* The flow ends: write the audit line of a request that is under way. */
 void proxy_end(struct flow *f);
 void proxy_free(struct proxy *p); /* NULL is fine */
-/* Put the request that is under way, if any, into @q (borrowed until it ends). */
-void proxy_query(const struct proxy *p, struct policy_query *q);
+/* The request that is under way on it, if any. */
+const struct request *proxy_request(const struct proxy *p); /* NULL is fine */
 /* Refuse without having read a request. */
 void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);

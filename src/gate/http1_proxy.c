@@ -9,20 +9,13 @@
  *
  * When something goes wrong before the guest has seen a byte of the response, it gets an
  * explanation; afterwards a reset, so that a cut response never looks complete. */
-#include "gate/flow.h"
-
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
-#include "gate/http1.h"
-#include "gate/inject.h"
-#include "gate/refuse.h"
+#include "gate/request.h"
 
 #define UPSTREAM_TLS_MS 30000u
-#define PATH_MAX_LOGGED 512
-#define OVERRIDES       5
 
 enum proxy_state {
 	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
@@ -37,14 +30,9 @@ struct proxy {
 	struct buf head;     /* bytes of the request's head: what `req` points into */
 	struct http1_head req, resp;
 	struct http1_body up_body, down_body;
-	bool open;      /* a request is under way that the audit log has not seen */
+	struct request request;
 	bool up_done;   /* request body complete */
 	bool answering; /* final response head has gone to the guest */
-	uint64_t started_ns, answered_ns;
-	char services[256]; /* credentials added */
-	char method[32], path[PATH_MAX_LOGGED];
-	struct policy_path canon; /* what rules see; {0}: ambiguous, and why */
-	struct err canon_err;
 };
 
 static void new_request(struct proxy *p)
@@ -54,10 +42,8 @@ static void new_request(struct proxy *p)
 	http1_body_done(&p->down_body);
 	p->up_body = p->down_body = (struct http1_body){0};
 	p->state = PROXY_REQUEST;
-	p->open = p->up_done = p->answering = false;
-	p->answered_ns = 0;
-	p->services[0] = p->method[0] = p->path[0] = '\0';
-	policy_path_done(&p->canon);
+	p->up_done = p->answering = false;
+	request_done(&p->request);
 	p->resp.status = 0;
 }
 
@@ -79,17 +65,14 @@ void proxy_free(struct proxy *p)
 		return;
 	http1_body_done(&p->up_body);
 	http1_body_done(&p->down_body);
-	policy_path_done(&p->canon);
+	request_done(&p->request);
 	buf_done(&p->head);
 	free(p);
 }
 
-void proxy_query(const struct proxy *p, struct policy_query *q)
+const struct request *proxy_request(const struct proxy *p)
 {
-	if (!p->open)
-		return;
-	q->method = p->method;
-	q->path = p->canon.exact ? &p->canon : NULL;
+	return p ? &p->request : NULL;
 }
 
 void proxy_connected(struct flow *f)
@@ -110,61 +93,29 @@ void proxy_connected(struct flow *f)
 
 /* ---- audit ---- */
 
-static void audit_request(
-	struct flow *f, enum audit_verdict verdict, int status, const char *reason)
+static void audit(struct flow *f, enum audit_verdict verdict, int status, const char *reason)
 {
 	struct proxy *p = f->proxy;
-	struct flow_decision d;
-	struct audit_record r;
 
-	flow_decide(f, &d);
-	flow_audit_fields(f, &d, &r);
-	r.verdict = verdict;
-	r.method = p->method[0] ? p->method : NULL;
-	r.path = p->path[0] ? p->path : NULL;
-	r.status = status;
-	r.credential = p->services[0] ? p->services : NULL;
-	r.bytes_up = p->up_body.received;
-	r.bytes_down = p->down_body.received;
-	r.ms = (loop_now(f->gate->loop) - (p->open ? p->started_ns : f->started_ns)) / 1000000;
-	r.has_ttfb = p->answered_ns > 0;
-	r.ttfb_ms = r.has_ttfb ? (p->answered_ns - p->started_ns) / 1000000 : 0;
-	r.reason = reason;
-	audit_write(f->gate->audit, &r);
-	f->audited = true;
-	p->open = false;
+	p->request.bytes_up = p->up_body.received;
+	p->request.bytes_down = p->down_body.received;
+	request_audit(f, &p->request, verdict, status, reason);
 }
 
 void proxy_end(struct flow *f)
 {
 	struct proxy *p = f->proxy;
 
-	if (!p || !p->open)
+	if (!p || !p->request.open)
 		return;
 	/* After an upgrade the connection's bytes are the request's. */
 	p->up_body.received += f->bytes_up;
 	p->down_body.received += f->bytes_down;
-	audit_request(f, f->verdict, p->answering ? (int)p->resp.status : 0,
+	audit(f, f->verdict, p->answering ? (int)p->resp.status : 0,
 		f->reason[0] ? f->reason : NULL);
 }
 
 /* ---- answers of our own ---- */
-
-static bool accepts_json(const struct http1_head *h)
-{
-	static const char json[] = "application/json";
-
-	for (size_t i = 0; i < h->n_headers; i++) {
-		struct http1_slice v = h->headers[i].value;
-
-		if (!http1_slice_is_nocase(h->headers[i].name, "accept"))
-			continue;
-		for (size_t at = 0; at + sizeof(json) - 1 <= v.n; at++)
-			if (strncasecmp(v.p + at, json, sizeof(json) - 1) == 0)
-				return true;
-	}
-	return false;
-}
 
 static void answer(struct flow *f, struct refusal *r)
 {
@@ -173,10 +124,10 @@ static void answer(struct flow *f, struct refusal *r)
 
 	r->host = f->name;
 	r->port = f->port;
-	refuse_write(&f->guest.out, r, read && accepts_json(&p->req),
+	refuse_write(&f->guest.out, r, read && request_accepts_json(&p->req),
 		read && http1_slice_is(p->req.method, "HEAD"));
 	if (p)
-		audit_request(f, r->status == 403 ? AUDIT_DENY : AUDIT_ERROR, r->status, r->reason);
+		audit(f, r->status == 403 ? AUDIT_DENY : AUDIT_ERROR, r->status, r->reason);
 	flow_close(f);
 }
 
@@ -194,31 +145,11 @@ void proxy_refuse_unread(struct flow *f, int status, const char *code, const cha
 {
 	struct flow_decision d;
 
-	flow_decide(f, &d);
+	flow_decide(f, NULL, &d);
 	f->verdict = AUDIT_DENY;
 	if (d.allowed)
 		snprintf(f->reason, sizeof(f->reason), "%s", reason);
 	refuse(f, status, code, d.allowed ? reason : d.reason, d.remedy);
-}
-
-static bool refuse_policy(struct flow *f, const struct flow_decision *d)
-{
-	char rule[POLICY_TARGET_MAX + 160];
-	const char *id = NULL;
-
-	snprintf(rule, sizeof(rule), "%s (%s)", d->rule, d->source);
-	/* The connection has been asked about at its begin. */
-	if (d->ask[0])
-		id = f->allowed ? asks_note(f->gate->asks, d->ask)
-				: asks_find(f->gate->asks, d->ask);
-	answer(f, &(struct refusal){.status = 403,
-			  .code = "policy",
-			  .box = f->gate->config->box,
-			  .ask = id,
-			  .reason = d->reason,
-			  .rule = d->rule[0] ? rule : NULL,
-			  .remedy = d->remedy[0] ? d->remedy : NULL});
-	return true;
 }
 
 /* The server is at fault, or cannot be reached. */
@@ -235,71 +166,15 @@ static bool fail_upstream(struct flow *f, const char *reason)
 
 /* ---- the request ---- */
 
-static void note_request(struct flow *f)
-{
-	struct proxy *p = f->proxy;
-
-	p->open = true;
-	p->started_ns = loop_now(f->gate->loop);
-	snprintf(p->method, sizeof(p->method), "%.*s", (int)MIN(p->req.method.n, (size_t)31),
-		p->req.method.p);
-	http1_log_path(&p->req, p->path, sizeof(p->path));
-	if (p->req.form == HTTP1_ORIGIN || p->req.form == HTTP1_ABSOLUTE)
-		policy_path_parse(p->req.path.p, p->req.path.n, &p->canon, &p->canon_err);
-	else
-		err_set(&p->canon_err, ERR_USER, "HTTP rules are about this, and it names no path");
-}
-
-/* "" when the request's own words agree with the destination of the connection. */
-static void check_identity(const struct flow *f, const struct http1_head *h, char *why, size_t size)
-{
-	why[0] = '\0';
-	if (f->identity[0])
-		snprintf(why, size, "%s", f->identity);
-	else if (!h->has_host && (f->inspect || h->minor > 0))
-		snprintf(why, size, "the request has no Host");
-	else if (h->has_host && strcmp(h->host.name, f->name) != 0)
-		snprintf(why, size, "the connection goes to %s, but the request is for host %s",
-			f->name, h->host.name);
-	else if (h->port && h->port != f->port)
-		snprintf(why, size, "the connection goes to port %u, but the request is for %u",
-			f->port, h->port);
-	else if (h->https && !f->proxy->tls)
-		snprintf(why, size, "an https URL was requested over plain HTTP");
-}
-
-/* Rules about paths cannot be asked about this request. */
-static bool is_ambiguous(const struct flow *f)
-{
-	const struct proxy *p = f->proxy;
-
-	return f->ruled && !p->canon.exact && p->req.form != HTTP1_ASTERISK;
-}
-
 static bool check_request(struct flow *f)
 {
 	struct proxy *p = f->proxy;
-	struct flow_decision d;
-	char why[700];
+	struct request_refusal why;
 
-	flow_decide(f, &d);
-	f->ruled = d.inspect;
-	if (is_ambiguous(f) && (d.allowed || !d.rule[0]))
-		return refuse(f, 403, "policy", p->canon_err.msg, NULL);
-	if (!d.allowed)
-		return refuse_policy(f, &d);
-	if (!f->allowed)
-		return refuse(f, 403, "policy",
-			"this has been allowed since the connection was opened", "connect again");
-	if (p->req.form == HTTP1_AUTHORITY)
-		return refuse(f, 403, "request",
-			"CONNECT is not supported: connect to the destination itself, there is no "
-			"proxy here",
-			NULL);
-	check_identity(f, &p->req, why, sizeof(why));
-	if (why[0])
-		return refuse(f, 403, "identity", why, NULL);
-	p->state = PROXY_UPSTREAM;
+	if (!request_check(f, &p->request, &p->req, &why)) {
+		answer(f, &why.r);
+		return true;
+	}
 	if (f->up.tls && !tls_ready(f->up.tls))
 		flow_deadline(f, UPSTREAM_TLS_MS);
 	return true;
@@ -356,7 +231,7 @@ static bool read_request(struct flow *f)
 		return refuse(f, 400, "request", "the request cannot be read", NULL);
 	p->state = PROXY_UPSTREAM; /* `req` may be looked at */
 	flow_deadline(f, 0);
-	note_request(f);
+	request_begin(&p->request, f, &p->req);
 	return check_request(f);
 }
 
@@ -371,50 +246,24 @@ static size_t drop_h2c(struct http1_head *h, struct http1_edit *edits)
 	return 2;
 }
 
-/* What was judged is what is sent: the path in the form that the rules saw, and no field with which a
- * server would take another method or path for the real one. */
-static size_t pin_request(const struct flow *f, struct http1_edit *edits)
-{
-	struct proxy *p = f->proxy;
-	static const char *const fields[OVERRIDES] = {"X-HTTP-Method-Override", "X-HTTP-Method",
-		"X-Method-Override", "X-Original-URL", "X-Rewrite-URL"};
-
-	if (!f->ruled)
-		return 0;
-	if (p->canon.exact)
-		p->req.send_path =
-			(struct http1_slice){p->canon.exact, strlen(p->canon.exact)};
-	for (size_t i = 0; i < OVERRIDES; i++)
-		edits[i] = (struct http1_edit){.name = fields[i]};
-	return OVERRIDES;
-}
-
 static bool send_head(struct flow *f)
 {
 	struct proxy *p = f->proxy;
-	struct http1_edit edits[INJECT_MAX + OVERRIDES + 2];
-	struct inject in = {0};
-	size_t n = drop_h2c(&p->req, edits);
-	struct err err = {0};
-	int r = 0;
+	struct request_changes c;
+	struct request_refusal why;
+	int r;
 
-	if (is_ambiguous(f)) /* the rules have changed while the server was being connected */
-		return refuse(f, 403, "policy", p->canon_err.msg, NULL);
-	n += pin_request(f, edits + n);
-	if (p->tls && f->credential)
-		r = inject_prepare(
-			&in, f->gate->config, f->gate->secrets, f->name, f->port, &p->req, &err);
-	if (r < 0) {
-		inject_done(&in);
-		return refuse(f, 403, "credential", err.msg, err.hint);
+	if (!request_prepare(f, &p->request, &p->req, &c, &why)) {
+		request_changes_done(&c);
+		answer(f, &why.r);
+		return true;
 	}
-	memcpy(edits + n, in.edits, in.n * sizeof(*edits));
+	c.n += drop_h2c(&p->req, c.edits + c.n);
 	f->up.wipe = true;
-	r = http1_write(&p->req, edits, n + in.n, &f->up.out);
-	snprintf(p->services, sizeof(p->services), "%s", in.services);
-	inject_done(&in);
+	r = http1_write(&p->req, c.edits, c.n, &f->up.out);
+	request_changes_done(&c);
 	if (r < 0) {
-		p->services[0] = '\0';
+		p->request.services[0] = '\0';
 		return refuse(f, 431, "request", "the request's head is too long", NULL);
 	}
 	http1_body_init(&p->up_body, &p->req);
@@ -513,7 +362,7 @@ static bool finish_request(struct flow *f)
 		    p->resp.framing != HTTP1_UNTIL_CLOSE;
 
 	p->n_requests++;
-	audit_request(f, AUDIT_ALLOW, (int)p->resp.status, NULL);
+	audit(f, AUDIT_ALLOW, (int)p->resp.status, NULL);
 	/* Bytes that no request asked for must not become the answer to the next one. */
 	if (keep && !f->up.eof && buf_len(&f->up.in) == 0)
 		new_request(p);
@@ -560,7 +409,7 @@ static bool read_response_head(struct flow *f)
 	buf_consume(in, p->resp.size);
 	if (p->resp.framing == HTTP1_TUNNEL) {
 		p->answering = true;
-		p->answered_ns = loop_now(f->gate->loop);
+		p->request.answered_ns = loop_now(f->gate->loop);
 		return upgrade(f);
 	}
 	if (p->resp.status < 200) {
@@ -568,7 +417,7 @@ static bool read_response_head(struct flow *f)
 		return true;
 	}
 	p->answering = true;
-	p->answered_ns = loop_now(f->gate->loop);
+	p->request.answered_ns = loop_now(f->gate->loop);
 	http1_body_init(&p->down_body, &p->resp);
 	return true;
 }
