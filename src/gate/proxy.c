@@ -4,7 +4,7 @@
  * One connection of the guest is one connection to the server. Requests are served one after the
  * other; pipelined ones wait in guest.in. For each request, before a byte of it leaves: the rules
  * are asked again, Host has to agree with the destination, the server's certificate has been
- * verified, and credentials are read from the store. Heads are rewritten, bodies stream through
+ * verified, and credentials are there (values.h). Heads are rewritten, bodies stream through
  * with their framing checked, in both directions at once.
  *
  * When something goes wrong before the guest has seen a byte of the response, it gets an
@@ -26,11 +26,12 @@
 
 enum proxy_state {
 	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
-	PROXY_UPSTREAM, /* `req` is read and permitted, the server is not ready yet */
+	PROXY_UPSTREAM, /* `req` is read and permitted; the server, or a credential, is not ready yet */
 	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
 };
 
 struct proxy {
+	struct flow *flow; /* whose it is */
 	enum proxy_state state;
 	bool tls;            /* towards the guest, so also towards the server */
 	unsigned n_requests; /* answered on this connection */
@@ -41,14 +42,21 @@ struct proxy {
 	bool up_done;   /* request body complete */
 	bool answering; /* final response head has gone to the guest */
 	uint64_t started_ns, answered_ns;
-	char services[256]; /* credentials added */
+	struct values_set values; /* of the request's credentials */
+	char services[256];       /* credentials added */
 	char method[32], path[PATH_MAX_LOGGED];
 	struct policy_path canon; /* what rules see; {0}: ambiguous, and why */
 	struct err canon_err;
 };
 
+static void on_values(struct values_set *s)
+{
+	flow_wake(container_of(s, struct proxy, values)->flow);
+}
+
 static void new_request(struct proxy *p)
 {
+	values_done(&p->values);
 	http1_request_init(&p->req);
 	http1_body_done(&p->up_body);
 	http1_body_done(&p->down_body);
@@ -65,7 +73,9 @@ void proxy_start(struct flow *f, bool tls)
 {
 	struct proxy *p = xcalloc(1, sizeof(*p));
 
+	p->flow = f;
 	p->tls = tls;
+	p->values = (struct values_set){.values = f->gate->values, .ready = on_values};
 	buf_init(&p->head, HTTP1_HEAD_MAX);
 	new_request(p);
 	f->proxy = p;
@@ -77,6 +87,7 @@ void proxy_free(struct proxy *p)
 {
 	if (!p)
 		return;
+	values_done(&p->values);
 	http1_body_done(&p->up_body);
 	http1_body_done(&p->down_body);
 	policy_path_done(&p->canon);
@@ -300,6 +311,8 @@ static bool check_request(struct flow *f)
 	if (why[0])
 		return refuse(f, 403, "identity", why, NULL);
 	p->state = PROXY_UPSTREAM;
+	if (p->tls && f->credential)
+		inject_want(&p->values, f->gate->config, f->name, f->port);
 	if (f->up.tls && !tls_ready(f->up.tls))
 		flow_deadline(f, UPSTREAM_TLS_MS);
 	return true;
@@ -403,7 +416,8 @@ static bool send_head(struct flow *f)
 	n += pin_request(f, edits + n);
 	if (p->tls && f->credential)
 		r = inject_prepare(
-			&in, f->gate->config, f->gate->secrets, f->name, f->port, &p->req, &err);
+			&in, f->gate->config, &p->values, f->name, f->port, &p->req, &err);
+	values_done(&p->values);
 	if (r < 0) {
 		inject_done(&in);
 		return refuse(f, 403, "credential", err.msg, err.hint);
@@ -471,6 +485,10 @@ static bool wait_for_server(struct flow *f)
 		return fail_upstream(f, "the server speaks without being asked: this is not HTTP");
 	if (up->fd < 0 || (up->tls && !tls_ready(up->tls)) || !stream_has_room(up))
 		return false;
+	if (values_pending(&p->values)) {
+		flow_deadline(f, 0); /* the set has its own */
+		return false;
+	}
 	return send_head(f);
 }
 

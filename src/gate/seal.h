@@ -16,6 +16,7 @@
 #define TRACEABLE 0
 #endif
 
-/* Confine the process: @dirfd is its directory, @secrets the secret store or -1. Layers that
+/* Confine the process: @dirfd is its directory, @secrets the secret store or -1, @own_secrets what the
+ * sandbox has of its own or -1. Layers that
  * the host lacks are added to *missing. */
-int gate_seal(int dirfd, int secrets, unsigned *missing, struct err *err);
+int gate_seal(int dirfd, int secrets, int own_secrets, unsigned *missing, struct err *err);
