@@ -4,12 +4,13 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "secret/store.h"
 
 /* The mark: a NUL comes first, which no header and no command line could carry. The text behind it
- * is "kind:arg\nttl". */
+ * is "kind:arg\nttl stamp". */
 static const char mark[] = "\0hutch-source\n";
 #define MARK_LEN (sizeof(mark) - 1)
 
@@ -75,9 +76,14 @@ int source_parse(const char *text, unsigned ttl_s, struct source *ret, struct er
 
 int source_save(int store, const char *name, const struct source *s, struct err *err)
 {
-	_free_ char *text = xasprintf("%s:%s\n%u", kind_names[s->kind], s->arg, s->ttl_s);
-	_secret_ struct secret *file = secret_alloc(MARK_LEN + strlen(text), err);
+	struct timespec now = {0};
+	_free_ char *text = NULL;
+	_secret_ struct secret *file = NULL;
 
+	clock_gettime(CLOCK_REALTIME, &now);
+	text = xasprintf("%s:%s\n%u %llu", kind_names[s->kind], s->arg, s->ttl_s,
+		(unsigned long long)now.tv_sec * 1000000000ull + (unsigned long long)now.tv_nsec);
+	file = secret_alloc(MARK_LEN + strlen(text), err);
 	if (!file)
 		return -1;
 	memcpy(secret_bytes(file), mark, MARK_LEN);
@@ -89,14 +95,18 @@ static int decode(struct secret *file, struct source *ret, struct err *err)
 {
 	_free_ char *text = xstrndup(secret_bytes(file) + MARK_LEN, secret_len(file) - MARK_LEN);
 	char *line = strchr(text, '\n');
+	unsigned long long stamp;
 	unsigned ttl_s;
 	int used = 0;
 
 	if (strlen(text) != secret_len(file) - MARK_LEN || !line ||
-		sscanf(line + 1, "%9u%n", &ttl_s, &used) != 1 || line[1 + used])
+		sscanf(line + 1, "%9u %19llu%n", &ttl_s, &stamp, &used) != 2 || line[1 + used])
 		return err_set(err, ERR_ENV, "a damaged reference");
 	*line = '\0';
-	return source_parse(text, ttl_s, ret, err);
+	if (source_parse(text, ttl_s, ret, err) < 0)
+		return -1;
+	ret->stamp = stamp;
+	return 0;
 }
 
 int source_find(const int stores[2], const char *name, struct source *ret,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "secret/secret.h"
@@ -29,6 +30,7 @@ struct source {
 	enum source_kind kind;
 	char *arg;      /* owned; NULL for NONE and VALUE */
 	unsigned ttl_s; /* how long a value of CMD or KEYRING may be used */
+	uint64_t stamp; /* when it was set: the keyring's value may change with it */
 	bool own;       /* from the sandbox's own secrets, not those for all sandboxes */
 };
 void source_done(struct source *s);
@@ -36,7 +38,7 @@ void source_done(struct source *s);
 
 /* "env:NAME", "file:/absolute/path", "cmd:COMMAND", "keyring:". */
 int source_parse(const char *text, unsigned ttl_s, struct source *ret, struct err *err);
-/* Keep @s (a reference) under @name. */
+/* Keep @s (a reference) under @name, with a new stamp. */
 int source_save(int store, const char *name, const struct source *s, struct err *err);
 /* @stores: the sandbox's own secrets, and those for all; -1 for none. The first that has @name
  * wins. *ret_value is for SOURCE_VALUE, owned by the caller. Both stay untouched on failure. */

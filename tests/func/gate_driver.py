@@ -68,7 +68,7 @@ class Gate:
 
     def set_source(self, name, reference, ttl=300, own=False):
         """A reference in place of a value, as "hutch secret set --from" leaves it."""
-        self.set_secret(name, f"\0hutch-source\n{reference}\n{ttl}", own)
+        self.set_secret(name, f"\0hutch-source\n{reference}\n{ttl} {time.time_ns()}", own)
 
     def remove_secret(self, name):
         os.unlink(os.path.join(self.secret_dir, name))
