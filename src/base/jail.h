@@ -6,6 +6,18 @@
 #include "base/landlock.h"
 #include "base/seccomp.h"
 
+/* The leak check of AddressSanitizer traces the process, and looks at it in /proc. */
+#if defined(__SANITIZE_ADDRESS__)
+#define TRACEABLE 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TRACEABLE 1
+#endif
+#endif
+#ifndef TRACEABLE
+#define TRACEABLE 0
+#endif
+
 /* Layers that the host may refuse (containers often forbid user namespaces). */
 enum jail_layer {
 	JAIL_USERNS = 1 << 0,  /* own user namespace: no capability reaches the host */

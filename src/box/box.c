@@ -122,11 +122,17 @@ void box_fail(struct box *b, const struct err *err)
 void box_worker_ended(struct box *b, enum worker_id id, int status)
 {
 	static const char *const what[] = {"the network gate", "the device process",
-		"the virtual machine"};
+		"the virtual machine", ""};
 	struct err err;
 	char text[64];
 
 	if (b->state < BOX_STOPPING) {
+		/* Requests that need it fail, and say so; the rest of the sandbox does not need it. */
+		if (id == WORKER_SECRET) {
+			control_progress(b, "the process that fetches credentials has ended (hutch logs %s)",
+				b->name);
+			return;
+		}
 		/* The guest powered itself off: an ordinary end. */
 		if (id == (b->engine == SPEC_ENGINE_KVM ? WORKER_VMM : WORKER_QEMU) && b->state == BOX_READY && WIFEXITED(status) &&
 			WEXITSTATUS(status) == 0) {
@@ -141,7 +147,7 @@ void box_worker_ended(struct box *b, enum worker_id id, int status)
 	}
 	/* Without a virtual machine there is nothing left to serve. Without its devices it cannot go
 	 * on, and has not just powered itself off; the control stream's end has only come first. */
-	if (id != WORKER_GATE)
+	if (id != WORKER_GATE && id != WORKER_SECRET)
 		workers_kill(b);
 	maybe_end(b);
 }

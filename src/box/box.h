@@ -21,7 +21,7 @@ enum box_state {
 };
 const char *box_state_name(enum box_state s);
 
-enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKERS };
+enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKER_SECRET, WORKERS };
 
 /* Two readings of clock and TSC, some work in between. */
 struct engine_clock {

@@ -19,11 +19,13 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "box/box.h"
+#include "box/environ.h"
 #include "image/cache.h"
 #include "image/virt.h"
 #include "wire/link.h"
 
-static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu"};
+static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu",
+	"hutch-secret"};
 _Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
 
 enum { DEV_FS, DEV_VSOCK, DEVS };
@@ -241,30 +243,84 @@ static int open_gate_dir(struct box *b, struct err *err)
 	return fd < 0 ? err_errno(err, "%s/gate", b->dir) : fd;
 }
 
-static int start_gate(struct box *b, struct pair *control, struct pair *link, struct err *err)
+/* The secrets for all sandboxes, and those of this one, which go with its directory. */
+static int open_secrets(struct box *b, int *ret_all, int *ret_own, struct err *err)
 {
-	_free_ char *secrets = path_data("secrets", err), *path = path_program("hutch-gate");
-	_close_ int secrets_fd = -1, dir_fd = open_gate_dir(b, err);
-	char **argv = ARGV("hutch-gate", b->spec.name);
-	int fds[4];
+	_free_ char *all = path_data("secrets", err);
 
-	if (!secrets || dir_fd < 0)
+	if (!all)
 		return -1;
-	secrets_fd = open(secrets, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (mkdirat(b->dir_fd, "secrets", 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "%s/secrets", b->dir);
+	*ret_all = open(all, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*ret_own = openat(b->dir_fd, "secrets", O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return *ret_own < 0 ? err_errno(err, "%s/secrets", b->dir) : 0;
+}
+
+/* Started first, with the whole environment of the command that starts the sandbox; then that is
+ * forgotten here. */
+static int start_secret(struct box *b, struct pair *gate, struct err *err)
+{
+	_free_ char *path = path_program("hutch-secret");
+	_close_ int all = -1, own = -1;
+	struct strv argv = {0};
+	int fds[3], result = 0;
+
+	strv_add(&argv, "hutch-secret");
+	strv_add(&argv, b->spec.name);
+	for (size_t i = 0; i < b->spec.net.n_credentials; i++)
+		strv_add(&argv, b->spec.net.credentials[i].service);
+	if (b->spec.net.n_credentials)
+		result = open_secrets(b, &all, &own, err);
+	fds[0] = gate->fd[0];
+	fds[1] = all;
+	fds[2] = own;
+	if (result == 0 && b->spec.net.n_credentials)
+		result = spawn(b, WORKER_SECRET,
+			&(struct child_spec){.path = path,
+				.argv = argv.v,
+				.in = CHILD_NULL,
+				.out = CHILD_NULL,
+				.errout = CHILD_INHERIT,
+				.fds = fds,
+				.nfds = ARRAY_SIZE(fds)},
+			err);
+	strv_done(&argv);
+	environ_forget();
+	return result;
+}
+
+static int start_gate(struct box *b, struct pair *control, struct pair *link, struct pair *secret,
+	struct err *err)
+{
+	_free_ char *path = path_program("hutch-gate");
+	_close_ int all = -1, own = -1, dir_fd = open_gate_dir(b, err);
+	char **argv = ARGV("hutch-gate", b->spec.name);
+	struct strv env = {0};
+	int fds[6], result;
+
+	if (dir_fd < 0 || open_secrets(b, &all, &own, err) < 0)
+		return -1;
 	fds[0] = control->fd[1];
 	fds[1] = link->fd[1];
 	fds[2] = dir_fd;
-	fds[3] = secrets_fd;
-	if (spawn(b, WORKER_GATE,
+	fds[3] = all;
+	fds[4] = own;
+	fds[5] = b->spec.net.n_credentials ? secret->fd[1] : -1;
+	environ_pick(ENVIRON_NETWORK, &env);
+	result = spawn(b, WORKER_GATE,
 		    &(struct child_spec){.path = path,
 			    .argv = argv,
+			    .envp = env.v,
 			    .in = CHILD_NULL,
 			    .out = CHILD_NULL,
 			    .errout = CHILD_INHERIT,
 			    .fds = fds,
-			    .nfds = 4,
+			    .nfds = ARRAY_SIZE(fds),
 			    .jail = JAIL_PID | JAIL_IPC},
-		    err) < 0)
+		    err);
+	strv_done(&env);
+	if (result < 0)
 		return -1;
 	b->gate_control = steal_fd(&control->fd[0]);
 	if (gate_configure(b, err) < 0)
@@ -311,10 +367,14 @@ static int watch_vmm(struct box *b, struct pair *link, struct err *err)
 static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nfds, struct err *err)
 {
 	_free_ char *path = path_program("hutch-vmm");
+	struct strv env = {0};
+	int result;
 
-	return spawn(b, WORKER_VMM,
+	environ_pick(ENVIRON_NOBODY, &env);
+	result = spawn(b, WORKER_VMM,
 		&(struct child_spec){.path = path,
 			.argv = argv,
+			.envp = env.v,
 			.in = CHILD_NULL,
 			.out = CHILD_NULL,
 			.errout = CHILD_INHERIT,
@@ -322,6 +382,8 @@ static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nf
 			.nfds = nfds,
 			.jail = JAIL_PID},
 		err);
+	strv_done(&env);
+	return result;
 }
 
 static int open_disk(struct box *b, struct err *err)
@@ -416,13 +478,15 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 	int fds[] = {dev[DEV_FS].fd[1], dev[DEV_VSOCK].fd[1], boot->root_fd, boot->disk_fd};
 	_free_ char *program = path_find(files.program), *dir = path_dir(program ? program : "/");
 	struct landlock_rule rules[QEMU_RULES_MAX];
-	struct strv argv = {0};
+	struct strv argv = {0}, env = {0};
 	int result;
 
+	environ_pick(ENVIRON_HOST, &env);
 	engine_qemu_argv(&b->spec, &files, &argv);
 	result = spawn(b, WORKER_QEMU,
 		&(struct child_spec){.path = program ? program : files.program,
 			.argv = argv.v,
+			.envp = env.v,
 			.in = CHILD_NULL,
 			.out = boot->console_wr,
 			.errout = CHILD_INHERIT,
@@ -438,6 +502,7 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 		err_hint(err, "apt install qemu-system-x86");
 	}
 	strv_done(&argv);
+	strv_done(&env);
 	return result;
 }
 
@@ -504,6 +569,7 @@ static int start_engine_kvm(struct box *b, const struct boot_files *boot, struct
 int workers_start(struct box *b, struct err *err)
 {
 	_pair_ struct pair gate_ctl = {{-1, -1}}, gate_link = {{-1, -1}}, vmm_link = {{-1, -1}};
+	_pair_ struct pair secret = {{-1, -1}};
 	_boot_files_ struct boot_files boot = {.root_fd = -1, .disk_fd = -1, .console_wr = -1};
 	bool kvm;
 
@@ -516,7 +582,8 @@ int workers_start(struct box *b, struct err *err)
 	buf_init(&b->gate_in, 256 << 10);
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0)
+		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
+		pair_make(&secret, SOCK_SEQPACKET, err) < 0 || start_secret(b, &secret, err) < 0)
 		return -1;
 	if (open_boot_files(b, &boot, err) < 0 ||
 		virt_engine(b->spec.engine, &boot.pack, &b->engine, err) < 0)
@@ -524,7 +591,8 @@ int workers_start(struct box *b, struct err *err)
 	kvm = b->engine == SPEC_ENGINE_KVM;
 	if ((kvm ? start_engine_kvm(b, &boot, &vmm_link, &gate_link, err) :
 		   start_engine_qemu(b, &boot, &vmm_link, &gate_link, err)) < 0 ||
-		watch_vmm(b, &vmm_link, err) < 0 || start_gate(b, &gate_ctl, &gate_link, err) < 0)
+		watch_vmm(b, &vmm_link, err) < 0 || 
+		start_gate(b, &gate_ctl, &gate_link, &secret, err) < 0)
 		return -1;
 	keep_prepare(b);
 	guest_prepare(b, boot.root_path);

@@ -428,6 +428,11 @@ static void flow_run(struct flow *f)
 		loop_timer_start(g->loop, &g->sweep, SWEEP_MS, on_sweep);
 }
 
+void flow_wake(struct flow *f)
+{
+	flow_run(f);
+}
+
 static void on_guest(struct loop *l, struct loop_watch *w, uint32_t events)
 {
 	struct flow *f = container_of(w, struct flow, guest.watch);

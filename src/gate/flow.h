@@ -94,6 +94,8 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 /* The server could not be dialled. */
 void flow_reset_unreached(struct flow *f);
+/* Something that it waits for has come: go on. May free @f. Called by the loop only. */
+void flow_wake(struct flow *f);
 void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
 /* Fields that every audit line of this connection has. */
 void flow_audit_fields(

@@ -13,6 +13,7 @@
 #include "gate/dial.h"
 #include "gate/names.h"
 #include "gate/tls.h"
+#include "gate/values.h"
 #include "wire/link.h"
 
 /* Each costs nothing while idle and at worst about 300 KiB. */
@@ -32,7 +33,8 @@ struct gate {
 	struct dialer *dialer;
 	struct audit *audit;
 	struct asks *asks;
-	int secrets; /* store directory, or -1 */
+	struct values *values; /* of credentials */
+	int secrets, own_secrets, broker; /* descriptors, or -1 */
 	struct loop_watch control, link;
 	struct buf control_in;
 	struct buf link_out; /* packets that wait, each behind its size */

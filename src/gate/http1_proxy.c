@@ -4,7 +4,7 @@
  * One connection of the guest is one connection to the server. Requests are served one after the
  * other; pipelined ones wait in guest.in. For each request, before a byte of it leaves: the rules
  * are asked again, Host has to agree with the destination, the server's certificate has been
- * verified, and credentials are read from the store. Heads are rewritten, bodies stream through
+ * verified, and credentials are there (values.h). Heads are rewritten, bodies stream through
  * with their framing checked, in both directions at once.
  *
  * When something goes wrong before the guest has seen a byte of the response, it gets an
@@ -19,7 +19,7 @@
 
 enum proxy_state {
 	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
-	PROXY_UPSTREAM, /* `req` is read and permitted, the server is not ready yet */
+	PROXY_UPSTREAM, /* `req` is read and permitted; the server, or a credential, is not ready yet */
 	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
 };
 
@@ -320,6 +320,10 @@ static bool wait_for_server(struct flow *f)
 		return fail_upstream(f, "the server speaks without being asked: this is not HTTP");
 	if (up->fd < 0 || (up->tls && !tls_ready(up->tls)) || !stream_has_room(up))
 		return false;
+	if (values_pending(&p->request.values)) {
+		flow_deadline(f, 0); /* the set has its own */
+		return false;
+	}
 	return send_head(f);
 }
 

@@ -7,7 +7,6 @@
 #include <strings.h>
 
 #include "base/mem.h"
-#include "secret/store.h"
 
 /* A value of 64 KiB in Basic form, and what surrounds it. */
 #define VALUE_MAX (2u * SECRET_VALUE_MAX)
@@ -123,7 +122,7 @@ static int set_value(struct inject *ret, struct http1_edit *e, const struct conf
 }
 
 /* Where several credentials want one header, the first that has a value gets it. */
-static int add(struct inject *ret, const struct config_inject *ci, int store,
+static int add(struct inject *ret, const struct config_inject *ci, struct values_set *values,
 	const struct http1_head *h, struct err *err)
 {
 	const char *service = ci->credential->service, *header = ci->inject->header;
@@ -132,7 +131,7 @@ static int add(struct inject *ret, const struct config_inject *ci, int store,
 
 	if (e && e->value)
 		return 0;
-	if (store >= 0 && secret_store_get(store, service, &value, err) < 0)
+	if (values_get(values, service, &value, err) < 0)
 		return -1;
 	if (!value && ci->credential->required) {
 		err_set(err, ERR_USER, "no value is stored for credential %s", service);
@@ -152,15 +151,25 @@ static int add(struct inject *ret, const struct config_inject *ci, int store,
 	return value ? set_value(ret, e, ci, value, err) : 0;
 }
 
-int inject_prepare(struct inject *ret, const struct config *c, int store, const char *name,
-	uint16_t port, const struct http1_head *h, struct err *err)
+void inject_want(
+	struct values_set *values, const struct config *c, const char *name, uint16_t port)
+{
+	struct policy_query q = {.name = name, .port = port};
+
+	for (size_t i = 0; i < c->n_injects; i++)
+		if (policy_rule_matches(&c->injects[i].target, &q))
+			values_want(values, c->injects[i].credential->service);
+}
+
+int inject_prepare(struct inject *ret, const struct config *c, struct values_set *values,
+	const char *name, uint16_t port, const struct http1_head *h, struct err *err)
 {
 	struct policy_query q = {.name = name, .port = port};
 
 	*ret = (struct inject){0};
 	for (size_t i = 0; i < c->n_injects; i++)
 		if (policy_rule_matches(&c->injects[i].target, &q) &&
-			add(ret, &c->injects[i], store, h, err) < 0)
+			add(ret, &c->injects[i], values, h, err) < 0)
 			return -1;
 	return 0;
 }

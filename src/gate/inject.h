@@ -2,8 +2,8 @@
 /* Credentials on their way out: which header fields of a request have to be replaced, and by what.
  *
  * The caller vouches for the identity: the policy allows the destination, server name and Host
- * agree with it, and the connection is TLS that was verified for that name. Values are read from
- * the store at this moment and live until inject_done, which wipes them. */
+ * agree with it, and the connection is TLS that was verified for that name. Values come from
+ * the request's set (values.h) at this moment and live until inject_done, which wipes them. */
 #pragma once
 
 #include <stdint.h>
@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "gate/config.h"
 #include "gate/http1.h"
+#include "gate/values.h"
 
 #define INJECT_MAX         16
 #define INJECT_PLACEHOLDER "proxy-managed" /* what the guest has in place of a value */
@@ -23,10 +24,13 @@ struct inject {
 	char services[256]; /* "github, npm": what was added, for the audit log; "" for nothing */
 };
 
-/* Fill *ret for request @h to @name:@port. @store: secret store directory, or -1 for none.
+/* Start to fetch what a request to @name:@port needs. */
+void inject_want(
+	struct values_set *values, const struct config *c, const char *name, uint16_t port);
+/* Fill *ret for request @h to @name:@port. Nothing in @values is pending.
  * A header of a credential is set, whatever the guest sent in it. A credential without a value
  * takes the guest's placeholder out, or is an error when the kit requires it. -1 with @err
  * (ERR_USER: the user can remedy it); *ret needs inject_done in both cases. */
-int inject_prepare(struct inject *ret, const struct config *c, int store, const char *name,
-	uint16_t port, const struct http1_head *h, struct err *err);
+int inject_prepare(struct inject *ret, const struct config *c, struct values_set *values,
+	const char *name, uint16_t port, const struct http1_head *h, struct err *err);
 void inject_done(struct inject *in);

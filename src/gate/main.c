@@ -2,9 +2,10 @@
 /* hutch-gate: the only way from a sandbox to the network.
  *
  * Descriptors: 3 control (stream, JSON lines, from hutch-box), 4 link to the VMM (SOCK_SEQPACKET),
- * 5 its directory in the sandbox's, 6 the secret store (may be closed).
+ * 5 its directory in the sandbox's, 6 the secret store, 7 the sandbox's own secrets, 8 hutch-secret
+ * (SOCK_SEQPACKET); the last three may be closed.
  *
- * Trusts: fd 3, 5, 6. Hostile: everything on fd 4 and in the streams that come with it, everything
+ * Trusts: fd 3, 5, 6, 7, 8. Hostile: everything on fd 4 and in the streams that come with it, everything
  * that servers and name servers answer. The process needs the real network, the resolver's files
  * and the host's certificates, so it keeps network and mount namespace; it gives up privileges, all
  * other files and most system calls instead (seal.c).
@@ -34,7 +35,7 @@
 #include "gate/gate.h"
 #include "gate/seal.h"
 
-enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_END };
+enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, FD_END };
 
 #define CONTROL_MAX (16u << 20) /* bytes of one configuration */
 #define FDS_SPARE   128u        /* everything but connections */
@@ -45,7 +46,8 @@ static int tidy_descriptors(struct err *err)
 	for (int fd = FD_CONTROL; fd < FD_SECRETS; fd++)
 		if (fd_set_cloexec(fd, true) < 0)
 			return err_errno(err, "descriptor %d", fd);
-	fd_set_cloexec(FD_SECRETS, true);
+	for (int fd = FD_SECRETS; fd < FD_END; fd++)
+		fd_set_cloexec(fd, true);
 	close_range(FD_END, ~0u, 0);
 	if (fd_set_nonblock(FD_LINK, true) < 0)
 		return err_errno(err, "descriptor %d", FD_LINK);
@@ -178,13 +180,14 @@ static int start(struct gate *g, struct err *err)
 	if (!g->loop || !g->tls)
 		return -1;
 	g->dialer = dialer_new(g->loop, err);
-	if (!g->dialer)
+	g->values = values_new(g->loop, g->own_secrets, g->secrets, g->broker, err);
+	if (!g->dialer || !g->values)
 		return -1;
 	buf_init(&g->control_in, CONTROL_MAX);
 	if (loop_add(g->loop, &g->control, FD_CONTROL, EPOLLIN, on_control) < 0)
 		return err_errno(err, "watch the control stream");
 	json_object_seed(0); /* reads a device file */
-	if (gate_seal(FD_BOX, g->secrets, &g->jail_missing, err) < 0)
+	if (gate_seal(FD_BOX, g->secrets, g->own_secrets, &g->jail_missing, err) < 0)
 		return -1;
 	jail_probe("gate");
 	return 0;
@@ -193,6 +196,7 @@ static int start(struct gate *g, struct err *err)
 static void stop(struct gate *g)
 {
 	flow_end_all(g);
+	values_free(g->values);
 	dialer_free(g->dialer);
 	tls_shared_free(g->tls);
 	ca_free(g->ca);
@@ -205,14 +209,21 @@ static void stop(struct gate *g)
 	loop_free(g->loop);
 }
 
+static int given(int fd)
+{
+	return fcntl(fd, F_GETFD) < 0 ? -1 : fd;
+}
+
 int main(int argc, char **argv)
 {
-	struct gate g = {.control = {.fd = -1}, .link = {.fd = -1}, .secrets = -1};
+	struct gate g = {.control = {.fd = -1}, .link = {.fd = -1}};
 	struct err err = {0};
 	int status = -1;
 
 	/* Before anything is opened that could take its number. */
-	g.secrets = fcntl(FD_SECRETS, F_GETFD) < 0 ? -1 : FD_SECRETS;
+	g.secrets = given(FD_SECRETS);
+	g.own_secrets = given(FD_OWN_SECRETS);
+	g.broker = given(FD_BROKER);
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	g.max_flows = limit_resources();

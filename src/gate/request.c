@@ -8,8 +8,15 @@
 
 #include "base/mem.h"
 
-void request_begin(struct request *r, const struct flow *f, const struct http1_head *h)
+static void on_values(struct values_set *s)
 {
+	flow_wake(container_of(s, struct request, values)->flow);
+}
+
+void request_begin(struct request *r, struct flow *f, const struct http1_head *h)
+{
+	r->flow = f;
+	r->values = (struct values_set){.values = f->gate->values, .ready = on_values};
 	r->open = true;
 	r->started_ns = loop_now(f->gate->loop);
 	r->form = h->form;
@@ -24,6 +31,7 @@ void request_begin(struct request *r, const struct flow *f, const struct http1_h
 
 void request_done(struct request *r)
 {
+	values_done(&r->values);
 	policy_path_done(&r->canon);
 	*r = (struct request){0};
 }
@@ -108,7 +116,7 @@ static bool is_ambiguous(const struct flow *f, const struct request *r)
 	return f->ruled && !r->canon.exact && r->form != HTTP1_ASTERISK;
 }
 
-bool request_check(struct flow *f, const struct request *r, const struct http1_head *h,
+bool request_check(struct flow *f, struct request *r, const struct http1_head *h,
 	struct request_refusal *why)
 {
 	struct flow_decision d;
@@ -131,6 +139,8 @@ bool request_check(struct flow *f, const struct request *r, const struct http1_h
 	check_identity(f, h, contradiction, sizeof(contradiction));
 	if (contradiction[0])
 		return request_refuse(why, 403, "identity", contradiction, NULL);
+	if (f->guest.tls && f->credential)
+		inject_want(&r->values, f->gate->config, f->name, f->port);
 	return true;
 }
 
@@ -154,17 +164,19 @@ static size_t pin_request(const struct flow *f, const struct request *r, struct 
 bool request_prepare(struct flow *f, struct request *r, struct http1_head *h,
 	struct request_changes *ret, struct request_refusal *why)
 {
-	struct gate *g = f->gate;
 	struct inject *in = &ret->inject;
 	struct err err;
+	int got = 0;
 
 	ret->n = 0;
 	*in = (struct inject){0};
 	if (is_ambiguous(f, r)) /* the rules have changed while the server was being connected */
 		return request_refuse(why, 403, "policy", r->canon_err.msg, NULL);
 	ret->n = pin_request(f, r, h, ret->edits);
-	if (f->up.tls && tls_ready(f->up.tls) && f->credential &&
-		inject_prepare(in, g->config, g->secrets, f->name, f->port, h, &err) < 0)
+	if (f->up.tls && tls_ready(f->up.tls) && f->credential)
+		got = inject_prepare(in, f->gate->config, &r->values, f->name, f->port, h, &err);
+	values_done(&r->values);
+	if (got < 0)
 		return request_refuse(why, 403, "credential", err.msg, err.hint);
 	memcpy(ret->edits + ret->n, in->edits, in->n * sizeof(*in->edits));
 	ret->n += in->n;

@@ -11,6 +11,7 @@
 #include "gate/http1.h"
 #include "gate/inject.h"
 #include "gate/refuse.h"
+#include "gate/values.h"
 
 #define REQUEST_PATH_LOGGED 512
 #define REQUEST_OVERRIDES   5
@@ -18,12 +19,14 @@
 #define REQUEST_EDITS_MAX (INJECT_MAX + REQUEST_OVERRIDES + 2)
 
 struct request {
-	bool open; /* under way, and the audit log has not seen it */
+	struct flow *flow; /* whose it is, once begun */
+	bool open;         /* under way, and the audit log has not seen it */
 	uint64_t started_ns, answered_ns;
 	char method[32], path[REQUEST_PATH_LOGGED]; /* for the log; "" without a request */
 	enum http1_form form;
 	struct policy_path canon; /* owned; what rules see. {0}: ambiguous, and why */
 	struct err canon_err;
+	struct values_set values;      /* of its credentials; their arrival wakes the flow */
 	char services[256];            /* credentials added */
 	uint64_t bytes_up, bytes_down; /* of bodies */
 };
@@ -43,18 +46,18 @@ struct request_changes {
 };
 
 /* @h has been read. It is under way from now on. */
-void request_begin(struct request *r, const struct flow *f, const struct http1_head *h);
+void request_begin(struct request *r, struct flow *f, const struct http1_head *h);
 /* Forget it. {0} is fine. */
 void request_done(struct request *r);
 /* Put it, if it is under way, into @q (borrowed until it ends). */
 void request_query(const struct request *r, struct policy_query *q);
 
-/* Whether it may be sent to the destination of @f. A refusal that no rule decided becomes a
- * question to the user. */
-bool request_check(struct flow *f, const struct request *r, const struct http1_head *h,
+/* Whether it may be sent to the destination of @f; if so, fetching of its credentials begins
+ * (r->values). A refusal that no rule decided becomes a question to the user. */
+bool request_check(struct flow *f, struct request *r, const struct http1_head *h,
 	struct request_refusal *why);
-/* The server is there and verified: the last look before it is sent. Reads secrets from the store
- * and sets h->send_path. *ret needs request_changes_done, whatever is returned. */
+/* The server is there and verified, r->values are there: the last look before it is sent. Takes the
+ * values, sets h->send_path. *ret needs request_changes_done, whatever is returned. */
 bool request_prepare(struct flow *f, struct request *r, struct http1_head *h,
 	struct request_changes *ret, struct request_refusal *why);
 void request_changes_done(struct request_changes *c);

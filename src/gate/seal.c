@@ -75,13 +75,14 @@ static void allow_trust_store(struct rules *l)
 		allow_copy(l, xstrdup(d));
 }
 
-int gate_seal(int dirfd, int secrets, unsigned *missing, struct err *err)
+int gate_seal(int dirfd, int secrets, int own_secrets, unsigned *missing, struct err *err)
 {
 	struct rules l = {.n = 0};
 	int result;
 
 	allow(&l, NULL, dirfd, LANDLOCK_LOOK | LANDLOCK_MODIFY);
 	allow(&l, NULL, secrets, LANDLOCK_LOOK);
+	allow(&l, NULL, own_secrets, LANDLOCK_LOOK);
 	for (size_t i = 0; i < ARRAY_SIZE(read_paths); i++)
 		allow(&l, read_paths[i], -1, LANDLOCK_LOOK);
 	/* Files that may be replaced: where they really are, with their neighbours. */

@@ -4,18 +4,7 @@
 
 #include "base/err.h"
 
-/* The leak check of AddressSanitizer traces the process, and looks at it in /proc. */
-#if defined(__SANITIZE_ADDRESS__)
-#define TRACEABLE 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TRACEABLE 1
-#endif
-#endif
-#ifndef TRACEABLE
-#define TRACEABLE 0
-#endif
-
-/* Confine the process: @dirfd is its directory, @secrets the secret store or -1. Layers that
+/* Confine the process: @dirfd is its directory, @secrets the secret store or -1, @own_secrets what the
+ * sandbox has of its own or -1. Layers that
  * the host lacks are added to *missing. */
-int gate_seal(int dirfd, int secrets, unsigned *missing, struct err *err);
+int gate_seal(int dirfd, int secrets, int own_secrets, unsigned *missing, struct err *err);

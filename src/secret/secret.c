@@ -2,6 +2,7 @@
 /* A secret value in locked memory. */
 #include "secret/secret.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -47,6 +48,51 @@ struct secret *secret_new(const void *p, size_t len, struct err *err)
 	if (s)
 		memcpy(s->value, p, len);
 	return s;
+}
+
+bool secret_trim(struct secret *s)
+{
+	size_t n = s->len;
+
+	if (n > 0 && s->value[n - 1] == '\n')
+		n--;
+	if (n > 0 && s->value[n - 1] == '\r')
+		n--;
+	secret_truncate(s, n);
+	return n > 0;
+}
+
+struct secret *secret_read(int fd, struct err *err)
+{
+	_secret_ struct secret *s = secret_alloc(SECRET_VALUE_MAX, err);
+	size_t n = 0;
+	char extra;
+
+	if (!s)
+		return NULL;
+	while (n < SECRET_VALUE_MAX) {
+		ssize_t got = read(fd, secret_bytes(s) + n, SECRET_VALUE_MAX - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			err_errno(err, "read");
+			return NULL;
+		}
+		if (got == 0)
+			break;
+		n += (size_t)got;
+	}
+	if (n == SECRET_VALUE_MAX && read(fd, &extra, 1) > 0) {
+		err_set(err, ERR_USER, "longer than %u bytes", SECRET_VALUE_MAX);
+		return NULL;
+	}
+	secret_truncate(s, n);
+	if (!secret_trim(s)) {
+		err_set(err, ERR_USER, "empty");
+		return NULL;
+	}
+	return steal_ptr(&s);
 }
 
 void secret_free(struct secret *s)

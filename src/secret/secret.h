@@ -20,6 +20,9 @@ struct secret;
 struct secret *secret_alloc(size_t len, struct err *err);
 /* A copy of @len bytes. The caller wipes its own. */
 struct secret *secret_new(const void *p, size_t len, struct err *err);
+/* All that @fd has, straight into locked memory, without one trailing line break. NULL with @err, also
+ * when that is nothing or too long. */
+struct secret *secret_read(int fd, struct err *err);
 void secret_free(struct secret *s); /* wipes; NULL is fine */
 static inline void secret_cleanup(struct secret **s)
 {
@@ -33,5 +36,7 @@ size_t secret_len(const struct secret *s);
 bool secret_locked(const struct secret *s);
 /* Shorten the value to @len bytes and wipe what is cut off. */
 void secret_truncate(struct secret *s, size_t len);
+/* Take one line break off the end. Whether anything is left. */
+bool secret_trim(struct secret *s);
 /* Compare in a time that depends on the lengths only. */
 bool secret_equal(const struct secret *a, const struct secret *b);

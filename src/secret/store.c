@@ -93,46 +93,6 @@ int secret_store_set(int store, const char *name, struct secret *value, struct e
 	return 0;
 }
 
-/* Read straight into locked memory: the value passes through no other buffer of ours. */
-static struct secret *read_value(int fd, struct err *err)
-{
-	_secret_ struct secret *s = secret_alloc(SECRET_VALUE_MAX, err);
-	struct secret *out = s;
-	size_t n = 0;
-	char extra;
-
-	if (!s)
-		return NULL;
-	while (n < SECRET_VALUE_MAX) {
-		ssize_t got = read(fd, secret_bytes(s) + n, SECRET_VALUE_MAX - n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			err_errno(err, "read");
-			return NULL;
-		}
-		if (got == 0)
-			break;
-		n += (size_t)got;
-	}
-	if (n == SECRET_VALUE_MAX && read(fd, &extra, 1) > 0) {
-		err_set(err, ERR_USER, "longer than %u bytes", SECRET_VALUE_MAX);
-		return NULL;
-	}
-	if (n > 0 && secret_bytes(s)[n - 1] == '\n')
-		n--;
-	if (n > 0 && secret_bytes(s)[n - 1] == '\r')
-		n--;
-	if (n == 0) {
-		err_set(err, ERR_USER, "empty");
-		return NULL;
-	}
-	secret_truncate(s, n);
-	s = NULL;
-	return out;
-}
-
 int secret_store_get(int store, const char *name, struct secret **ret, struct err *err)
 {
 	_close_ int fd = -1;
@@ -149,7 +109,7 @@ int secret_store_get(int store, const char *name, struct secret **ret, struct er
 		return err_errno(err, "secret %s", name);
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, ERR_ENV, "secret %s: not a regular file", name);
-	*ret = read_value(fd, err);
+	*ret = secret_read(fd, err);
 	return *ret ? 0 : err_wrap(err, "secret %s", name);
 }
 

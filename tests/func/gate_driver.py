@@ -39,12 +39,14 @@ class Gate:
     """One hutch-gate process. Use as a context manager."""
 
     def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
-                 store=True, max_files=None):
+                 store=True, max_files=None, broker=None):
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
+        self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
         self.stderr_path = os.path.join(path, "gate.log")
         os.makedirs(self.box_dir, exist_ok=True)
         os.makedirs(self.secret_dir, mode=0o700, exist_ok=True)
+        os.makedirs(self.own_dir, mode=0o700, exist_ok=True)
         for name, value in (secrets or {}).items():
             self.set_secret(name, value)
         self.network = {"rules": list(rules), "credentials": list(credentials),
@@ -57,11 +59,16 @@ class Gate:
         self.questions = []  # to the user
         self.ca_file = ca_file
         self.store = store
+        self.broker = broker  # None, or a socket in place of hutch-secret's
         self.max_files = max_files
 
-    def set_secret(self, name, value):
-        with open(os.path.join(self.secret_dir, name), "w") as f:
+    def set_secret(self, name, value, own=False):
+        with open(os.path.join(self.own_dir if own else self.secret_dir, name), "w") as f:
             f.write(value)
+
+    def set_source(self, name, reference, ttl=300, own=False):
+        """A reference in place of a value, as "hutch secret set --from" leaves it."""
+        self.set_secret(name, f"\0hutch-source\n{reference}\n{ttl} {time.time_ns()}", own)
 
     def remove_secret(self, name):
         os.unlink(os.path.join(self.secret_dir, name))
@@ -72,8 +79,9 @@ class Gate:
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [control.fileno(), link.fileno(), os.open(self.box_dir, os.O_RDONLY | os.O_DIRECTORY)]
-        if self.store:
-            fds.append(os.open(self.secret_dir, os.O_PATH | os.O_DIRECTORY))
+        fds += [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in (self.secret_dir, self.own_dir)]
+        fds.append(os.open("/dev/null", os.O_RDONLY) if self.broker is None
+                   else os.dup(self.broker.fileno()))
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
         env.pop("SSL_CERT_DIR", None)
@@ -86,6 +94,9 @@ class Gate:
                 os.dup2(fd, 3 + i)
             if not self.store:
                 os.close(6)
+                os.close(7)
+            if self.broker is None:
+                os.close(8)
             if self.max_files:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.max_files, self.max_files))
 
