@@ -348,7 +348,10 @@ static bool missing_rule(
 	struct policy_verdict v;
 	bool ok;
 
-	if (port < 1 || port > 65535 || !*name)
+	if (strcmp(text(j, "proto"), "udp") == 0)
+		q.proto = POLICY_UDP;
+	/* HTTP/3 is only tried: the same comes again over TCP. */
+	if (port < 1 || port > 65535 || !*name || (q.proto == POLICY_UDP && port == 443))
 		return false;
 	if (policy_addr_parse(name, strlen(name), &host.addr, NULL) == 0)
 		q.addr = &host.addr;

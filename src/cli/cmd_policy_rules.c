@@ -126,16 +126,6 @@ static int check_deny(const struct strv *rules, struct err *err)
 	return rc;
 }
 
-static void warn_udp(const struct strv *rules)
-{
-	for (size_t i = 0; i < rules->n; i++)
-		if (strncmp(rules->v[i], "udp ", 4) == 0)
-			fprintf(stderr,
-				"hutch: this version carries no UDP but DNS: \"%s\" has no effect "
-				"yet\n",
-				rules->v[i]);
-}
-
 static int add(int argc, char **argv, bool allow)
 {
 	struct words w = {0};
@@ -154,7 +144,6 @@ static int add(int argc, char **argv, bool allow)
 		for (size_t i = 0; i < rules.n; i++)
 			ruleset_add(&set, allow, rules.v[i],
 				w.box ? RULES_SOURCE_BOX : RULES_SOURCE_ALL);
-		warn_udp(&rules);
 		if (ruleset_commit(&set, &err) < 0)
 			status = cli_fail(&err);
 		ruleset_close(&set);

@@ -34,7 +34,8 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 	[AUDIT_TLS] = "tls",
 	[AUDIT_HTTP] = "http",
 	[AUDIT_HTTPS] = "https",
-	[AUDIT_DNS] = "dns"};
+	[AUDIT_DNS] = "dns",
+	[AUDIT_UDP] = "udp"};
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {

@@ -11,7 +11,15 @@
 #include "base/err.h"
 
 enum audit_verdict { AUDIT_ALLOW, AUDIT_DENY, AUDIT_ERROR, AUDIT_VERDICTS };
-enum audit_proto { AUDIT_TCP, AUDIT_TLS, AUDIT_HTTP, AUDIT_HTTPS, AUDIT_DNS, AUDIT_PROTOS };
+enum audit_proto {
+	AUDIT_TCP,
+	AUDIT_TLS,
+	AUDIT_HTTP,
+	AUDIT_HTTPS,
+	AUDIT_DNS,
+	AUDIT_UDP,
+	AUDIT_PROTOS
+};
 
 /* All pointers borrowed for the call; NULL and zero fields are left out. The strings may hold any
  * byte: they are written as ASCII with escapes. */

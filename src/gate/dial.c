@@ -223,8 +223,10 @@ static void on_connect(struct loop *l, struct loop_watch *w, uint32_t events)
 	}
 	loop_del(l, &d->watch_);
 	fd = steal_fd(&d->fd_);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	if (!d->udp_) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	}
 	finish(d, fd);
 }
 
@@ -246,7 +248,8 @@ static int connect_to(struct dial *d, const struct policy_addr *a)
 
 	memcpy(&v4.sin_addr, a->b, 4);
 	memcpy(&v6.sin6_addr, a->b, 16);
-	d->fd_ = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	d->fd_ = socket(sa->sa_family,
+		(d->udp_ ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (d->fd_ < 0)
 		return -1;
 	do
@@ -356,24 +359,26 @@ static void look_up(struct dialer *dr, struct dial *d)
 	rearm(dr);
 }
 
-void dial_start(struct dialer *dr, struct dial *d, const char *name, const struct policy_addr *addr,
-	uint16_t port, dial_check_fn *check, dial_done_fn *done)
+void dial_start(struct dialer *dr, struct dial *d, const struct dial_target *to,
+	dial_check_fn *check, dial_done_fn *done)
 {
 	char text[POLICY_ADDR_TEXT];
 
-	*d = (struct dial){.port = port,
+	*d = (struct dial){.port = to->port,
+		.udp_ = to->udp,
 		.dialer_ = dr,
 		.check_ = check,
 		.done_ = done,
 		.watch_ = {.fd = -1},
 		.fd_ = -1,
 		.active_ = true};
-	snprintf(d->name_, sizeof(d->name_), "%s", name ? name : policy_addr_text(addr, text));
-	if (name) {
+	snprintf(d->name_, sizeof(d->name_), "%s",
+		to->name ? to->name : policy_addr_text(to->addr, text));
+	if (to->name) {
 		look_up(dr, d);
 		return;
 	}
-	d->addrs_[d->n_addrs_++] = *addr;
+	d->addrs_[d->n_addrs_++] = *to->addr;
 	d->give_up_ns_ = loop_now(dr->loop) + DIAL_ALL_MS * 1000000ull;
 	next_addr(d);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Real connections to the world: look a name up, try its addresses in turn, never block.
+/* Real connections to the world, TCP and (connected) UDP: look a name up, try its addresses in
+ * turn, never block.
  *
  * Look-ups go through c-ares with the host's own settings (/etc/hosts, /etc/resolv.conf), exactly
  * as written: no search domains, no aliases. IPv4 addresses first, 5 s for each, 10 s for all. */
@@ -38,7 +39,7 @@ struct dial {
 	struct loop_timer timer_;
 	uint64_t give_up_ns_;
 	int fd_;
-	bool active_;
+	bool active_, udp_;
 	struct err err_;
 	char name_[POLICY_NAME_MAX + 1];
 };
@@ -46,8 +47,16 @@ struct dial {
 struct dialer *dialer_new(struct loop *l, struct err *err);
 void dialer_free(struct dialer *d); /* with no dial active */
 
-/* Exactly one of @name (canonical) and @addr. @check may be NULL. */
-void dial_start(struct dialer *dr, struct dial *d, const char *name, const struct policy_addr *addr,
-	uint16_t port, dial_check_fn *check, dial_done_fn *done);
+/* Borrowed for the call. */
+struct dial_target {
+	/* Exactly one of the two. */
+	const char *name; /* canonical */
+	const struct policy_addr *addr;
+	uint16_t port;
+	bool udp; /* a datagram socket; else TCP */
+};
+/* @check may be NULL. */
+void dial_start(struct dialer *dr, struct dial *d, const struct dial_target *to,
+	dial_check_fn *check, dial_done_fn *done);
 /* Forget it; done will not be called. Harmless on an idle dial. */
 void dial_cancel(struct dial *d);

@@ -45,53 +45,30 @@ static const uint16_t server_first_ports[] = {
 
 /* ---- what the policy says ---- */
 
-static bool is_host_name(const struct flow *f)
+static struct policy_query query(const struct flow *f)
 {
-	return !f->is_addr && strcmp(f->name, POLICY_THIS_HOST) == 0;
+	return (struct policy_query){.name = f->is_addr ? NULL : f->name,
+		.addr = f->is_addr ? &f->addr : NULL,
+		.port = f->port};
 }
 
 void flow_decide(const struct flow *f, const struct request *r, struct flow_decision *ret)
 {
-	const struct policy *p = &f->gate->config->policy;
-	struct policy_query q = {.name = f->is_addr ? NULL : f->name,
-		.addr = f->is_addr ? &f->addr : NULL,
-		.port = f->port};
-	struct policy_verdict v;
+	struct policy_query q = query(f);
 
 	if (r)
 		request_query(r, &q);
-	v = policy_judge(p, &q);
-	*ret = (struct flow_decision){.allowed = v.allowed, .inspect = v.inspect};
-	if (v.rule) {
-		snprintf(ret->rule, sizeof(ret->rule), "%s", v.rule->text);
-		snprintf(ret->source, sizeof(ret->source), "%s", v.rule->source);
-	}
-	if (v.allowed)
-		return;
-	policy_explain(&v, &q, ret->reason);
-	policy_remedy(&v, &q, ret->remedy);
-	if (v.rule || f->gate->config->net.learn || policy_query_rule(&q, ret->ask) < 0)
-		ret->ask[0] = '\0';
+	gate_decide(f->gate, &q, ret);
 }
 
 /* dial_check_fn: the address that a name leads to has to pass, too. */
 static const char *check_addr(struct dial *d, const struct policy_addr *a)
 {
-	static char why[160];
 	struct flow *f = container_of(d, struct flow, dial);
-	const struct policy *p = &f->gate->config->policy;
-	struct policy_query q = {.name = f->is_addr ? NULL : f->name, .addr = a, .port = f->port};
-	const char *special = policy_addr_special(a);
+	struct policy_query q = query(f);
 
-	if (!policy_decide(p, &q).allowed)
-		return "a rule denies this address";
-	/* Networks for documentation are nobody's: some machines have mirrors there. */
-	if (!special || strcmp(special, "documentation") == 0 ||
-		policy_names_special(p, a, f->port))
-		return NULL;
-	snprintf(why, sizeof(why), "%s, which only a rule for that address or network can allow",
-		special);
-	return why;
+	q.addr = a;
+	return gate_check_addr(f->gate, &q);
 }
 
 /* ---- ending ---- */
@@ -536,19 +513,9 @@ static bool identify(struct flow *f, uint32_t addr)
 
 static void start_dial(struct flow *f)
 {
-	static const struct policy_addr loopback = {.b = {127, 0, 0, 1}};
-	struct gate *g = f->gate;
-	const struct config_resolve *to =
-		f->is_addr ? NULL : config_find_resolve(g->config, f->name);
+	struct policy_query q = query(f);
 
-	if (to)
-		dial_start(g->dialer, &f->dial, NULL, &to->addr, to->port, NULL, on_dialled);
-	else if (is_host_name(f))
-		dial_start(g->dialer, &f->dial, NULL, &loopback, f->port, NULL, on_dialled);
-	else if (f->is_addr)
-		dial_start(g->dialer, &f->dial, NULL, &f->addr, f->port, check_addr, on_dialled);
-	else
-		dial_start(g->dialer, &f->dial, f->name, NULL, f->port, check_addr, on_dialled);
+	gate_dial(f->gate, &f->dial, &q, check_addr, on_dialled);
 }
 
 static void want_inspection(struct flow *f, const struct flow_decision *d)

@@ -78,6 +78,16 @@ struct flow_decision {
 /* @r: NULL for the connection as such. */
 void flow_decide(const struct flow *f, const struct request *r, struct flow_decision *ret);
 
+/* decide.c: the same for any destination. Method and path are taken out of @q where no rule is about
+ * them. */
+void gate_decide(const struct gate *g, struct policy_query *q, struct flow_decision *ret);
+/* Why @q->addr, which its name leads to, must not be dialled; NULL: it may. Static text. */
+const char *gate_check_addr(const struct gate *g, const struct policy_query *q);
+/* Whether the user has said where it is, or it is this machine: nobody else needs to be asked. */
+bool gate_dials_itself(const struct gate *g, const struct policy_query *q);
+void gate_dial(struct gate *g, struct dial *d, const struct policy_query *q, dial_check_fn *check,
+	dial_done_fn *done);
+
 /* LINK_TCP_OPEN. Takes @fd. */
 void flow_open(struct gate *g, const struct link_msg *m, int fd);
 /* The rules have changed: end what is no longer allowed. */

@@ -23,6 +23,7 @@
 #define GATE_GATEWAY 0x0a000202u /* 10.0.2.2: name server, nothing else */
 
 struct flow;
+struct udp;
 
 struct gate {
 	struct loop *loop;
@@ -33,9 +34,11 @@ struct gate {
 	struct dialer *dialer;
 	struct audit *audit;
 	struct asks *asks;
+	struct udp *udp;
 	struct values *values; /* of credentials */
 	int secrets, own_secrets, broker; /* descriptors, or -1 */
 	struct loop_watch control, link;
+	struct link_packet packet; /* being read */
 	struct buf control_in;
 	struct buf link_out; /* packets that wait, each behind its size */
 	struct flow *flows;  /* all connections of the guest */
@@ -48,5 +51,10 @@ struct gate {
 int link_start(struct gate *g, int fd);
 /* Queue or send a message. */
 void link_send(struct gate *g, enum link_type type, uint32_t id, const void *data, size_t len);
+/* The same with the guest's address. */
+void link_send_to(struct gate *g, enum link_type type, uint32_t id, uint32_t addr, uint16_t port,
+	const void *data, size_t len);
+/* Whether a message that could be left out should be sent. */
+bool link_has_room(const struct gate *g);
 /* Answer one DNS question from the synthetic names. Whether there is anything to say. */
 bool link_answer_dns(struct gate *g, const void *msg, size_t len, struct buf *out);

@@ -13,12 +13,13 @@
 #include "base/mem.h"
 #include "gate/dns.h"
 #include "gate/flow.h"
+#include "gate/udp.h"
 
 /* A wake-up serves this many packets, then lets the connections have their turn. */
 #define LINK_BATCH 32
 /* Answers that the VMM does not fetch. Above half of it nothing new is read from the VMM, and what
  * remains is enough for three messages of every connection: more means that it is out of order. */
-#define LINK_OUT_MAX (1u << 20)
+#define LINK_OUT_MAX (2u << 20)
 
 /* Learning: each name once, when it is first asked for. */
 static void record_name(struct gate *g, const char *name, bool reachable)
@@ -69,9 +70,24 @@ static void flush(struct gate *g)
 	set_interest(g);
 }
 
+bool link_has_room(const struct gate *g)
+{
+	return buf_len(&g->link_out) < LINK_OUT_MAX / 4;
+}
+
 void link_send(struct gate *g, enum link_type type, uint32_t id, const void *data, size_t len)
 {
-	struct link_msg m = {.type = (uint16_t)type, .id = id, .len = (uint32_t)len};
+	link_send_to(g, type, id, 0, 0, data, len);
+}
+
+void link_send_to(struct gate *g, enum link_type type, uint32_t id, uint32_t addr, uint16_t port,
+	const void *data, size_t len)
+{
+	struct link_msg m = {.type = (uint16_t)type,
+		.port = port,
+		.id = id,
+		.addr = addr,
+		.len = (uint32_t)len};
 	uint32_t size = (uint32_t)(sizeof(m) + len);
 
 	if (buf_room(&g->link_out) < sizeof(size) + size) {
@@ -100,6 +116,8 @@ static void on_packet(struct gate *g, const struct link_packet *p, int *fd)
 		flow_open(g, &p->m, steal_fd(fd));
 	else if (p->m.type == LINK_DNS_QUERY)
 		on_dns(g, p);
+	else if (p->m.type == LINK_UDP_OUT)
+		udp_send(g->udp, p);
 	else
 		log_limited(LOG_WARN, "link: %s is not for the gate", link_type_name(p->m.type));
 }
@@ -108,9 +126,9 @@ static void on_packet(struct gate *g, const struct link_packet *p, int *fd)
 static bool receive(struct gate *g)
 {
 	int fds[FD_PASS_MAX];
-	struct link_packet p;
+	struct link_packet *p = &g->packet;
 	size_t nfds;
-	ssize_t n = fd_recv(g->link.fd, &p, sizeof(p), fds, &nfds);
+	ssize_t n = fd_recv(g->link.fd, p, sizeof(*p), fds, &nfds);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
@@ -119,8 +137,8 @@ static bool receive(struct gate *g)
 		loop_stop(g->loop, 0);
 		return false;
 	}
-	if (n > 0 && link_check(&p, (size_t)n, nfds))
-		on_packet(g, &p, &fds[0]);
+	if (n > 0 && link_check(p, (size_t)n, nfds))
+		on_packet(g, p, &fds[0]);
 	else
 		log_limited(LOG_WARN, "link: malformed message");
 	for (size_t i = 0; i < nfds; i++)

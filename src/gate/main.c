@@ -34,6 +34,7 @@
 #include "gate/flow.h"
 #include "gate/gate.h"
 #include "gate/seal.h"
+#include "gate/udp.h"
 
 enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, FD_END };
 
@@ -63,7 +64,7 @@ static unsigned limit_resources(void)
 	prctl(PR_SET_DUMPABLE, TRACEABLE, 0, 0, 0);
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
 		return 256;
-	files.rlim_cur = MIN(files.rlim_max, (rlim_t)(2 * GATE_FLOWS_MAX + FDS_SPARE));
+	files.rlim_cur = MIN(files.rlim_max, (rlim_t)(2 * GATE_FLOWS_MAX + UDP_FLOWS_MAX + FDS_SPARE));
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (files.rlim_cur < 2 * FDS_SPARE)
 		return FDS_SPARE / 4;
@@ -121,6 +122,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	if (link_start(g, FD_LINK) < 0)
 		return err_errno(err, "watch the link");
 	flow_recheck_all(g);
+	udp_recheck_all(g->udp);
 	log_info("configured: rules=%zu credentials=%zu", c->policy.n, c->net.n_credentials);
 	control_send(g, "ready", "ca", ca_pem(g->ca));
 	return 0;
@@ -176,6 +178,7 @@ static int start(struct gate *g, struct err *err)
 		return err_errno(err, "random numbers");
 	g->loop = loop_new(err);
 	g->names = names_new(key);
+	g->udp = udp_new(g);
 	g->tls = tls_shared_new(err);
 	if (!g->loop || !g->tls)
 		return -1;
@@ -196,6 +199,7 @@ static int start(struct gate *g, struct err *err)
 static void stop(struct gate *g)
 {
 	flow_end_all(g);
+	udp_free(g->udp);
 	values_free(g->values);
 	dialer_free(g->dialer);
 	tls_shared_free(g->tls);

@@ -36,6 +36,7 @@ struct net *net_new(const struct net_owner_ops *ops, void *arg, const struct net
 	n->buckets = xcalloc(n->n_buckets, sizeof(*n->buckets));
 	n->ids = xcalloc(n->n_buckets, sizeof(*n->ids));
 	n->replies = xcalloc(REPLIES_MAX, sizeof(*n->replies));
+	n->udp_ring = xcalloc(1, NET_UDP_QUEUE);
 	for (uint32_t i = 0; i < n->n_buckets; i++)
 		n->buckets[i] = n->ids[i] = NO_SLOT;
 	for (uint32_t i = 0; i < config->flows_max; i++)
@@ -54,6 +55,7 @@ void net_free(struct net *n)
 	free(n->buckets);
 	free(n->ids);
 	free(n->replies);
+	free(n->udp_ring);
 	free(n);
 }
 
@@ -317,7 +319,7 @@ void net_flush(struct net *n)
 {
 	if (!n->link)
 		return;
-	if (flush_replies(n)) {
+	if (flush_replies(n) && udp_flush(n)) {
 		while (n->out_head != NO_SLOT) {
 			struct flow *f = flow_dequeue(n);
 			enum tcp_out r = f->state == FLOW_FREE ? TCP_OUT_DONE : tcp_output(n, f);
@@ -351,6 +353,7 @@ void net_reset(struct net *n)
 	while (n->out_head != NO_SLOT)
 		flow_dequeue(n);
 	n->n_replies = 0;
+	n->udp_at = n->udp_used = 0;
 	memset(n->dns, 0, sizeof(n->dns));
 }
 

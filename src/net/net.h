@@ -3,8 +3,8 @@
  *
  * No descriptor, no clock, no allocation after net_new. Two neighbours, each a table of functions:
  * the *link* carries frames to the guest (dev/net.c), the *owner* holds the far end of every TCP
- * flow and answers DNS questions (vmm/netgate.c). Functions of these tables must not call back into
- * net_*, except where it says so.
+ * flow, answers DNS questions and carries datagrams (vmm/netgate.c). Functions of these tables must
+ * not call back into net_*, except where it says so.
  *
  * Frames are written only by net_flush(). Everything else marks what is owed, in the fixed flow
  * table or in a bounded ring, so a guest without receive buffers delays itself and costs nothing.
@@ -22,6 +22,7 @@
 #define NET_MTU        65520u      /* offered to the guest; see dev/net.c for why so large */
 #define NET_IOV_MAX    288u        /* pieces of one frame */
 #define NET_DNS_MAX    4096u       /* bytes of one DNS message over UDP */
+#define NET_UDP_QUEUE  262144u     /* bytes of datagrams that wait for the guest's buffers */
 
 extern const uint8_t net_gateway_mac[6], net_guest_mac[6];
 
@@ -85,6 +86,10 @@ struct net_owner_ops {
 	void (*close)(void *arg, struct net_flow f);
 	/* A DNS question; answer with net_dns_answer. False: dropped, the guest asks again. */
 	bool (*dns)(void *arg, uint32_t id, const uint8_t *msg, size_t len);
+	/* A datagram of @len bytes for @addr:@port; the bytes may change meanwhile. Answer with
+	 * net_udp_answer as often as there is something, or net_udp_refuse. False: dropped. */
+	bool (*udp)(void *arg, uint16_t guest_port, uint32_t addr, uint16_t port,
+		const struct iovec *iov, unsigned n, size_t len);
 	/* A monotonic clock. */
 	uint64_t (*now_ms)(void *arg);
 	/* Call net_timer() at @due_ms. A later call replaces an earlier one. */
@@ -135,5 +140,12 @@ bool net_flow_target(
 	const struct net *n, struct net_flow f, uint32_t *ret_addr, uint16_t *ret_port);
 
 void net_dns_answer(struct net *n, uint32_t id, const uint8_t *msg, size_t len);
+
+/* A datagram to the guest's port, from @addr:@port. Dropped when too many wait, or when it is
+ * larger than the guest's interface takes. */
+void net_udp_answer(struct net *n, uint16_t guest_port, uint32_t addr, uint16_t port,
+	const uint8_t *msg, size_t len);
+/* Nobody is at @addr:@port. */
+void net_udp_refuse(struct net *n, uint16_t guest_port, uint32_t addr, uint16_t port);
 
 void net_get_stats(const struct net *n, struct net_stats *ret);

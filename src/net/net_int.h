@@ -104,6 +104,8 @@ struct net {
 	struct reply *replies; /* owned, REPLIES_MAX */
 	unsigned reply_at, n_replies;
 	struct dns_slot dns[DNS_SLOTS];
+	uint8_t *udp_ring; /* owned, NET_UDP_QUEUE: frames, each behind its length; see udp.c */
+	size_t udp_at, udp_used;
 	unsigned icmp_tokens;
 	uint64_t icmp_ms;
 	struct net_stats stats;
@@ -176,6 +178,8 @@ struct net_flow flow_name(const struct net *n, const struct flow *f);
 
 /* udp.c, tcp.c, tcp_out.c */
 void udp_input(struct net *n, struct ip_in *in);
+/* Write the datagrams that fit. False: the link has no room for all. */
+bool udp_flush(struct net *n);
 void tcp_input(struct net *n, struct ip_in *in);
 void tcp_timeout(struct net *n, struct flow *f);
 /* The owner is told, the guest gets a RST. */

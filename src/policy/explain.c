@@ -28,13 +28,14 @@ static bool is_plain_pattern(const char *s)
 
 int policy_query_rule(const struct policy_query *q, char buf[static POLICY_TARGET_MAX])
 {
+	const char *udp = q->proto == POLICY_UDP ? "udp " : "";
 	char what[POLICY_TARGET_MAX];
 	struct policy_rule r;
 	int n;
 
 	policy_query_text(q, what);
 	if (!q->method)
-		n = snprintf(buf, POLICY_TARGET_MAX, "%s", what);
+		n = snprintf(buf, POLICY_TARGET_MAX, "%s%s", udp, what);
 	else if (!q->path || !is_plain_pattern(q->path->exact))
 		return -1;
 	else
@@ -45,14 +46,27 @@ int policy_query_rule(const struct policy_query *q, char buf[static POLICY_TARGE
 	return 0;
 }
 
-static void ports_text(const struct policy_rule *r, char *buf, size_t size)
+static bool near_has_port(const struct policy_rule *r, const struct policy_query *q)
 {
-	if (r->port_lo == 1 && r->port_hi == 65535)
-		snprintf(buf, size, "all ports");
+	return q->port >= r->port_lo && q->port <= r->port_hi;
+}
+
+/* What a rule is about, for a question with which it has only the host in common. */
+static void ports_text(
+	const struct policy_rule *r, const struct policy_query *q, char *buf, size_t size)
+{
+	const char *but = q->proto == POLICY_UDP && near_has_port(r, q)
+				  ? " but 53, which has to be named,"
+				  : "";
+
+	if (!(r->protos & (q->proto ? q->proto : POLICY_TCP)))
+		snprintf(buf, size, "%s", r->protos == POLICY_UDP ? "udp" : "tcp");
+	else if (r->port_lo == 1 && r->port_hi == 65535)
+		snprintf(buf, size, "all ports%s", but);
 	else if (r->port_lo == r->port_hi)
 		snprintf(buf, size, "port %u", r->port_lo);
 	else
-		snprintf(buf, size, "ports %u-%u", r->port_lo, r->port_hi);
+		snprintf(buf, size, "ports %u-%u%s", r->port_lo, r->port_hi, but);
 }
 
 /* Sources come from kit names and file names: nothing of them may break the line. */
@@ -64,11 +78,6 @@ static const char *source_text(const struct policy_rule *r, char buf[static 128]
 			*s = '?';
 	}
 	return buf;
-}
-
-static bool near_has_port(const struct policy_rule *r, const struct policy_query *q)
-{
-	return q->port >= r->port_lo && q->port <= r->port_hi;
 }
 
 /* "GET api.example.com:443/path", cut where the path is long. */
@@ -86,7 +95,7 @@ static const char *query_words(const struct policy_query *q, char buf[static POL
 const char *policy_explain(const struct policy_verdict *v, const struct policy_query *q,
 	char buf[static POLICY_EXPLAIN_MAX])
 {
-	char what[POLICY_TARGET_MAX], source[128], ports[32], behind[POLICY_ADDR_TEXT + 8] = "";
+	char what[POLICY_TARGET_MAX], source[128], ports[64], behind[POLICY_ADDR_TEXT + 8] = "";
 
 	query_words(q, what);
 	if (q->name && q->addr) {
@@ -103,7 +112,7 @@ const char *policy_explain(const struct policy_verdict *v, const struct policy_q
 			"%s%s is denied: the rule allow \"%s\" (%s) does not cover this request",
 			what, behind, v->near->text, source_text(v->near, source));
 	} else if (v->near) {
-		ports_text(v->near, ports, sizeof(ports));
+		ports_text(v->near, q, ports, sizeof(ports));
 		snprintf(buf, POLICY_EXPLAIN_MAX,
 			"%s%s is denied: the rule allow \"%s\" (%s) covers %s only", what, behind,
 			v->near->text, source_text(v->near, source), ports);
@@ -142,7 +151,7 @@ const char *policy_remedy(const struct policy_verdict *v, const struct policy_qu
 	else
 		snprintf(buf, POLICY_EXPLAIN_MAX,
 			"add \"%s\" to permissions.network.allow of a kit, or run: "
-			"hutch policy allow %s",
-			what, what);
+			"hutch policy allow %s%s%s",
+			what, quote, what, quote);
 	return buf;
 }

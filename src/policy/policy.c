@@ -165,11 +165,17 @@ static void tally_deny(struct tally *t, const struct policy_rule *r, const struc
 		keep_best(&t->deny, r);
 }
 
+/* A name server elsewhere is a way out past the rules for names: no range of ports opens it. */
+static bool is_dns_by_chance(const struct policy_rule *r, const struct policy_query *q)
+{
+	return q->proto == POLICY_UDP && q->port == 53 && r->port_lo != r->port_hi;
+}
+
 static void tally_allow(struct tally *t, const struct policy_rule *r, const struct policy_query *q)
 {
 	bool exact, loose;
 
-	if (!matches_port(r, q)) {
+	if (!matches_port(r, q) || is_dns_by_chance(r, q)) {
 		keep_best(&t->near, r);
 		return;
 	}
@@ -266,16 +272,16 @@ bool policy_target_allowed(const struct policy *p, const struct policy_rule *tar
 	return allowed;
 }
 
-bool policy_names_special(const struct policy *p, const struct policy_addr *a, uint16_t port)
+bool policy_names_special(const struct policy *p, const struct policy_query *asked)
 {
-	struct policy_query q = {.addr = a, .port = port};
+	struct policy_query q = {.addr = asked->addr, .port = asked->port, .proto = asked->proto};
 
 	for (size_t i = 0; i < p->n; i++) {
 		const struct policy_rule *r = &p->rules[i];
 
 		/* Which request it will be is asked elsewhere. */
 		if (r->allow && r->kind == POLICY_CIDR && matches_port(r, &q) &&
-			policy_net_names(&r->net, r->prefix, a))
+			policy_net_names(&r->net, r->prefix, q.addr))
 			return true;
 	}
 	return false;

@@ -12,7 +12,8 @@
  * every kind of host: "**" is every name on 443, "**:*" is every name on every port.
  *
  * what and path narrow it down:
- *	tcp, udp          the protocol; tcp when nothing is said
+ *	tcp, udp          the protocol; tcp when nothing is said. Names are looked up at the gateway, so
+ *	                  UDP port 53 elsewhere has to be named: "udp a.test:53", not "udp a.test:*"
  *	GET,HEAD          an HTTP rule: requests with these methods; ANY for all
  *	/v1/items         an HTTP rule: requests for these paths; with patterns, see policy/path.h
  * Behind an address, a path needs ports in front of it: 10.0.0.0/8:80/status.
@@ -119,9 +120,9 @@ bool policy_name_reachable(const struct policy *p, const char *name);
 /* Whether an allow rule covers all of @target's hosts and ports and no deny rule covers all of it:
  * what a credential's domain must pass. */
 bool policy_target_allowed(const struct policy *p, const struct policy_rule *target);
-/* Whether an allow rule names the special-purpose address @a (policy_addr_special) for @port: a
- * CIDR that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
-bool policy_names_special(const struct policy *p, const struct policy_addr *a, uint16_t port);
+/* Whether an allow rule names the special-purpose address @q->addr (policy_addr_special) for its port
+ * and protocol: a CIDR that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
+bool policy_names_special(const struct policy *p, const struct policy_query *q);
 
 #define POLICY_EXPLAIN_MAX 2048
 /* One line without a full stop: what was asked, the verdict, the deciding rule and its source.

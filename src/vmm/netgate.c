@@ -289,6 +289,29 @@ static bool owner_dns(void *arg, uint32_t id, const uint8_t *msg, size_t len)
 	return fd_send(ng->gate_fd, p, sizeof(p->m) + len, NULL, 0) >= 0;
 }
 
+static bool owner_udp(void *arg, uint16_t guest_port, uint32_t addr, uint16_t port,
+	const struct iovec *iov, unsigned n, size_t len)
+{
+	struct netgate *ng = arg;
+	struct link_packet *p = &ng->packet;
+	size_t at = 0;
+
+	if (ng->gate_fd < 0 || len > sizeof(p->data))
+		return false;
+	p->m = (struct link_msg){.type = LINK_UDP_OUT,
+		.id = guest_port,
+		.addr = addr,
+		.port = port,
+		.len = (uint32_t)len};
+	for (unsigned i = 0; i < n && at < len; i++) {
+		size_t k = MIN(iov[i].iov_len, len - at);
+
+		memcpy(p->data + at, iov[i].iov_base, k);
+		at += k;
+	}
+	return at == len && fd_send(ng->gate_fd, p, sizeof(p->m) + len, NULL, 0) >= 0;
+}
+
 static uint64_t owner_now(void *arg)
 {
 	struct netgate *ng = arg;
@@ -321,6 +344,7 @@ static const struct net_owner_ops owner_ops = {
 	.discard = owner_discard,
 	.close = owner_close,
 	.dns = owner_dns,
+	.udp = owner_udp,
 	.now_ms = owner_now,
 	.wake_at = owner_wake_at,
 };
@@ -339,6 +363,14 @@ static void gate_message(struct netgate *ng, const struct link_packet *p)
 
 	if (p->m.type == LINK_DNS_ANSWER) {
 		net_dns_answer(ng->net, p->m.id, p->data, p->m.len);
+		return;
+	}
+	if (p->m.type == LINK_UDP_IN) {
+		net_udp_answer(ng->net, (uint16_t)p->m.id, p->m.addr, p->m.port, p->data, p->m.len);
+		return;
+	}
+	if (p->m.type == LINK_UDP_REFUSE) {
+		net_udp_refuse(ng->net, (uint16_t)p->m.id, p->m.addr, p->m.port);
 		return;
 	}
 	/* The guest may have given up meanwhile. */
@@ -366,7 +398,8 @@ static bool read_link(struct netgate *ng)
 		link_gone(ng, k == 0 ? "closed" : strerror(errno));
 		return false;
 	}
-	ok = link_check(&ng->packet, (size_t)k, nfds) && ng->packet.m.type >= LINK_TCP_ACCEPT;
+	ok = link_check(&ng->packet, (size_t)k, nfds) && ng->packet.m.type >= LINK_TCP_ACCEPT &&
+	     ng->packet.m.type != LINK_UDP_OUT;
 	for (size_t i = 0; i < nfds; i++)
 		close(fds[i]);
 	if (!ok) {

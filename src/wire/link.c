@@ -20,6 +20,9 @@ static const struct {
 	[LINK_TCP_REFUSE] = {"tcp-refuse", 0, false},
 	[LINK_TCP_RESET] = {"tcp-reset", 0, false},
 	[LINK_DNS_ANSWER] = {"dns-answer", 0, true},
+	[LINK_UDP_OUT] = {"udp-out", 0, true},
+	[LINK_UDP_IN] = {"udp-in", 0, true},
+	[LINK_UDP_REFUSE] = {"udp-refuse", 0, false},
 };
 _Static_assert(ARRAY_SIZE(shapes) == LINK_TYPES, "a shape for every link_type");
 

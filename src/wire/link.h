@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_DATA_MAX 4096u /* bytes after the header; a DNS message over TCP limits is refused */
+#define LINK_DATA_MAX 65507u /* bytes after the header: the largest datagram of IPv4 */
 
 enum link_type {
 	/* box -> vmm */
@@ -29,6 +29,10 @@ enum link_type {
 	LINK_TCP_REFUSE,  /* id: flow. Answered with a reset. The gate has closed its end. */
 	LINK_TCP_RESET,	  /* id: flow. An accepted flow ends with a reset instead of a FIN. */
 	LINK_DNS_ANSWER,  /* id: question; data: DNS message */
+	/* Datagrams. id: the guest's port; addr, port: the other end, as the guest knows it */
+	LINK_UDP_OUT,	  /* vmm -> gate; data: what the guest sent, perhaps nothing */
+	LINK_UDP_IN,	  /* gate -> vmm; data: what came back */
+	LINK_UDP_REFUSE,  /* gate -> vmm: nobody is there for the guest */
 	LINK_TYPES,
 };
 

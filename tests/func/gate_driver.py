@@ -17,6 +17,7 @@ BUILD = os.environ.get("HUTCH_BUILD", os.path.join(ROOT, "build"))
 BINARY = os.path.join(BUILD, "hutch-gate")
 
 TCP_OPEN, DNS_QUERY, TCP_ACCEPT, TCP_REFUSE, TCP_RESET, DNS_ANSWER = 6, 7, 8, 9, 10, 11
+UDP_OUT, UDP_IN, UDP_REFUSE = 12, 13, 14
 MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
 GATEWAY = "10.0.2.2"
 
@@ -56,6 +57,7 @@ class Gate:
         self.lock = threading.Condition()
         self.events = {}   # flow id -> list of message types
         self.answers = {}  # question id -> bytes
+        self.datagrams = []  # (guest's port, address, port, bytes); None for bytes: refused
         self.questions = []  # to the user
         self.ca_file = ca_file
         self.store = store
@@ -177,7 +179,7 @@ class Gate:
     def _read_link(self):
         while True:
             try:
-                data = self.link.recv(65536)
+                data = self.link.recv(66000)
             except OSError:
                 data = b""
             with self.lock:
@@ -185,10 +187,13 @@ class Gate:
                     self.events[None] = ["closed"]
                     self.lock.notify_all()
                     return
-                kind, _, ident, _, _, length = MSG.unpack_from(data)
+                kind, port, ident, addr, _, length = MSG.unpack_from(data)
                 assert len(data) == MSG.size + length
                 if kind == DNS_ANSWER:
                     self.answers[ident] = data[MSG.size:]
+                elif kind in (UDP_IN, UDP_REFUSE):
+                    self.datagrams.append((ident, socket.inet_ntoa(struct.pack("!I", addr)), port,
+                                           data[MSG.size:] if kind == UDP_IN else None))
                 else:
                     self.events.setdefault(ident, []).append(kind)
                 self.lock.notify_all()
@@ -229,6 +234,17 @@ class Gate:
         assert self.events[ident][0] == TCP_ACCEPT
         ours.settimeout(20)
         return Conn(self, ident, ours, host)
+
+    def datagram(self, host, port, data, guest_port=40000):
+        """Send a datagram as the guest would. The address that it went to."""
+        addr = host if host[0].isdigit() else self.lookup(host)
+        self.send_link(UDP_OUT, guest_port, addr_int(addr), port, data=data)
+        return addr
+
+    def next_datagram(self, timeout=20):
+        with self.lock:
+            self.lock.wait_for(lambda: self.datagrams, timeout)
+            return self.datagrams.pop(0) if self.datagrams else None
 
     # -- what it left behind --
 

@@ -43,6 +43,36 @@ def dns_server():
         sock.sendto(head + data[12:at + 5] + b"".join(answers), peer)
 
 
+def check_datagrams(g):
+    """The same over UDP: every flow looks its name up and checks where that leads."""
+    echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    echo.bind(("0.0.0.0", 0))
+    echo.settimeout(1)
+    port = echo.getsockname()[1]
+
+    def arrives(name, guest_port):
+        g.datagram(name, port, name.encode(), guest_port)
+        try:
+            data, peer = echo.recvfrom(1000)
+        except socket.timeout:
+            assert g.next_datagram()[3] is None
+            return False
+        echo.sendto(data, peer)
+        assert g.next_datagram()[3] == data == name.encode()
+        return True
+
+    g.configure(rules=[rule(f"udp **.test:{port}"), rule("10.0.0.0/8:*")])
+    ANSWERS["udp.test"] = [["93.184.216.34"], ["10.9.9.9"]]
+    assert arrives("udp.test", 1)
+    assert arrives("udp.test", 1)  # the flow stays where it is
+    assert not arrives("udp.test", 2)
+    ANSWERS["loop.test"] = [["127.0.0.1"]]
+    assert not arrives("loop.test", 3)
+    assert "loopback" in [x for x in g.audit() if x["proto"] == "udp"][-1]["reason"]
+    g.configure(rules=[rule(f"udp **.test:{port}"), rule("udp 10.0.0.0/8:*")])
+    assert arrives("udp.test", 4)
+
+
 def main():
     work = tempfile.mkdtemp()
     for name, text in (("resolv.conf", "nameserver 127.0.0.1\n"), ("hosts", "127.0.0.1 localhost\n")):
@@ -112,6 +142,7 @@ def main():
         assert c.request(host=f"keep.test:{port}")[0] == 200
         assert c.request(host=f"keep.test:{port}")[0] == 200
         assert ask(g, "keep.test")[0] == 403
+        check_datagrams(g)
     print("rebinding: ok")
 
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guest's network through the gate: package clients, TCP against the guest's kernel, policy,
 credentials."""
+import contextlib
 import hashlib
 import json
 import os
+import socket
 import subprocess
+import threading
 
 import pytest
 
@@ -177,6 +180,53 @@ def test_no_way_around_dns(world):
     r = world.sh("python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
                  "s.connect(('192.0.2.1', 53)); s.settimeout(10); s.send(b'x'); s.recv(9)\"")
     assert "Refused" in r.stderr or "refused" in r.stderr, r.stderr
+
+
+def test_datagrams_by_rule(world):
+    """From the guest's kernel and back, small and large; what no rule allows is refused at once."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    done = threading.Event()
+
+    def echo():
+        sock.settimeout(0.5)
+        while not done.is_set():
+            with contextlib.suppress(socket.timeout):
+                data, peer = sock.recvfrom(70000)
+                sock.sendto(data, peer)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    world.ok("policy", "allow", "--sandbox", "net", "--protocol", "udp",
+             "host.hutch.internal:%d" % port)
+    r = world.run("policy", "check", "--sandbox", "net", "--protocol", "udp",
+                  "host.hutch.internal:%d" % port)
+    assert r.returncode == 0, r.stdout
+    try:
+        r = world.sh("""python3 - <<'END'
+import os, socket, time
+def ask(port, data):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect(("host.hutch.internal", port))
+    s.settimeout(30)
+    s.send(data)
+    return s.recv(70000)
+for size in (0, 1, 1472, 1473, 9000, 65400):
+    data = os.urandom(size)
+    assert ask(%d, data) == data, size
+    print(size)
+begun = time.monotonic()
+try:
+    ask(%d, b"x")
+except ConnectionRefusedError:
+    print("refused", time.monotonic() - begun < 5)
+END""" % (port, port ^ 1))
+    finally:
+        done.set()
+        thread.join()
+        sock.close()
+    assert r.stdout.split() == ["0", "1", "1472", "1473", "9000", "65400", "refused", "True"], r.stderr
 
 
 def test_key_is_injected_and_absent_inside(world):

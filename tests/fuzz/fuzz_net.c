@@ -181,6 +181,16 @@ static bool owner_dns(void *arg, uint32_t id, const uint8_t *msg, size_t len)
 	((struct fuzz *)arg)->dns = id;
 	return true;
 }
+static bool owner_udp(void *arg, uint16_t guest_port, uint32_t addr, uint16_t port,
+	const struct iovec *iov, unsigned n, size_t len)
+{
+	size_t total = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		total += iov[i].iov_len;
+	CHECK(guest_port && port && total == len && len <= 65507);
+	return true;
+}
 static uint64_t owner_now(void *arg)
 {
 	return ((struct fuzz *)arg)->now;
@@ -197,6 +207,7 @@ static const struct net_owner_ops owner_ops = {.open = owner_open,
 	.discard = owner_discard,
 	.close = owner_close,
 	.dns = owner_dns,
+	.udp = owner_udp,
 	.now_ms = owner_now,
 	.wake_at = owner_wake_at};
 
@@ -323,7 +334,13 @@ static void op_owner(struct fuzz *z)
 		net_flow_writable(z->net, f);
 		break;
 	default:
-		net_dns_answer(z->net, z->dns, z->space, what * 20u);
+		if (what & 1)
+			net_dns_answer(z->net, z->dns, z->space, what * 20u);
+		else if (what & 2)
+			net_udp_refuse(z->net, (uint16_t)what, 0xc6120001u, 443);
+		else
+			net_udp_answer(z->net, (uint16_t)what, 0xc6120001u, 443, z->space,
+				rd_be16(&z->in));
 	}
 }
 

@@ -96,7 +96,7 @@ static void ask(const struct policy *p, const char *text, uint16_t port)
 		struct policy_addr a = policy_addr_v4(0x7f000001u + q.port);
 
 		q.addr = &a;
-		policy_names_special(p, &a, q.port);
+		policy_names_special(p, &q);
 		check_verdict(p, &q);
 	}
 }

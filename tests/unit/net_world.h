@@ -64,6 +64,12 @@ struct world {
 	size_t dns_len;
 	unsigned n_dns;
 	bool dns_full;
+	uint8_t udp[65536]; /* the last datagram, and where to */
+	size_t udp_len;
+	uint16_t udp_from, udp_port;
+	uint32_t udp_addr;
+	unsigned n_udp;
+	bool udp_refuse; /* answer each with a refusal after the input */
 	unsigned pieces; /* cut input frames into iovecs of this size; 0: one */
 };
 
@@ -250,6 +256,23 @@ static bool w_dns(void *arg, uint32_t id, const uint8_t *msg, size_t len)
 	w->n_dns++;
 	return true;
 }
+static bool w_udp(void *arg, uint16_t guest_port, uint32_t addr, uint16_t port,
+	const struct iovec *iov, unsigned n, size_t len)
+{
+	struct world *w = arg;
+
+	w->udp_len = 0;
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(w->udp + w->udp_len, iov[i].iov_base, iov[i].iov_len);
+		w->udp_len += iov[i].iov_len;
+	}
+	assert_int_equal(w->udp_len, len);
+	w->udp_from = guest_port;
+	w->udp_addr = addr;
+	w->udp_port = port;
+	w->n_udp++;
+	return true;
+}
 static uint64_t w_now(void *arg)
 {
 	return ((struct world *)arg)->now;
@@ -266,6 +289,7 @@ static const struct net_owner_ops w_owner = {.open = w_open,
 	.discard = w_discard,
 	.close = w_close,
 	.dns = w_dns,
+	.udp = w_udp,
 	.now_ms = w_now,
 	.wake_at = w_wake_at};
 
@@ -322,6 +346,10 @@ static inline void w_input(struct world *w, uint8_t *p, size_t len, bool csum_ok
 	else
 		iov[n++] = (struct iovec){p, len};
 	net_input(w->net, iov, n, csum_ok);
+	if (w->udp_refuse && w->n_udp) {
+		net_udp_refuse(w->net, w->udp_from, w->udp_addr, w->udp_port);
+		w->n_udp = 0;
+	}
 	net_flush(w->net);
 }
 

@@ -27,6 +27,9 @@ static const struct {
 	{LINK_TCP_REFUSE, 0, false},
 	{LINK_TCP_RESET, 0, false},
 	{LINK_DNS_ANSWER, 0, true},
+	{LINK_UDP_OUT, 0, true},
+	{LINK_UDP_IN, 0, true},
+	{LINK_UDP_REFUSE, 0, false},
 };
 
 #define HEAD sizeof(struct link_msg)

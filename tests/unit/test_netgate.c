@@ -422,6 +422,49 @@ static void dns(void **state)
 	assert_false(gate_hears(b));
 }
 
+static void datagrams(void **state)
+{
+	struct bed *b = *state;
+	uint8_t p[200];
+	const struct w_frame *f;
+
+	memcpy(p + 42, "what is it", 10);
+	set16(p + 34, 1234);
+	set16(p + 36, 9999);
+	set16(p + 38, 18);
+	set16(p + 40, 0);
+	w_ip(p, REMOTE, 17, 18);
+	w_input(&b->w, p, 52, true);
+	assert_true(gate_hears(b));
+	assert_int_equal(b->p.m.type, LINK_UDP_OUT);
+	assert_int_equal(b->p.m.id, 1234);
+	assert_int_equal(b->p.m.addr, REMOTE);
+	assert_int_equal(b->p.m.port, 9999);
+	assert_int_equal(b->p.m.len, 10);
+	assert_memory_equal(b->p.data, "what is it", 10);
+	b->p.m.type = LINK_UDP_IN;
+	memcpy(b->p.data, "that is it", 10);
+	fd_send(b->gate, &b->p, sizeof(b->p.m) + 10, NULL, 0);
+	spin(b);
+	f = w_next(&b->w);
+	assert_non_null(f);
+	assert_int_equal(be32(f->p + 26), REMOTE);
+	assert_memory_equal(f->p + 42, "that is it", 10);
+	b->p.m.type = LINK_UDP_REFUSE;
+	b->p.m.len = 0;
+	fd_send(b->gate, &b->p, sizeof(b->p.m), NULL, 0);
+	spin(b);
+	f = w_next(&b->w);
+	assert_non_null(f);
+	assert_int_equal(be16(f->p + 34), 0x0303);
+	/* A link that is full drops them, and only them. */
+	for (int i = 0; i < 10000; i++)
+		w_input(&b->w, p, 52, true);
+	assert_int_equal(b->closed, 0);
+	while (gate_hears(b))
+		assert_int_equal(b->p.m.type, LINK_UDP_OUT);
+}
+
 /* More openings at once than the link holds: they wait their turn, and none is lost. */
 static void link_is_full(void **state)
 {
@@ -486,6 +529,7 @@ static void link_breaks(void **state)
 		/* For somebody else. */
 		{{.type = LINK_DNS_QUERY}, sizeof(struct link_msg)},
 		{{.type = LINK_READY}, sizeof(struct link_msg)},
+		{{.type = LINK_UDP_OUT}, sizeof(struct link_msg)},
 	};
 	void *again;
 
@@ -518,8 +562,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {T(both_ways), T(gate_closes_first), T(refused),
 		T(gate_resets), T(guest_resets), T(gate_stalls), T(end_behind_a_stall),
-		T(sent_again), T(large_download), T(dns), T(link_is_full), T(no_descriptors_left),
-		cmocka_unit_test(link_breaks)};
+		T(sent_again), T(large_download), T(dns), T(datagrams), T(link_is_full),
+		T(no_descriptors_left), cmocka_unit_test(link_breaks)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

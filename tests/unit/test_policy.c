@@ -795,10 +795,12 @@ static void test_names_special(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
 		struct policy p = make(t[i].rules);
+		struct policy_query q;
 		struct policy_addr a;
 
 		assert_int_equal(policy_addr_parse(t[i].addr, strlen(t[i].addr), &a, NULL), 0);
-		if (policy_names_special(&p, &a, (uint16_t)t[i].port) != t[i].yes)
+		q = (struct policy_query){.addr = &a, .port = (uint16_t)t[i].port};
+		if (policy_names_special(&p, &q) != t[i].yes)
 			fail_msg("[%s] %s", t[i].rules, t[i].addr);
 		policy_done(&p);
 	}
