@@ -229,20 +229,29 @@ static int read_authorization(
 	return read_scope(credential, ret, err) < 0 ? -1 : read_names(names, ret, err);
 }
 
-/* The value of the query's parameter. */
+static bool is_parameter(struct http1_slice key, const char *name)
+{
+	char text[64];
+
+	decode(key, text, sizeof(text));
+	return strcmp(text, name) == 0;
+}
+
+/* The value of the query's parameter. False when it is not there, or more than once. */
 static bool parameter(const struct sigv4_request *r, const char *name, struct http1_slice *ret)
 {
 	struct http1_slice rest = r->query;
+	unsigned found = 0;
 
 	while (rest.n) {
 		struct http1_slice value = cut(&rest, '&'), key = cut(&value, '=');
 
-		if (is_text(key, name)) {
+		if (is_parameter(key, name)) {
 			*ret = value;
-			return true;
+			found++;
 		}
 	}
-	return false;
+	return found == 1;
 }
 
 /* Names joined by ";", which is escaped in a query. */
@@ -267,8 +276,8 @@ static int read_query(const struct sigv4_request *r, struct sigv4 *ret, struct e
 
 	if (!parameter(r, "X-Amz-Credential", &credential) || !parameter(r, "X-Amz-Date", &date) ||
 		!parameter(r, "X-Amz-SignedHeaders", &names))
-		return bad(err, "the presigned URL lacks X-Amz-Credential, X-Amz-Date or "
-				"X-Amz-SignedHeaders");
+		return bad(err, "the presigned URL has not exactly one X-Amz-Credential, "
+				"X-Amz-Date and X-Amz-SignedHeaders");
 	if (read_time(date, ret, err) < 0)
 		return -1;
 	decode(credential, scope, sizeof(scope));
@@ -402,20 +411,23 @@ static char *make_credential(const struct sigv4 *s, const struct sigv4_key *key)
 	return xasprintf("%s/%.8s/%s/%s/" TERMINATOR, key->id, s->time, s->region, s->service);
 }
 
+static bool is_replaced(struct http1_slice name)
+{
+	return is_parameter(name, "X-Amz-Signature") || is_parameter(name, "X-Amz-Credential") ||
+	       is_parameter(name, "X-Amz-Security-Token");
+}
+
 /* The canonical query; of a presigned URL with our key in place of the guest's. */
 static void put_query(
 	struct buf *b, const struct sigv4 *s, struct http1_slice query, const struct sigv4_key *key)
 {
-	static const char *const replaced[] = {
-		"X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token"};
 	bool presigned = s->form == SIGV4_QUERY;
 	struct strv params = {0};
 
 	while (query.n && params.n < PARAMS_MAX) {
 		struct http1_slice value = cut(&query, '&'), name = cut(&value, '=');
 
-		if ((name.n || value.n) &&
-			!(presigned && is_in(name, replaced, ARRAY_SIZE(replaced))))
+		if ((name.n || value.n) && !(presigned && is_replaced(name)))
 			add_parameter(&params, name, value);
 	}
 	if (query.n)
