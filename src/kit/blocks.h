@@ -29,7 +29,7 @@ field_fn load_mode; /* unsigned */
 /* ---- credentials ---- */
 
 extern const struct shape credential_shape; /* struct kit_credential of "2" */
-extern const struct shape oauth1_shape, oauth3_shape;
+extern const struct shape oauth1_shape, oauth2_shape, oauth3_shape;
 extern const struct shape api_key3_shape;
 /* What "oauth" has in every grammar: check that it is whole. */
 void finish_oauth(struct load *l, const struct ynode *n, void *entry);

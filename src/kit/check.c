@@ -172,6 +172,13 @@ const char *check_format(const char *s)
 		       : "exactly one %s";
 }
 
+const char *check_unreserved(const char *s)
+{
+	return *s && only(s, LOWER UPPER DIGITS "-._~")
+		       ? NULL
+		       : "letters, digits, '-', '.', '_' and '~'";
+}
+
 const char *check_basic_user(const char *s)
 {
 	return *s && !has_control(s) && !strchr(s, ':') && strlen(s) <= 256

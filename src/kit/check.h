@@ -23,6 +23,7 @@ field_check_fn check_header;     /* a header that a credential may set */
 field_check_fn check_format;     /* exactly one %s */
 field_check_fn check_basic_user; /* of HTTP Basic */
 field_check_fn check_url;
+field_check_fn check_unreserved; /* what no encoding changes */
 
 /* A variable that Hutch sets itself, or that would do harm. */
 bool env_is_reserved(const char *name);

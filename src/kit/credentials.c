@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Credentials: keys that are put into requests, and OAuth, which is read and checked only. */
+/* Credentials: keys that are put into requests. */
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "kit/blocks.h"
 #include "kit/check.h"
+#include "policy/policy.h"
 
 /* ---- where a key goes ---- */
 
@@ -30,16 +31,14 @@ static void load_scheme(struct load *l, const struct ynode *n, void *base, const
 	load_string(l, n, &s, &text); /* expanded by finish_inject */
 }
 
-/* Expand scheme; check that the rest fits together. */
-static void finish_inject(struct load *l, const struct ynode *n, void *entry)
+/* Of header, format, scheme and username: expand scheme, check that the rest fits together. */
+static void finish_header(struct load *l, const struct ynode *n, struct kit_inject *in)
 {
 	const struct ynode *scheme = ynode_get(n, "scheme"), *format = ynode_get(n, "format");
 	const struct ynode *user = ynode_get(n, "username");
-	struct kit_inject *in = entry;
 	bool bearer = scheme && scheme->value && strcmp(scheme->value, "bearer") == 0;
 	bool basic = scheme && scheme->value && strcmp(scheme->value, "basic") == 0;
 
-	in->at = ynode_get(n, "domain");
 	if (scheme && format) {
 		load_error_key(l, scheme, "next to format, only one of the two is allowed");
 	} else if (bearer && user) {
@@ -59,6 +58,100 @@ static void finish_inject(struct load *l, const struct ynode *n, void *entry)
 	}
 }
 
+/* Hutch's own ways into a request: the key that chooses each, and what else may stand beside it. */
+static const struct kind {
+	const char *key, *beside;
+	enum spec_inject_kind kind;
+} kinds[] = {
+	{"query", NULL, SPEC_INJECT_QUERY},
+	{"placeholder", "inBody", SPEC_INJECT_PLACEHOLDER},
+	{"sign", NULL, SPEC_INJECT_AWS},
+	{"registry", "username", SPEC_INJECT_REGISTRY},
+	{"clientCertificate", NULL, SPEC_INJECT_CERTIFICATE},
+};
+
+static void finish_kind(
+	struct load *l, const struct ynode *n, struct kit_inject *in, const struct kind *kind)
+{
+	in->kind = kind->kind;
+	for (size_t i = 0; i < n->n; i++) {
+		const char *key = n->items[i]->key;
+
+		if (strcmp(key, "domain") != 0 && strcmp(key, "insecure") != 0 &&
+			strcmp(key, kind->key) != 0 && !(kind->beside && strcmp(key, kind->beside) == 0))
+			load_error_key(l, n->items[i], "not allowed with %s", kind->key);
+	}
+}
+
+/* Without TLS a value is sent only to the machine itself. */
+static void check_insecure(struct load *l, const struct ynode *n, const struct kit_inject *in)
+{
+	size_t len = strlen(POLICY_THIS_HOST);
+
+	if (!in->insecure || !in->domain)
+		return;
+	if (strncmp(in->domain, POLICY_THIS_HOST, len) != 0 ||
+		(in->domain[len] && in->domain[len] != ':'))
+		load_error_key(l, ynode_get(n, "insecure"), "only allowed for domain %s",
+			POLICY_THIS_HOST);
+	else if (in->kind == SPEC_INJECT_CERTIFICATE)
+		load_error_key(l, ynode_get(n, "insecure"), "a client certificate needs TLS");
+}
+
+static void finish_inject(struct load *l, const struct ynode *n, void *entry)
+{
+	const struct kind *kind = NULL;
+	struct kit_inject *in = entry;
+
+	in->at = ynode_get(n, "domain");
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !kind; i++)
+		if (ynode_get(n, kinds[i].key))
+			kind = &kinds[i];
+	if (kind)
+		finish_kind(l, n, in, kind);
+	else if (ynode_get(n, "inBody"))
+		load_error_key(l, ynode_get(n, "inBody"), "only allowed with placeholder");
+	else
+		finish_header(l, n, in);
+	check_insecure(l, n, in);
+}
+
+static const char *check_parameter(const char *s)
+{
+	return *s && strlen(s) <= 128 && !check_unreserved(s) ? NULL : "the name of a parameter";
+}
+
+static const char *check_placeholder(const char *s)
+{
+	return strlen(s) >= 8 && strlen(s) <= 256 && !check_unreserved(s)
+		       ? NULL
+		       : "8 to 256 letters, digits, '-', '.', '_' and '~'";
+}
+
+static const char *check_sign(const char *s)
+{
+	return strcmp(s, "aws") == 0 ? NULL : "aws";
+}
+
+static void load_sign(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	_free_ char *s = NULL;
+	struct field text = {f->key, load_string, 0, 0, 0, check_sign};
+
+	load_string(l, n, &s, &text);
+}
+
+/* A choice that is made by saying true. */
+static void load_true(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	bool v = true;
+	struct field flag = {f->key, load_bool};
+
+	load_bool(l, n, &v, &flag);
+	if (!v)
+		load_error(l, n, "expected true, or leave it out");
+}
+
 static void load_key_name(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
 	load_string(l, n, base, f);
@@ -66,6 +159,8 @@ static void load_key_name(struct load *l, const struct ynode *n, void *base, con
 		load_error(l, n, "Hutch sets this variable itself, expected another name");
 }
 
+#define JSON_TRUE "{\"const\":true}"
+#define JSON_SIGN "{\"enum\":[\"aws\"]}"
 #define JSON_SCHEME "{\"enum\":[\"bearer\",\"basic\"]}"
 static const struct field inject_rows[] = {
 	ROW(kit_inject, "domain", load_domain, domain, FIELD_REQUIRED, NULL, NULL, JSON_STRING),
@@ -73,6 +168,14 @@ static const struct field inject_rows[] = {
 	ROW(kit_inject, "format", load_string, format, 0, check_format),
 	CUSTOM_ROW("scheme", load_scheme, JSON_SCHEME),
 	ROW(kit_inject, "username", load_string, username, 0, check_basic_user),
+	/* Hutch's own. */
+	ROW(kit_inject, "query", load_string, parameter, 0, check_parameter),
+	ROW(kit_inject, "placeholder", load_string, placeholder, 0, check_placeholder),
+	ROW(kit_inject, "inBody", load_bool, in_body),
+	CUSTOM_ROW("sign", load_sign, JSON_SIGN),
+	CUSTOM_ROW("registry", load_true, JSON_TRUE),
+	CUSTOM_ROW("clientCertificate", load_true, JSON_TRUE),
+	ROW(kit_inject, "insecure", load_bool, insecure),
 };
 static const struct shape inject_shape = SHAPE(kit_inject, inject_rows, NULL, finish_inject, 32);
 
@@ -109,162 +212,6 @@ static const struct field api_key3_rows[] = {
 };
 const struct shape api_key3_shape = SHAPE(kit_credential, api_key3_rows, NULL, finish_api_key3);
 
-/* ---- OAuth ---- */
-
-static const char *check_url_path(const char *s)
-{
-	return *s == '/' && !check_text(s) && !strpbrk(s, " ?#") ? NULL : "a path such as /token";
-}
-
-/* ~/… or absolute. */
-static const char *check_home_path(const char *s)
-{
-	if (s[0] == '~' && s[1] == '/')
-		s++;
-	return check_guest_path(s) ? "an absolute path, or one that begins with ~/" : NULL;
-}
-
-static void load_host(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	const char *s = load_target(l, n, true);
-
-	if (s && !*FIELD_AT(base, f, char *))
-		*FIELD_AT(base, f, char *) = xstrdup(s);
-}
-
-static void load_named_hosts(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	if (!load_is_list(l, n, "a list of hosts"))
-		return;
-	for (size_t i = 0; i < n->n; i++) {
-		const char *s = load_target(l, n->items[i], true);
-
-		if (s)
-			strv_add(FIELD_AT(base, f, struct strv), s);
-	}
-}
-
-/* The placeholders of a credential file's leaf. */
-static void check_leaf(struct load *l, const struct ynode *n)
-{
-	static const char *const known[] = {"{{.AccessToken}}", "{{.RefreshToken}}",
-		"{{.ExpiresAt}}", "{{.Scopes}}", "{{.PrimaryApiKey}}"};
-	size_t n_known = l->schema < 3 ? 4 : 5;
-
-	for (const char *at = n->value; at && (at = strstr(at, "{{")) != NULL; at += 2) {
-		bool ok = false;
-
-		for (size_t i = 0; i < n_known && !ok; i++)
-			ok = strncmp(at, known[i], strlen(known[i])) == 0;
-		if (!ok) {
-			load_error(l, n,
-				"an unknown placeholder, expected {{.AccessToken}}, "
-				"{{.RefreshToken}}, {{.ExpiresAt}} or {{.Scopes}}");
-			return;
-		}
-	}
-}
-
-static void check_leaves(struct load *l, const struct ynode *n)
-{
-	check_leaf(l, n);
-	for (size_t i = 0; i < n->n; i++)
-		check_leaves(l, n->items[i]);
-}
-
-static void load_structure(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	if (load_is_map(l, n))
-		check_leaves(l, n);
-}
-
-static const char *check_file_format(const char *s)
-{
-	return strcmp(s, "json") == 0 || strcmp(s, "toml") == 0 ? NULL : "json or toml";
-}
-
-static void load_file_format(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	_free_ char *s = NULL;
-	struct field text = {f->key, load_string, 0, 0, 0, check_file_format};
-
-	load_string(l, n, &s, &text);
-}
-
-static const struct field endpoint_rows[] = {
-	ROW(kit_oauth, "host", load_host, host, FIELD_REQUIRED, NULL, NULL, JSON_STRING),
-	ROW(kit_oauth, "path", load_string, path, FIELD_REQUIRED, check_url_path),
-};
-static const struct shape endpoint_shape = SHAPE(kit_oauth, endpoint_rows);
-static const struct field sentinel_rows[] = {
-	ROW(kit_oauth, "accessToken", load_string, access_sentinel, 0, check_text),
-	ROW(kit_oauth, "refreshToken", load_string, refresh_sentinel, 0, check_text),
-};
-static const struct shape sentinel_shape = SHAPE(kit_oauth, sentinel_rows);
-#define JSON_OBJECT "{\"type\":\"object\"}"
-static const struct field file2_rows[] = {
-	ROW(kit_oauth, "path", load_string, file, FIELD_REQUIRED, check_home_path),
-	CUSTOM_ROW("structure", load_structure, JSON_OBJECT),
-	CUSTOM_ROW("template", load_ignored_string, JSON_STRING),
-};
-static const struct shape file2_shape = SHAPE(kit_oauth, file2_rows);
-static const struct field file3_rows[] = {
-	ROW(kit_oauth, "path", load_string, file, FIELD_REQUIRED, check_home_path),
-	CUSTOM_ROW("structure", load_structure, JSON_OBJECT),
-	CUSTOM_ROW("format", load_file_format, "{\"enum\":[\"json\",\"toml\"]}"),
-};
-static const struct shape file3_shape = SHAPE(kit_oauth, file3_rows);
-static const struct field response_rows[] = {
-	CUSTOM_ROW("accessToken", load_ignored_string, JSON_STRING),
-	CUSTOM_ROW("refreshToken", load_ignored_string, JSON_STRING),
-	CUSTOM_ROW("expiresIn", load_ignored_string, JSON_STRING),
-	CUSTOM_ROW("scope", load_ignored_string, JSON_STRING),
-};
-static const struct shape response_shape = SHAPE(kit_oauth, response_rows);
-
-void finish_oauth(struct load *l, const struct ynode *n, void *entry)
-{
-	const struct ynode *sentinels = ynode_get(n, "sentinels");
-	struct kit_oauth *o = entry;
-
-	o->given = true;
-	if (o->passthrough)
-		return;
-	if (!sentinels)
-		load_error(l, n, "sentinels is missing, or passthrough: true");
-	else if (sentinels->kind == YNODE_MAP && !ynode_get(sentinels, "accessToken"))
-		load_error(l, sentinels, "accessToken is missing");
-	else if (sentinels->kind == YNODE_MAP && !ynode_get(sentinels, "refreshToken"))
-		load_error(l, sentinels, "refreshToken is missing");
-}
-
-#define OAUTH_ROWS(file_shape)                                                                     \
-	{"tokenEndpoint", load_struct, 0, 0, FIELD_REQUIRED, NULL, &endpoint_shape},               \
-		ROW(kit_oauth, "resourceHosts", load_named_hosts, resource_hosts, 0, NULL, NULL,   \
-			JSON_STRINGS),                                                             \
-		STRUCT_ROW("sentinels", sentinel_shape), STRUCT_ROW("credentialFile", file_shape), \
-		STRUCT_ROW("responseFields", response_shape),                                      \
-		ROW(kit_oauth, "passthrough", load_bool, passthrough)
-static const struct field oauth_rows[] = {
-	OAUTH_ROWS(file2_shape),
-	{"skipIfEnv", load_nothing, 0, 0, FIELD_IGNORED, NULL, NULL, JSON_STRINGS},
-};
-static const struct shape oauth_shape = SHAPE(kit_oauth, oauth_rows, NULL, finish_oauth);
-static const struct field oauth3_rows[] = {
-	OAUTH_ROWS(file3_shape),
-};
-const struct shape oauth3_shape = SHAPE(kit_oauth, oauth3_rows, NULL, finish_oauth);
-
-/* schemaVersion "1": a block of its own that names its service. */
-static const struct field oauth1_rows[] = {
-	{"service", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	OAUTH_ROWS(file2_shape),
-	{"skipIfEnv", load_nothing, 0, 0, FIELD_IGNORED, NULL, NULL, JSON_STRINGS},
-};
-const struct shape oauth1_shape = SHAPE(kit_oauth, oauth1_rows, NULL, finish_oauth);
-
 /* ---- the whole ---- */
 
 static void finish_credential(struct load *l, const struct ynode *n, void *entry)
@@ -280,7 +227,7 @@ static const struct field credential_rows[] = {
 	ROW(kit_credential, "required", load_bool, required),
 	{"provider", load_ignored_string, 0, 0, FIELD_IGNORED},
 	STRUCT_ROW("apiKey", api_key_shape),
-	ROW(kit_credential, "oauth", load_struct, oauth, FIELD_INERT, NULL, &oauth_shape),
+	ROW(kit_credential, "oauth", load_struct, oauth, 0, NULL, &oauth2_shape),
 };
 static const struct moved credential_moved[] = {
 	{"sources", "a list of entries with service and apiKey"},

@@ -13,17 +13,24 @@ static void free_all(char **const *strings, size_t n)
 	free_all((char **const[]){__VA_ARGS__},                                                    \
 		sizeof((char **const[]){__VA_ARGS__}) / sizeof(char **))
 
+void kit_oauth_done(struct kit_oauth *o)
+{
+	FREE_ALL(&o->host, &o->path, &o->access_sentinel, &o->refresh_sentinel, &o->access_name,
+		&o->refresh_name, &o->expires_name, &o->scope_name, &o->file, &o->file_text);
+	strv_done(&o->resource_hosts);
+}
+
 static void credential_done(struct kit_credential *c)
 {
 	for (size_t i = 0; i < c->n_injects; i++) {
 		struct kit_inject *in = &c->injects[i];
 
-		FREE_ALL(&in->domain, &in->header, &in->format, &in->username);
+		FREE_ALL(&in->domain, &in->header, &in->format, &in->username, &in->parameter,
+			&in->placeholder);
 	}
 	free(c->injects);
-	FREE_ALL(&c->service, &c->description, &c->env, &c->oauth.host, &c->oauth.path,
-		&c->oauth.access_sentinel, &c->oauth.refresh_sentinel, &c->oauth.file);
-	strv_done(&c->oauth.resource_hosts);
+	FREE_ALL(&c->service, &c->description, &c->env);
+	kit_oauth_done(&c->oauth);
 }
 
 static void steps_done(struct kit_step *v, size_t n)

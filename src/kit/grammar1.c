@@ -477,12 +477,7 @@ static void fold_oauth(struct load *l, const struct ynode *n, void *base, const 
 		c->oauth = oauth;
 		return;
 	}
-	free(oauth.host);
-	free(oauth.path);
-	free(oauth.access_sentinel);
-	free(oauth.refresh_sentinel);
-	free(oauth.file);
-	strv_done(&oauth.resource_hosts);
+	kit_oauth_done(&oauth);
 }
 
 /* ---- the whole ---- */
@@ -542,7 +537,7 @@ static const struct field kit_rows[] = {
 	LEGACY("credentials", load_struct, &credentials_shape, "a list"),
 	STRUCT_ROW("environment", environment_shape),
 	LEGACY("commands", load_struct, &commands_shape, "setup"),
-	LEGACY("oauth", fold_oauth, &oauth1_shape, "credentials[].oauth, which has no effect yet"),
+	LEGACY("oauth", fold_oauth, &oauth1_shape, "credentials[].oauth"),
 	PORTS_ROW,
 	{"tmpfs", load_tmpfs, 0, 0, FIELD_LEGACY, NULL, NULL, "{\"type\":\"array\"}", "volumes"},
 	{"volumes", load_volumes, 0, 0, FIELD_LEGACY, NULL, NULL, JSON_ANY, "a list of volumes"},

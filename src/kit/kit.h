@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "kit/report.h"
+#include "wire/spec.h"
 
 enum kit_kind {
 	KIT_SANDBOX, /* "sandbox"; in schemaVersion "3" "workload" */
@@ -45,17 +46,21 @@ struct kit_var {
 struct kit_inject {
 	const struct ynode *at; /* its domain in the text, while loading */
 	char *domain;
+	enum spec_inject_kind kind;
 	char *header, *format; /* exactly one %s; both NULL: as the owner of the service says */
 	char *username;        /* not NULL: HTTP Basic */
+	char *parameter, *placeholder;
+	bool in_body, insecure;
 };
 
-/* What Hutch does not act upon yet, but reads and checks. */
 struct kit_oauth {
 	bool given;
 	char *host, *path;
-	struct strv resource_hosts;
+	struct strv resource_hosts; /* empty: where the key would go */
 	char *access_sentinel, *refresh_sentinel;
-	char *file; /* credentialFile.path */
+	char *access_name, *refresh_name, *expires_name, *scope_name; /* responseFields */
+	char *file, *file_text; /* credentialFile: path, and content with {{.Name}} in it */
+	bool file_verbatim;     /* the content is a template, not an encoded structure */
 	bool passthrough;
 };
 
@@ -221,6 +226,7 @@ int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct ki
 int kit_load_text(const char *text, size_t len, const char *file, struct kit_inputs *in,
 	struct kit *ret, struct kit_errors *errs);
 void kit_done(struct kit *k);
+void kit_oauth_done(struct kit_oauth *o);
 
 /* Which directory "shell" or "./my-kit" means: text with a slash, "." and ".." are paths, anything
  * else is a kit that comes with Hutch. Owned, or NULL with @err. */

@@ -91,16 +91,57 @@ static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_ru
 	return 0;
 }
 
+static char *dup_or_null(const char *s)
+{
+	return s ? xstrdup(s) : NULL;
+}
+
+/* @like: what an inject without header and format takes them from, or NULL. */
 static void add_inject(
 	struct spec_credential *to, const struct kit_inject *in, const struct spec_inject *like)
 {
+	bool own = in->header || !like;
+
 	GROW(to->injects, to->n_injects);
 	to->injects[to->n_injects++] = (struct spec_inject){.domain = xstrdup(in->domain),
-		.header = xstrdup(in->header ? in->header : like->header),
-		.format = xstrdup(in->format ? in->format : like->format),
-		.username = in->username                            ? xstrdup(in->username)
-			    : !in->header && like && like->username ? xstrdup(like->username)
-								    : NULL};
+		.kind = in->kind,
+		.header = dup_or_empty(own ? in->header : like->header),
+		.format = dup_or_empty(in->format || !like ? in->format : like->format),
+		.username = dup_or_null(in->username || own ? in->username : like->username),
+		.parameter = dup_or_null(in->parameter),
+		.placeholder = dup_or_null(in->placeholder),
+		.in_body = in->in_body,
+		.insecure = in->insecure};
+}
+
+static void add_oauth(struct spec_credential *to, const struct kit_credential *c)
+{
+	const struct kit_oauth *o = &c->oauth;
+	struct spec_oauth *s;
+
+	if (!o->given)
+		return;
+	to->oauth = xcalloc(1, sizeof(*to->oauth));
+	to->n_oauth = 1;
+	s = to->oauth;
+	*s = (struct spec_oauth){.host = xstrdup(o->host),
+		.path = xstrdup(o->path),
+		.access_sentinel = dup_or_empty(o->access_sentinel),
+		.refresh_sentinel = dup_or_empty(o->refresh_sentinel),
+		.access_name = dup_or_null(o->access_name),
+		.refresh_name = dup_or_null(o->refresh_name),
+		.expires_name = dup_or_null(o->expires_name),
+		.scope_name = dup_or_null(o->scope_name),
+		.file = o->file && *o->file == '~' ? xasprintf("%s%s", PLAN_HOME, o->file + 1)
+						   : dup_or_null(o->file),
+		.file_text = dup_or_null(o->file_text),
+		.file_verbatim = o->file_verbatim,
+		.passthrough = o->passthrough};
+	strv_copy(&s->resource_hosts, &o->resource_hosts);
+	/* Unless the kit says where, tokens go where keys go. */
+	for (size_t i = 0; i < c->n_injects && !o->resource_hosts.n; i++)
+		if (!strv_has(&s->resource_hosts, c->injects[i].domain))
+			strv_add(&s->resource_hosts, c->injects[i].domain);
 }
 
 static struct spec_credential *find_credential(struct spec_net *n, const char *service)
@@ -133,8 +174,6 @@ static void add_credential(struct spec_net *n, const struct kit *k, const struct
 {
 	struct spec_credential *to;
 
-	if (!c->env && !c->n_injects)
-		return; /* OAuth only */
 	drop_credential(n, c->service);
 	GROW(n->credentials, n->n_credentials);
 	to = &n->credentials[n->n_credentials++];
@@ -144,6 +183,7 @@ static void add_credential(struct spec_net *n, const struct kit *k, const struct
 		.required = c->required};
 	for (size_t i = 0; i < c->n_injects; i++)
 		add_inject(to, &c->injects[i], NULL);
+	add_oauth(to, c);
 }
 
 /* More domains for services that other kits own; without an owner there is nothing to send. */
@@ -394,6 +434,15 @@ static const struct kit **order_kits(const struct kit *kits, size_t n)
 	return order;
 }
 
+/* What the guest has in place of the value. */
+static const char *placeholder_of(const struct spec_credential *c)
+{
+	for (size_t i = 0; i < c->n_injects; i++)
+		if (c->injects[i].placeholder)
+			return c->injects[i].placeholder;
+	return PLAN_PLACEHOLDER;
+}
+
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err)
 {
 	_free_ const struct kit **order = order_kits(kits, n);
@@ -419,7 +468,7 @@ int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct e
 
 		if (!c->env[0])
 			continue;
-		plan_set_env(&s->env, c->env, PLAN_PLACEHOLDER);
+		plan_set_env(&s->env, c->env, placeholder_of(c));
 		plan_set_origin(s, what, from);
 	}
 	add_instructions(s, order, n);

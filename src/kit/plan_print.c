@@ -112,6 +112,45 @@ static void print_volumes(const struct box_spec *s, FILE *out)
 			show(s->ports[i].name).text, s->ports[i].kit);
 }
 
+static void print_inject(const struct spec_inject *in, const char **label, FILE *out)
+{
+	const struct shown domain = show(in->domain);
+	const char *to = domain.text, *without = in->insecure ? ", also without TLS" : "";
+
+	switch (in->kind) {
+	case SPEC_INJECT_QUERY:
+		line(out, label, "  to %s in parameter %s%s", to, show(in->parameter).text, without);
+		break;
+	case SPEC_INJECT_PLACEHOLDER:
+		line(out, label, "  to %s in place of %s, in headers%s%s", to,
+			show(in->placeholder).text, in->in_body ? " and bodies" : "", without);
+		break;
+	case SPEC_INJECT_AWS:
+		line(out, label, "  to %s as AWS signature%s", to, without);
+		break;
+	case SPEC_INJECT_REGISTRY:
+		line(out, label, "  to %s as registry login%s", to, without);
+		break;
+	case SPEC_INJECT_CERTIFICATE:
+		line(out, label, "  to %s as client certificate", to);
+		break;
+	case SPEC_INJECT_HEADER:
+	case SPEC_INJECT_KINDS:
+		line(out, label, "  to %s in %s%s", to, show(in->header).text, without);
+		break;
+	}
+}
+
+static void print_oauth(const struct spec_oauth *o, const char **label, FILE *out)
+{
+	line(out, label, "  OAuth tokens from %s%s%s", show(o->host).text, show(o->path).text,
+		o->passthrough ? ", which the sandbox sees" : "");
+	for (size_t i = 0; i < o->resource_hosts.n; i++)
+		line(out, label, "  OAuth tokens to %s", show(o->resource_hosts.v[i]).text);
+	if (o->file)
+		line(out, label, "  OAuth placeholders in %s", show(o->file).text);
+}
+
 static void print_network(const struct spec_net *n, FILE *out)
 {
 	const char *label = "network";
@@ -130,11 +169,12 @@ static void print_network(const struct spec_net *n, FILE *out)
 	for (size_t i = 0; i < n->n_credentials; i++) {
 		const struct spec_credential *c = &n->credentials[i];
 
-		line(out, &label, "%s as %s%s, kit %s", show(c->service).text, show(c->env).text,
-			c->required ? ", required" : "", c->kit);
+		line(out, &label, "%s%s%s%s, kit %s", show(c->service).text, c->env[0] ? " as " : "",
+			c->env[0] ? show(c->env).text : "", c->required ? ", required" : "", c->kit);
 		for (size_t k = 0; k < c->n_injects; k++)
-			line(out, &label, "  to %s in %s", show(c->injects[k].domain).text,
-				show(c->injects[k].header).text);
+			print_inject(&c->injects[k], &label, out);
+		for (size_t k = 0; k < c->n_oauth; k++)
+			print_oauth(&c->oauth[k], &label, out);
 	}
 }
 

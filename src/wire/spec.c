@@ -17,6 +17,7 @@ enum kind {
 	F_U64,
 	F_STRV,
 	F_ENGINE,
+	F_INJECT, /* enum spec_inject_kind */
 	F_STRUCT, /* embedded struct: an object */
 	F_LIST,   /* pointer and count: an array of objects */
 };
@@ -28,7 +29,7 @@ struct field {
 	size_t offset;
 	size_t offset_n;         /* F_LIST: the count */
 	const struct type *type; /* F_LIST, F_STRUCT */
-	bool optional;           /* F_BOOL: left out when false */
+	bool optional;           /* left out when false, NULL, empty or the first of an enum */
 };
 
 struct type {
@@ -41,6 +42,8 @@ struct type {
 #define FIELD(s, m, k)     {#m, k, offsetof(struct s, m), 0, NULL, false}
 #define OPTIONAL(s, m, k)  {#m, k, offsetof(struct s, m), 0, NULL, true}
 #define LIST(s, m, t)      {#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t), false}
+#define OPTIONAL_LIST(s, m, t) \
+	{#m, F_LIST, offsetof(struct s, m), offsetof(struct s, n_##m), &(t), true}
 #define STRUCT(s, k, m, t) {k, F_STRUCT, offsetof(struct s, m), 0, &(t), false}
 #define TYPE(s, f)         {sizeof(struct s), f, ARRAY_SIZE(f)}
 /* clang-format on */
@@ -98,7 +101,28 @@ static const struct field inject_fields[] = {
 	FIELD(spec_inject, header, F_STR),
 	FIELD(spec_inject, format, F_STR),
 	FIELD(spec_inject, username, F_STR_OR_NULL),
+	OPTIONAL(spec_inject, kind, F_INJECT),
+	OPTIONAL(spec_inject, parameter, F_STR_OR_NULL),
+	OPTIONAL(spec_inject, placeholder, F_STR_OR_NULL),
+	OPTIONAL(spec_inject, in_body, F_BOOL),
+	OPTIONAL(spec_inject, insecure, F_BOOL),
 };
+static const struct field oauth_fields[] = {
+	FIELD(spec_oauth, host, F_STR),
+	FIELD(spec_oauth, path, F_STR),
+	FIELD(spec_oauth, resource_hosts, F_STRV),
+	FIELD(spec_oauth, access_sentinel, F_STR),
+	FIELD(spec_oauth, refresh_sentinel, F_STR),
+	OPTIONAL(spec_oauth, access_name, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, refresh_name, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, expires_name, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, scope_name, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, file, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, file_text, F_STR_OR_NULL),
+	OPTIONAL(spec_oauth, file_verbatim, F_BOOL),
+	OPTIONAL(spec_oauth, passthrough, F_BOOL),
+};
+static const struct type oauth_type = TYPE(spec_oauth, oauth_fields);
 static const struct type inject_type = TYPE(spec_inject, inject_fields);
 static const struct field credential_fields[] = {
 	FIELD(spec_credential, service, F_STR),
@@ -106,6 +130,7 @@ static const struct field credential_fields[] = {
 	FIELD(spec_credential, kit, F_STR),
 	FIELD(spec_credential, required, F_BOOL),
 	LIST(spec_credential, injects, inject_type),
+	OPTIONAL_LIST(spec_credential, oauth, oauth_type),
 };
 static const struct field resolve_fields[] = {
 	FIELD(spec_resolve, name, F_STR),
@@ -172,6 +197,21 @@ static const char *const engine_names[] = {
 	[SPEC_ENGINE_KVM] = "kvm",
 	[SPEC_ENGINE_QEMU] = "qemu",
 };
+
+static const char *const inject_names[] = {
+	[SPEC_INJECT_HEADER] = "header",
+	[SPEC_INJECT_QUERY] = "query",
+	[SPEC_INJECT_PLACEHOLDER] = "placeholder",
+	[SPEC_INJECT_AWS] = "aws",
+	[SPEC_INJECT_REGISTRY] = "registry",
+	[SPEC_INJECT_CERTIFICATE] = "certificate",
+};
+_Static_assert(ARRAY_SIZE(inject_names) == SPEC_INJECT_KINDS, "a name for every spec_inject_kind");
+
+const char *spec_inject_name(enum spec_inject_kind k)
+{
+	return (unsigned)k < ARRAY_SIZE(inject_names) ? inject_names[k] : "?";
+}
 
 const char *spec_engine_name(enum spec_engine e)
 {
@@ -242,6 +282,8 @@ static json_t *field_to_json(const void *base, const struct field *f)
 		return strv_to_json(AT(base, f, struct strv));
 	case F_ENGINE:
 		return json_string(spec_engine_name(*AT(base, f, enum spec_engine)));
+	case F_INJECT:
+		return json_string(spec_inject_name(*AT(base, f, enum spec_inject_kind)));
 	case F_STRUCT:
 		return struct_to_json(AT(base, f, char), f->type);
 	case F_LIST:
@@ -250,13 +292,36 @@ static json_t *field_to_json(const void *base, const struct field *f)
 	return NULL;
 }
 
+/* Whether an optional field says nothing. */
+static bool is_unset(const void *base, const struct field *f)
+{
+	switch (f->kind) {
+	case F_STR_OR_NULL:
+		return !*AT(base, f, char *const);
+	case F_BOOL:
+		return !*AT(base, f, const bool);
+	case F_INJECT:
+		return *AT(base, f, const enum spec_inject_kind) == SPEC_INJECT_HEADER;
+	case F_LIST:
+		return *AT_N(base, f) == 0;
+	case F_STR:
+	case F_UINT:
+	case F_U64:
+	case F_STRV:
+	case F_ENGINE:
+	case F_STRUCT:
+		break;
+	}
+	return false;
+}
+
 /* NULL when a string is not UTF-8. */
 static json_t *struct_to_json(const void *base, const struct type *t)
 {
 	json_t *o = json_object();
 
 	for (size_t i = 0; i < t->n; i++) {
-		if (t->fields[i].optional && !*AT(base, &t->fields[i], const bool))
+		if (t->fields[i].optional && is_unset(base, &t->fields[i]))
 			continue;
 		if (json_object_set_new(o, t->fields[i].key, field_to_json(base, &t->fields[i])) <
 			0) {
@@ -325,6 +390,7 @@ static void field_done(void *base, const struct field *f)
 	case F_UINT:
 	case F_U64:
 	case F_ENGINE:
+	case F_INJECT:
 		break;
 	}
 }
@@ -421,13 +487,24 @@ static int engine_from_json(const json_t *j, enum spec_engine *to, struct err *e
 	return bad(err, "auto, kvm or qemu");
 }
 
+static int inject_from_json(const json_t *j, enum spec_inject_kind *to, struct err *err)
+{
+	for (size_t i = 0; json_is_string(j) && i < ARRAY_SIZE(inject_names); i++) {
+		if (strcmp(json_string_value(j), inject_names[i]) == 0) {
+			*to = (enum spec_inject_kind)i;
+			return 0;
+		}
+	}
+	return bad(err, "a kind of credential");
+}
+
 static int field_from_json(const json_t *j, void *base, const struct field *f, struct err *err)
 {
 	uint64_t v;
 
 	switch (f->kind) {
 	case F_STR_OR_NULL:
-		if (json_is_null(j))
+		if (json_is_null(j) && !f->optional)
 			return 0;
 		return str_from_json(j, AT(base, f, char *), err);
 	case F_STR:
@@ -450,6 +527,8 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 		return strv_from_json(j, AT(base, f, struct strv), err);
 	case F_ENGINE:
 		return engine_from_json(j, AT(base, f, enum spec_engine), err);
+	case F_INJECT:
+		return inject_from_json(j, AT(base, f, enum spec_inject_kind), err);
 	case F_STRUCT:
 		return struct_from_json(j, AT(base, f, char), f->type, err);
 	case F_LIST:

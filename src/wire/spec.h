@@ -75,11 +75,39 @@ struct spec_rule {
 	char *source; /* "kit hello", "user", "preset balanced": shown in refusals and the audit log */
 };
 
+/* How a value gets into a request. */
+enum spec_inject_kind {
+	SPEC_INJECT_HEADER,      /* header, set to format */
+	SPEC_INJECT_QUERY,       /* parameter of the query, set */
+	SPEC_INJECT_PLACEHOLDER, /* replaced in headers, and with in_body in bodies */
+	SPEC_INJECT_AWS,         /* signs the request anew: sigv4.h */
+	SPEC_INJECT_REGISTRY,    /* HTTP Basic, where the request carries no issued token */
+	SPEC_INJECT_CERTIFICATE, /* client certificate and key (PEM) of the connection */
+	SPEC_INJECT_KINDS,
+};
+
+/* In JSON, what is NULL, false or SPEC_INJECT_HEADER is left out, but for the first four. */
 struct spec_inject {
 	char *domain;	/* rule target grammar */
-	char *header;	/* canonical spelling as the kit wrote it */
-	char *format;	/* exactly one %s; "Bearer %s" */
+	char *header;	/* canonical spelling as the kit wrote it; "" for other kinds */
+	char *format;	/* exactly one %s; "Bearer %s"; "" for other kinds */
 	char *username; /* non-NULL: HTTP Basic with this user name; header and format are set too */
+	enum spec_inject_kind kind;
+	char *parameter, *placeholder; /* or NULL */
+	bool in_body;
+	bool insecure; /* also without TLS; only for the host's loopback */
+};
+
+/* OAuth: the tokens stay on the host, see gate/oauth.h. */
+struct spec_oauth {
+	char *host, *path;           /* of the token endpoint; the host is a rule target */
+	struct strv resource_hosts;  /* rule targets: where the access token is sent */
+	char *access_sentinel, *refresh_sentinel;
+	/* Names in the endpoint's answer; NULL: the usual ones. */
+	char *access_name, *refresh_name, *expires_name, *scope_name;
+	char *file, *file_text; /* written into the guest when there are tokens; or NULL */
+	bool file_verbatim;     /* file_text is a template, not encoded data */
+	bool passthrough;       /* the guest gets the tokens themselves */
 };
 
 struct spec_credential {
@@ -89,6 +117,8 @@ struct spec_credential {
 	bool required;
 	struct spec_inject *injects;
 	size_t n_injects;
+	struct spec_oauth *oauth; /* one or none; left out in JSON when there is none */
+	size_t n_oauth;
 };
 
 struct spec_resolve {
@@ -162,5 +192,6 @@ void spec_rules_done(struct spec_rules *r);
 void spec_done(struct box_spec *s);
 void spec_net_done(struct spec_net *n);
 const char *spec_engine_name(enum spec_engine e);
+const char *spec_inject_name(enum spec_inject_kind k);
 /* A sandbox name: ^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$ */
 bool spec_name_valid(const char *name);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/fs.h"
+#include "kit/oauth_file.h"
 #include "kit/plan.h"
 
 #define SANDBOX "schemaVersion: \"2\"\nkind: sandbox\nname: k\nsandbox:\n  image: base\n"
@@ -141,23 +142,41 @@ static void test_ports_volumes(void **state)
 }
 
 #define OAUTH(rest) MIXIN "credentials:\n  - service: s\n    oauth:\n" rest
-#define INERT       "k:6:5: warning: credentials[0].oauth: has no effect yet\n"
 
 static void test_oauth(void **state)
 {
 	static const struct c t[] = {
 		{OAUTH("      tokenEndpoint: {host: a.test, path: /t}\n"
-		       "      sentinels: {accessToken: a, refreshToken: b}\n"
+		       "      sentinels: {accessToken: a-access, refreshToken: a-refresh}\n"
+		       "      responseFields: {accessToken: a.b, scope: s}\n"
 		       "      credentialFile: {path: ~/.x/y.json, structure: {a: {b: "
 		       "'{{.AccessToken}}'}}}\n"),
-			INERT, true},
+			"", true},
 		{OAUTH("      tokenEndpoint: {host: a.test, path: /t}\n"
 		       "      sentinels: {}\n      passthrough: true\n"),
-			INERT, true},
+			"k:9:7: warning: credentials[0].oauth.passthrough: lets the sandbox see "
+			"the tokens of this service\n",
+			true},
+		{OAUTH("      tokenEndpoint: {host: a.test, path: /t}\n"
+		       "      sentinels: {accessToken: \"a b c\", refreshToken: abc}\n"
+		       "      credentialFile: {path: /x}\n"),
+			"k:8:32: credentials[0].oauth.sentinels.accessToken: \"a b c\", expected 4 "
+			"to 4000 characters without blanks, quotes and backslashes\n"
+			"k:8:55: credentials[0].oauth.sentinels.refreshToken: \"abc\", expected 4 "
+			"to 4000 characters without blanks, quotes and backslashes\n"
+			"k:9:23: credentials[0].oauth.credentialFile: structure is missing\n"},
+		{OAUTH("      tokenEndpoint: {host: a.test, path: /t}\n"
+		       "      sentinels: {accessToken: same, refreshToken: same}\n"
+		       "      credentialFile: {path: /x, template: \"{{.Scopes}} {{if}}\"}\n"),
+			"k:8:18: credentials[0].oauth.sentinels: both are the same\n"
+			"k:9:34: warning: credentials[0].oauth.credentialFile.template: is "
+			"deprecated, today it is structure\n"
+			"k:9:44: credentials[0].oauth.credentialFile.template: an unknown "
+			"placeholder, expected {{.AccessToken}}, {{.RefreshToken}}, "
+			"{{.ExpiresAt}} or {{.Scopes}}\n"},
 		{OAUTH("      tokenEndpoint: {host: a.test, path: t}\n"
-		       "      sentinels: {accessToken: a}\n"
+		       "      sentinels: {accessToken: abcd}\n"
 		       "      credentialFile: {path: x, structure: {a: '{{.Nope}}'}}\n"),
-			INERT
 			"k:7:43: credentials[0].oauth.tokenEndpoint.path: \"t\", expected a path "
 			"such as /token\n"
 			"k:8:18: credentials[0].oauth.sentinels: refreshToken is missing\n"
@@ -169,6 +188,45 @@ static void test_oauth(void **state)
 	};
 
 	RUN_ALL(t, NULL);
+}
+
+static void expect_file(const char *file, bool toml, const char *expected)
+{
+	const struct oauth_file_values v = {"acc\"ess", "refresh", 1700000000123, "a b"};
+	_free_ char *text = xasprintf(
+		"schemaVersion: \"3\"\nkind: mixin\ncapabilities:\n"
+		"  - type: com.docker.sandbox/credential@1\n    config:\n      service: s\n"
+		"      phase: runtime\n      oauth:\n"
+		"        tokenEndpoint: {host: a.test, path: /t}\n"
+		"        sentinels: {accessToken: a-access, refreshToken: a-refresh}\n"
+		"        credentialFile: {path: /x, %sstructure: %s}\n",
+		toml ? "format: toml, " : "", file);
+	struct kit k = load(text, NULL);
+	const struct kit_oauth *o = &k.credentials[0].oauth;
+	_free_ char *got = oauth_file_fill(o->file_text, o->file_verbatim, &v);
+
+	assert_string_equal(got, expected);
+	kit_done(&k);
+}
+
+static void test_oauth_file(void **state)
+{
+	static const struct oauth_file_values v = {"access", "refresh", 5, "a b"};
+	_free_ char *verbatim = NULL;
+
+	expect_file("{a: '{{.AccessToken}}', b: {e: '{{.ExpiresAt}}', s: '{{.Scopes}}'}, n: 1.5, "
+		    "t: true, x: null, q: \"12\", m: 'r={{.RefreshToken}};{{.ExpiresAt}}'}",
+		false,
+		"{\n  \"a\": \"acc\\\"ess\",\n  \"b\": {\n    \"e\": 1700000000123,\n    \"s\": "
+		"[\"a\",\"b\"]\n  },\n  \"n\": 1.5,\n  \"t\": true,\n  \"x\": null,\n  \"q\": "
+		"\"12\",\n  \"m\": \"r=refresh;1700000000123\"\n}");
+	expect_file("{b: {e: '{{.ExpiresAt}}', c: {d: [1, 2]}}, a: '{{.AccessToken}}', t: false, p: "
+		    "'{{.PrimaryApiKey}}'}",
+		true,
+		"\"a\" = \"acc\\\"ess\"\n\"t\" = false\n\"p\" = \"\"\n\n[\"b\"]\n\"e\" = "
+		"1700000000123\n\n[\"b\".\"c\"]\n\"d\" = [1,2]\n");
+	verbatim = oauth_file_fill("t={{.AccessToken}} \"{{.ExpiresAt}}\" {{.Scopes}} {{", true, &v);
+	assert_string_equal(verbatim, "t=access \"5\" a b {{");
 }
 
 /* ---- arguments ---- */
@@ -844,6 +902,7 @@ int main(void)
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_ports_volumes),
 		cmocka_unit_test(test_oauth),
+		cmocka_unit_test(test_oauth_file),
 		cmocka_unit_test(test_declarations),
 		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_values),

@@ -534,6 +534,34 @@ static void test_credentials(void **state)
 			"k:8:43: credentials[0].apiKey.inject[0].username: not allowed with "
 			"format, "
 			"expected scheme: basic\n"},
+		/* Hutch's own kinds. */
+		{CRED("domain: a.test, query: key"), "", true},
+		{CRED("domain: a.test, placeholder: sk-test-0000, inBody: true"), "", true},
+		{CRED("domain: a.test, sign: aws"), "", true},
+		{CRED("domain: a.test, registry: true, username: u"), "", true},
+		{CRED("domain: a.test, clientCertificate: true"), "", true},
+		{CRED("domain: a.test, query: \"a b\""),
+			"k:8:25: credentials[0].apiKey.inject[0].query: \"a b\", expected the name "
+			"of a parameter\n"},
+		{CRED("domain: a.test, placeholder: \"short\""),
+			"k:8:31: credentials[0].apiKey.inject[0].placeholder: \"short\", expected 8 "
+			"to 256 letters, digits, '-', '.', '_' and '~'\n"},
+		{CRED("domain: a.test, sign: gcp"),
+			"k:8:24: credentials[0].apiKey.inject[0].sign: \"gcp\", expected aws\n"},
+		{CRED("domain: a.test, registry: false"),
+			"k:8:28: credentials[0].apiKey.inject[0].registry: expected true, or leave "
+			"it out\n"},
+		{CRED("domain: a.test, query: key, header: X"),
+			"k:8:30: credentials[0].apiKey.inject[0].header: not allowed with query\n"},
+		{CRED("domain: a.test, sign: aws, clientCertificate: true"),
+			"k:8:29: credentials[0].apiKey.inject[0].clientCertificate: not allowed "
+			"with sign\n"},
+		{CRED("domain: a.test, header: X, format: \"%s\", inBody: true"),
+			"k:8:43: credentials[0].apiKey.inject[0].inBody: only allowed with "
+			"placeholder\n"},
+		{CRED("domain: a.test, scheme: bearer, insecure: true"),
+			"k:8:34: credentials[0].apiKey.inject[0].insecure: only allowed for domain "
+			"host.hutch.internal\n"},
 		{MIXIN "credentials:\n  - service: s\n", "k:5:5: credentials[0]: apiKey is "
 							 "missing, or oauth\n"},
 		{MIXIN "credentials:\n  - service: Bad_Name\n    apiKey: {name: K}\n",
@@ -548,7 +576,6 @@ static void test_credentials(void **state)
 		{MIXIN "credentials:\n  - service: s\n    apiKey: {}\n",
 			"k:6:13: credentials[0].apiKey: name is missing\n"},
 		{MIXIN "credentials:\n  - service: s\n    oauth: {}\n",
-			"k:6:5: warning: credentials[0].oauth: has no effect yet\n"
 			"k:6:12: credentials[0].oauth: tokenEndpoint is missing\n"
 			"k:6:12: credentials[0].oauth: sentinels is missing, or passthrough: true\n"},
 		{MIXIN "credentials:\n  - service: s\n    provider: x\n    required: true\n"

@@ -615,6 +615,60 @@ static void test_json_round_trip(void **state)
 	spec_done(&back);
 }
 
+static void expect_part(const char *text, const char *part)
+{
+	if (!strstr(text, part))
+		fail_msg("'%s' is not in: %s", part, text);
+}
+
+/* Kinds of credentials arrive in the spec, survive JSON and are shown. */
+static void test_credentials(void **state)
+{
+	struct fx *fx = *state;
+	char out[4096] = "";
+	FILE *f = fmemopen(out, sizeof(out), "w");
+	struct box_spec s, back;
+	const struct spec_oauth *o;
+	json_t *j;
+
+	add_kit(fx, BASE "permissions: {network: {allow: [a.test, b.test, l.test]}}\n"
+			 "credentials:\n- service: s\n  apiKey: {name: K, inject: [\n"
+			 "    {domain: a.test, placeholder: sk-place-holder, inBody: true},\n"
+			 "    {domain: b.test, query: key}, {domain: b.test, sign: aws},\n"
+			 "    {domain: b.test, registry: true, username: u},\n"
+			 "    {domain: b.test, clientCertificate: true}]}\n"
+			 "  oauth: {tokenEndpoint: {host: l.test, path: /t}, sentinels: {accessToken: "
+			 "acc-1,\n    refreshToken: ref-1}, responseFields: {scope: what},\n"
+			 "    credentialFile: {path: ~/.f, structure: {a: '{{.AccessToken}}'}}}\n");
+	strv_add(&fx->req.mounts, fx->work);
+	s = plan(fx);
+	plan_print(&s, f);
+	fclose(f);
+	j = spec_to_json(&s);
+	spec_done(&s);
+	assert_int_equal(spec_from_json(j, &back, &fx->err), 0);
+	json_decref(j);
+	assert_true(strv_has(&back.env, "K=sk-place-holder"));
+	assert_int_equal(back.net.credentials[0].n_injects, 5);
+	assert_int_equal(back.net.credentials[0].injects[0].kind, SPEC_INJECT_PLACEHOLDER);
+	assert_true(back.net.credentials[0].injects[0].in_body);
+	assert_string_equal(back.net.credentials[0].injects[1].parameter, "key");
+	assert_string_equal(back.net.credentials[0].injects[3].username, "u");
+	assert_int_equal(back.net.credentials[0].n_oauth, 1);
+	o = back.net.credentials[0].oauth;
+	assert_string_equal(o->file, "/home/agent/.f");
+	assert_string_equal(o->scope_name, "what");
+	assert_int_equal(o->resource_hosts.n, 2); /* where keys go */
+	spec_done(&back);
+	expect_part(out, "to a.test in place of sk-place-holder, in headers and bodies\n");
+	expect_part(out, "to b.test in parameter key\n");
+	expect_part(out, "to b.test as AWS signature\n");
+	expect_part(out, "to b.test as registry login\n");
+	expect_part(out, "to b.test as client certificate\n");
+	expect_part(out, "OAuth tokens from l.test/t\n");
+	expect_part(out, "OAuth placeholders in /home/agent/.f\n");
+}
+
 static void test_print(void **state)
 {
 	struct fx *fx = *state;
@@ -708,6 +762,7 @@ int main(void)
 		T(test_trees),
 		T(test_sets_are_checked),
 		T(test_json_round_trip),
+		T(test_credentials),
 		T(test_print),
 		T(test_print_nothing_allowed),
 	};

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Replacing byte strings in a stream.
+ *
+ * Plain comparison at every byte with which a string can begin. Its cost at one place is the length
+ * of the part that agrees, and nobody outside knows more of a secret value than its prefix; what a
+ * guest does know, placeholders, is short. */
+#include "gate/filter.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+#define STEP 16384u /* bytes looked at in one go */
+
+struct entry {
+	uint8_t *find, *with; /* owned, one block: with lies behind find */
+	size_t n, with_n;
+};
+
+struct filter {
+	struct entry entries[FILTER_COUNT]; /* the longest first */
+	size_t n, longest_with;
+	bool begins[256]; /* bytes with which an entry begins */
+	struct buf work;  /* what is held back, and the bytes under examination */
+	uint64_t hits;
+};
+
+struct filter *filter_new(void)
+{
+	struct filter *f = xcalloc(1, sizeof(*f));
+
+	buf_init(&f->work, FILTER_MAX + STEP);
+	return f;
+}
+
+void filter_free(struct filter *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->n; i++) {
+		mem_wipe(f->entries[i].find, f->entries[i].n + f->entries[i].with_n);
+		free(f->entries[i].find);
+	}
+	buf_wipe(&f->work);
+	free(f);
+}
+
+int filter_add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n)
+{
+	struct entry e = {.n = n, .with_n = with_n};
+	size_t at = 0;
+
+	if (n < FILTER_MIN || n > FILTER_MAX || with_n > FILTER_MAX || f->n == FILTER_COUNT)
+		return -1;
+	for (; at < f->n && f->entries[at].n >= n; at++)
+		if (f->entries[at].n == n && memcmp(f->entries[at].find, find, n) == 0)
+			return 0;
+	e.find = xmalloc(n + with_n);
+	e.with = e.find + n;
+	memcpy(e.find, find, n);
+	if (with_n)
+		memcpy(e.with, with, with_n);
+	memmove(&f->entries[at + 1], &f->entries[at], (f->n - at) * sizeof(e));
+	f->entries[at] = e;
+	f->n++;
+	f->begins[e.find[0]] = true;
+	f->longest_with = MAX(f->longest_with, with_n);
+	return 0;
+}
+
+int filter_add_mask(struct filter *f, const void *find, size_t n)
+{
+	_free_ char *stars = xmalloc(n + 1);
+
+	memset(stars, '*', n);
+	return filter_add(f, find, n, stars, n);
+}
+
+bool filter_is_empty(const struct filter *f)
+{
+	return f->n == 0;
+}
+
+size_t filter_room(const struct filter *f)
+{
+	return MAX(f->longest_with, (size_t)1);
+}
+
+uint64_t filter_hits(const struct filter *f)
+{
+	return f->hits;
+}
+
+void filter_reset(struct filter *f)
+{
+	buf_wipe(&f->work);
+	buf_init(&f->work, FILTER_MAX + STEP);
+	f->hits = 0;
+}
+
+/* The longest entry that @p begins with, or, unless it is the @last of the stream, may begin with.
+ */
+static const struct entry *find_at(const struct filter *f, const uint8_t *p, size_t n, bool last)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		const struct entry *e = &f->entries[i];
+
+		if (e->find[0] == p[0] && (e->n <= n || !last) &&
+			memcmp(e->find, p, MIN(e->n, n)) == 0)
+			return e;
+	}
+	return NULL;
+}
+
+/* The first place where an entry is or may be; @n for none. */
+static size_t next_place(
+	const struct filter *f, const uint8_t *p, size_t n, bool last, const struct entry **ret)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!f->begins[p[i]])
+			continue;
+		*ret = find_at(f, p + i, n - i, last);
+		if (*ret)
+			return i;
+	}
+	*ret = NULL;
+	return n;
+}
+
+/* Move from work to @out what is certain. False when @out is full. */
+static bool scan(struct filter *f, struct buf *out, bool last)
+{
+	while (buf_len(&f->work) > 0) {
+		const uint8_t *p = buf_head(&f->work);
+		size_t n = buf_len(&f->work), plain, fits;
+		const struct entry *e;
+
+		plain = next_place(f, p, n, last, &e);
+		fits = MIN(plain, buf_room(out));
+		buf_put(out, p, fits);
+		buf_consume(&f->work, fits);
+		if (fits < plain)
+			return false;
+		if (!e || e->n > n - plain)
+			return true;
+		if (buf_room(out) < e->with_n)
+			return false;
+		buf_put(out, e->with, e->with_n);
+		buf_consume(&f->work, e->n);
+		f->hits++;
+	}
+	return true;
+}
+
+size_t filter_feed(struct filter *f, const void *data, size_t len, struct buf *out)
+{
+	const uint8_t *p = data;
+	size_t used = 0;
+
+	while (scan(f, out, false) && used < len) {
+		size_t n = MIN(len - used, (size_t)STEP);
+
+		buf_put(&f->work, p + used, n);
+		used += n;
+	}
+	return used;
+}
+
+bool filter_flush(struct filter *f, struct buf *out)
+{
+	return scan(f, out, true);
+}
+
+void filter_in_place(struct filter *f, void *bytes, size_t len)
+{
+	uint8_t *p = bytes;
+	const struct entry *e;
+
+	for (size_t at = 0; at < len; at += e->n) {
+		at += next_place(f, p + at, len - at, true, &e);
+		if (!e)
+			return;
+		if (e->with_n == e->n)
+			memcpy(p + at, e->with, e->n);
+		f->hits++;
+	}
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The forms of a secret value. */
+#include "gate/mask.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+static const char base64_std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char base64_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+static void put_base64(struct buf *b, const uint8_t *p, size_t n, const char *digits)
+{
+	for (; n > 0; p += MIN(n, (size_t)3), n -= MIN(n, (size_t)3)) {
+		uint32_t v = (uint32_t)p[0] << 16 | (n > 1 ? (uint32_t)p[1] << 8 : 0) |
+			     (n > 2 ? p[2] : 0u);
+
+		buf_put_u8(b, (uint8_t)digits[v >> 18]);
+		buf_put_u8(b, (uint8_t)digits[v >> 12 & 63]);
+		buf_put_u8(b, n > 1 ? (uint8_t)digits[v >> 6 & 63] : '=');
+		buf_put_u8(b, n > 2 ? (uint8_t)digits[v & 63] : '=');
+	}
+}
+
+void mask_base64(struct buf *out, const void *p, size_t n)
+{
+	put_base64(out, p, n, base64_std);
+}
+
+static void add(struct filter *f, const struct buf *b, size_t skip, size_t len)
+{
+	if (!b->failed && len >= MASK_MIN)
+		filter_add_mask(f, buf_head(b) + skip, len);
+}
+
+/* The digits that depend on the value alone, when @before bytes stand in front of it (of 3). */
+static void mask_digits(
+	struct filter *f, const uint8_t *p, size_t n, unsigned before, const char *digits)
+{
+	/* Digit i covers the bits 6i to 6i+5 of all. */
+	size_t first = (8u * before + 5) / 6, end = 8u * (before + n) / 6;
+	struct buf in, out;
+
+	buf_init(&in, FILTER_MAX);
+	buf_init(&out, FILTER_MAX);
+	buf_put(&in, "\0\0", before);
+	buf_put(&in, p, n);
+	if (!in.failed)
+		put_base64(&out, buf_head(&in), buf_len(&in), digits);
+	if (end > first)
+		add(f, &out, first, end - first);
+	buf_wipe(&in);
+	buf_wipe(&out);
+}
+
+static bool is_unreserved(uint8_t c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       (c && strchr("-._~", c));
+}
+
+/* Percent-encoded; @keep: further characters that the encoder leaves alone. */
+static void mask_percent(
+	struct filter *f, const uint8_t *p, size_t n, const char *keep, const char *digits)
+{
+	struct buf out;
+
+	buf_init(&out, FILTER_MAX);
+	for (size_t i = 0; i < n; i++) {
+		if (is_unreserved(p[i]) || (p[i] && strchr(keep, p[i]))) {
+			buf_put_u8(&out, p[i]);
+			continue;
+		}
+		buf_put_u8(&out, '%');
+		buf_put_u8(&out, (uint8_t)digits[p[i] >> 4]);
+		buf_put_u8(&out, (uint8_t)digits[p[i] & 15]);
+	}
+	add(f, &out, 0, buf_len(&out));
+	buf_wipe(&out);
+}
+
+/* As it stands in a JSON string; @slash: with "/" escaped as well, as some encoders do. */
+static void mask_json(struct filter *f, const uint8_t *p, size_t n, bool slash)
+{
+	struct buf out;
+
+	buf_init(&out, FILTER_MAX);
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] == '"' || p[i] == '\\' || (p[i] == '/' && slash))
+			buf_puts(&out, "\\");
+		if (p[i] == '\n')
+			buf_puts(&out, "\\n");
+		else if (p[i] == '\t')
+			buf_puts(&out, "\\t");
+		else
+			buf_put_u8(&out, p[i]);
+	}
+	add(f, &out, 0, buf_len(&out));
+	buf_wipe(&out);
+}
+
+void mask_value(struct filter *f, const void *value, size_t len)
+{
+	static const char *const keeps[] = {"", "/", ":/@!$&'()*+,;=", "!'()*"};
+	static const char *const cases[] = {"0123456789ABCDEF", "0123456789abcdef"};
+
+	if (len < MASK_MIN || len > FILTER_MAX)
+		return;
+	filter_add_mask(f, value, len);
+	for (unsigned before = 0; before < 3; before++) {
+		mask_digits(f, value, len, before, base64_std);
+		mask_digits(f, value, len, before, base64_url);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(keeps); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(cases); k++)
+			mask_percent(f, value, len, keeps[i], cases[k]);
+	mask_json(f, value, len, false);
+	mask_json(f, value, len, true);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OAuth tokens: RFC 6749 sections 5 and 6, in JSON. */
+#include "gate/oauth.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include <jansson.h>
+
+#include "base/mem.h"
+
+#define NAME_MAX_LEN 128u
+#define LIFETIME_MAX (10ull * 366 * 86400)
+
+static void free_wiped(void *p)
+{
+	if (p)
+		mem_wipe(p, malloc_usable_size(p));
+	free(p);
+}
+
+void oauth_wipe_json(void)
+{
+	json_set_alloc_funcs(malloc, free_wiped);
+}
+
+void oauth_tokens_done(struct oauth_tokens *t)
+{
+	secret_free(t->access);
+	secret_free(t->refresh);
+	free(t->scope);
+	*t = (struct oauth_tokens){0};
+}
+
+/* ---- the record ---- */
+
+/* A member that is a token. NULL when there is none, or with @err when it is no token. */
+static struct secret *read_token(const json_t *v, struct err *err)
+{
+	if (!json_is_string(v) || json_string_length(v) == 0)
+		return NULL;
+	for (size_t i = 0; i < json_string_length(v); i++) {
+		uint8_t c = (uint8_t)json_string_value(v)[i];
+
+		if (c <= ' ' || c == 0x7f) {
+			err_set(err, ERR_PEER, "a token has blanks or control characters in it");
+			return NULL;
+		}
+	}
+	return secret_new(json_string_value(v), json_string_length(v), err);
+}
+
+int oauth_record_read(struct secret *record, struct oauth_tokens *ret, struct err *err)
+{
+	json_t *j = json_loadb(secret_bytes(record), secret_len(record), 0, NULL);
+	const char *scope = json_string_value(json_object_get(j, "scope"));
+	json_int_t expires = json_integer_value(json_object_get(j, "expires_at"));
+	int result = 0;
+
+	*ret = (struct oauth_tokens){.expires_at = expires > 0 ? (uint64_t)expires : 0};
+	ret->access = read_token(json_object_get(j, "access_token"), NULL);
+	ret->refresh = read_token(json_object_get(j, "refresh_token"), NULL);
+	ret->scope = scope ? xstrdup(scope) : NULL;
+	if (!ret->access) {
+		oauth_tokens_done(ret);
+		result = err_set(err, ERR_ENV, "the stored OAuth tokens cannot be read");
+	}
+	json_decref(j);
+	return result;
+}
+
+static json_t *token_string(struct secret *s)
+{
+	return s ? json_stringn(secret_bytes(s), secret_len(s)) : NULL;
+}
+
+struct secret *oauth_record_write(const struct oauth_tokens *t, struct err *err)
+{
+	json_t *j = json_object();
+	struct secret *record = NULL;
+	char *text;
+
+	json_object_set_new(j, "access_token", token_string(t->access));
+	if (t->refresh)
+		json_object_set_new(j, "refresh_token", token_string(t->refresh));
+	if (t->expires_at)
+		json_object_set_new(j, "expires_at", json_integer((json_int_t)t->expires_at));
+	if (t->scope)
+		json_object_set_new(j, "scope", json_string(t->scope));
+	text = json_dumps(j, JSON_COMPACT);
+	json_decref(j);
+	if (!text) {
+		err_set(err, ERR_PEER, "the tokens cannot be written as JSON");
+		return NULL;
+	}
+	record = secret_new(text, strlen(text), err);
+	free_wiped(text);
+	return record;
+}
+
+/* ---- sentinels ---- */
+
+const char *oauth_sentinel(const char *sentinel, unsigned account, char *buf, size_t size)
+{
+	if (account <= 1)
+		snprintf(buf, size, "%s", sentinel);
+	else
+		snprintf(buf, size, "%s-%u", sentinel, account);
+	return buf;
+}
+
+enum oauth_syntax oauth_syntax_of(const char *content_type, size_t len)
+{
+	static const char form[] = "application/x-www-form-urlencoded";
+	size_t end = 0;
+
+	while (end < len && content_type[end] != ';' && content_type[end] != ' ')
+		end++;
+	if (end == sizeof(form) - 1 && strncasecmp(content_type, form, end) == 0)
+		return OAUTH_FORM;
+	if (end >= 4 && strncasecmp(content_type + end - 4, "json", 4) == 0)
+		return OAUTH_JSON;
+	return OAUTH_PLAIN;
+}
+
+static bool is_unreserved(uint8_t c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       (c && strchr("-._~", c));
+}
+
+static void put_as(struct buf *b, const char *p, size_t n, enum oauth_syntax syntax)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t c = (uint8_t)p[i];
+
+		if (syntax == OAUTH_FORM && !is_unreserved(c)) {
+			buf_printf(b, "%%%02X", c);
+			continue;
+		}
+		if (syntax == OAUTH_JSON && (c == '"' || c == '\\'))
+			buf_puts(b, "\\");
+		buf_put_u8(b, c);
+	}
+}
+
+void oauth_replace(
+	struct filter *f, const char *sentinel, struct secret *token, enum oauth_syntax syntax)
+{
+	struct buf find, with;
+
+	buf_init(&find, FILTER_MAX);
+	buf_init(&with, FILTER_MAX);
+	put_as(&find, sentinel, strlen(sentinel), syntax);
+	put_as(&with, secret_bytes(token), secret_len(token), syntax);
+	if (!find.failed && !with.failed) {
+		filter_add(f, buf_head(&find), buf_len(&find), buf_head(&with), buf_len(&with));
+		filter_add(f, sentinel, strlen(sentinel), buf_head(&with), buf_len(&with));
+	}
+	buf_done(&find);
+	buf_wipe(&with);
+}
+
+unsigned oauth_account_in(const void *body, size_t len, const char *sentinel)
+{
+	char one[OAUTH_SENTINEL_MAX];
+
+	for (unsigned a = OAUTH_ACCOUNTS_MAX; a > 0; a--) {
+		oauth_sentinel(sentinel, a, one, sizeof(one));
+		if (len && memmem(body, len, one, strlen(one)))
+			return a;
+	}
+	return 0;
+}
+
+/* ---- the answer ---- */
+
+/* The object that holds @path's last member, and the member's name. */
+static json_t *find_holder(json_t *j, const char *path, char name[static NAME_MAX_LEN])
+{
+	for (const char *dot = strchr(path, '.'); j; dot = strchr(path, '.')) {
+		size_t n = dot ? (size_t)(dot - path) : strlen(path);
+
+		if (n >= NAME_MAX_LEN)
+			return NULL;
+		memcpy(name, path, n);
+		name[n] = '\0';
+		if (!dot)
+			return j;
+		j = json_object_get(j, name);
+		path = dot + 1;
+	}
+	return NULL;
+}
+
+static json_t *find(json_t *j, const char *path)
+{
+	char name[NAME_MAX_LEN];
+
+	return json_object_get(find_holder(j, path, name), name);
+}
+
+static void set(json_t *j, const char *path, const char *sentinel)
+{
+	char name[NAME_MAX_LEN];
+
+	json_object_set_new(find_holder(j, path, name), name, json_string(sentinel));
+}
+
+static uint64_t lifetime(const json_t *v)
+{
+	double seconds =
+		json_is_string(v) ? strtod(json_string_value(v), NULL) : json_number_value(v);
+
+	return seconds > 0 && seconds <= (double)LIFETIME_MAX ? (uint64_t)seconds : 0;
+}
+
+/* header.claims.signature: readable, but no proof of anything to anybody. */
+static void blank_id_token(json_t *j)
+{
+	const char *token = json_string_value(json_object_get(j, "id_token"));
+	const char *dot = token ? strrchr(token, '.') : NULL;
+	_free_ char *blanked = NULL;
+
+	if (!token)
+		return;
+	blanked = xasprintf("%.*s.proxy-managed", dot ? (int)(dot - token) : 0, token);
+	json_object_set_new(j, "id_token", json_string(blanked));
+}
+
+/* Let @f replace a token by its sentinel, as JSON has it. */
+static void add_backwards(struct filter *f, struct secret *token, const char *sentinel)
+{
+	struct buf text;
+
+	if (!token)
+		return;
+	buf_init(&text, FILTER_MAX);
+	put_as(&text, secret_bytes(token), secret_len(token), OAUTH_JSON);
+	filter_add(f, buf_head(&text), buf_len(&text), sentinel, strlen(sentinel));
+	buf_wipe(&text);
+}
+
+/* The tokens may stand in other members as well. */
+static void put_without_tokens(const json_t *j, const struct oauth_tokens *t, const char *access,
+	const char *refresh, struct buf *out)
+{
+	char *text = json_dumps(j, JSON_COMPACT);
+	struct filter *f = filter_new();
+
+	add_backwards(f, t->access, access);
+	add_backwards(f, t->refresh, refresh);
+	if (!text || filter_feed(f, text, strlen(text), out) < strlen(text) ||
+		!filter_flush(f, out))
+		out->failed = true;
+	filter_free(f);
+	free_wiped(text);
+}
+
+int oauth_rewrite(const void *body, size_t len, const struct oauth_names *names,
+	const char *access_sentinel, const char *refresh_sentinel, uint64_t now,
+	struct oauth_tokens *ret, struct buf *out, struct err *err)
+{
+	const char *access = names->access ? names->access : "access_token";
+	const char *refresh = names->refresh ? names->refresh : "refresh_token";
+	const char *expires_in = names->expires_in ? names->expires_in : "expires_in";
+	json_t *j = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL);
+	const char *scope = json_string_value(find(j, names->scope ? names->scope : "scope"));
+	struct err why = {0};
+
+	*ret = (struct oauth_tokens){0};
+	if (!json_is_object(j)) {
+		json_decref(j);
+		return err_set(err, ERR_PEER, "the token endpoint's answer is no JSON object");
+	}
+	ret->access = read_token(find(j, access), &why);
+	ret->refresh = read_token(find(j, refresh), &why);
+	if (!ret->access && !ret->refresh && !why.class) {
+		json_decref(j);
+		return 0;
+	}
+	ret->expires_at = lifetime(find(j, expires_in));
+	ret->expires_at += ret->expires_at ? now : 0;
+	ret->scope = scope ? xstrdup(scope) : NULL;
+	if (ret->access)
+		set(j, access, access_sentinel);
+	if (ret->refresh)
+		set(j, refresh, refresh_sentinel);
+	blank_id_token(j);
+	put_without_tokens(j, ret, access_sentinel, refresh_sentinel, out);
+	json_decref(j);
+	if (!why.class && !out->failed)
+		return 1;
+	oauth_tokens_done(ret);
+	return err_set(err, ERR_PEER, "the token endpoint's answer cannot be rewritten%s%s",
+		why.class ? ": " : "", why.msg);
+}
+
+bool oauth_is_invalid_grant(const void *body, size_t len)
+{
+	json_t *j = json_loadb(body, len, 0, NULL);
+	const json_t *e = json_object_get(j, "error");
+	bool result;
+
+	/* Some put it one level down. */
+	if (json_is_object(e))
+		e = json_object_get(e, "type");
+	result = json_is_string(e) && strcmp(json_string_value(e), "invalid_grant") == 0;
+	json_decref(j);
+	return result;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Replacing strings in a stream: every way to cut it gives the same, nothing is held without need,
+ * and no form of a value passes a mask. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "gate/filter.h"
+#include "gate/mask.h"
+
+static void add(struct filter *f, const char *find, const char *with)
+{
+	assert_int_equal(filter_add(f, find, strlen(find), with, strlen(with)), 0);
+}
+
+/* Feed @text in pieces of @step bytes, with @room bytes of output room at a time. */
+static char *run(struct filter *f, const char *text, size_t step, size_t room)
+{
+	size_t len = strlen(text), at = 0;
+	_buf_ struct buf all, out;
+
+	buf_init(&all, 1 << 20);
+	buf_init(&out, MAX(room, filter_room(f)));
+	filter_reset(f);
+	while (at < len) {
+		size_t n = MIN(step, len - at);
+		_free_ char *exact = xmalloc(n);
+		size_t used;
+
+		memcpy(exact, text + at, n);
+		used = filter_feed(f, exact, n, &out);
+		assert_true(used > 0 || buf_len(&out) > 0);
+		at += used;
+		buf_put(&all, buf_head(&out), buf_len(&out));
+		buf_reset(&out);
+	}
+	while (!filter_flush(f, &out)) {
+		assert_true(buf_len(&out) > 0);
+		buf_put(&all, buf_head(&out), buf_len(&out));
+		buf_reset(&out);
+	}
+	buf_put(&all, buf_head(&out), buf_len(&out));
+	assert_false(all.failed || out.failed);
+	return xstrdup(buf_cstr(&all));
+}
+
+static void check(struct filter *f, const char *text, const char *expected)
+{
+	for (size_t step = 1; step <= strlen(text) + 1; step++) {
+		for (size_t room = 1; room < 40; room += 6) {
+			_free_ char *got = run(f, text, step, room);
+
+			assert_string_equal(got, expected);
+		}
+	}
+}
+
+static void test_replaces_wherever_it_is_cut(void **state)
+{
+	struct filter *f = filter_new();
+
+	assert_true(filter_is_empty(f));
+	add(f, "placeholder", "a much longer value than the other");
+	add(f, "gone", "");
+	add(f, "abab", "X");
+	add(f, "ababac", "Y");
+	check(f, "a placeholder, placeholde, placeholderplaceholder",
+		"a a much longer value than the other, placeholde, a much longer value than the "
+		"othera much longer value than the other");
+	check(f, "gonegoongone", "goon");
+	check(f, "abababac", "Xabac");
+	check(f, "ababac ababa ababab", "Y Xa Xab");
+	check(f, "", "");
+	check(f, "plain", "plain");
+	filter_free(f);
+	filter_free(NULL);
+}
+
+static void test_limits(void **state)
+{
+	struct filter *f = filter_new();
+	char *big = xcalloc(1, FILTER_MAX + 1);
+
+	assert_int_equal(filter_add(f, "abc", 3, "", 0), -1);
+	assert_int_equal(filter_add(f, big, FILTER_MAX + 1, "", 0), -1);
+	assert_int_equal(filter_add(f, "abcd", 4, big, FILTER_MAX + 1), -1);
+	assert_int_equal(filter_add(f, "abcd", 4, "1", 1), 0);
+	assert_int_equal(filter_add(f, "abcd", 4, "2", 1), 0); /* the first stays */
+	check(f, "abcd", "1");
+	for (unsigned i = 1; i < FILTER_COUNT; i++) {
+		char text[8];
+
+		snprintf(text, sizeof(text), "%05u", i);
+		assert_int_equal(filter_add(f, text, 5, "", 0), 0);
+	}
+	assert_int_equal(filter_add(f, "wxyz", 4, "", 0), -1);
+	free(big);
+	filter_free(f);
+}
+
+/* Only what may become a string is held back, so events of a stream arrive as they are sent. */
+static void test_holds_no_more_than_it_must(void **state)
+{
+	struct filter *f = filter_new();
+	_buf_ struct buf out;
+
+	buf_init(&out, 1000);
+	filter_add_mask(f, "secret-value", 12);
+	assert_int_equal(filter_feed(f, "data: x\n\n", 9, &out), 9);
+	assert_int_equal(buf_len(&out), 9);
+	filter_feed(f, "data: secret-valu", 17, &out);
+	assert_int_equal(buf_len(&out), 9 + 6);
+	filter_feed(f, "X", 1, &out);
+	assert_int_equal(buf_len(&out), 9 + 18);
+	filter_feed(f, "secret-v", 8, &out);
+	assert_int_equal(buf_len(&out), 9 + 18);
+	filter_feed(f, "alue", 4, &out);
+	assert_string_equal(buf_cstr(&out), "data: x\n\ndata: secret-valuX************");
+	assert_int_equal(filter_hits(f), 1);
+	assert_true(filter_flush(f, &out));
+	filter_free(f);
+}
+
+static void test_in_place(void **state)
+{
+	struct filter *f = filter_new();
+	char text[] = "x: token-1, token-2, token-";
+
+	filter_add_mask(f, "token-1", 7);
+	filter_add_mask(f, "token-2", 7);
+	filter_in_place(f, text, strlen(text));
+	assert_string_equal(text, "x: *******, *******, token-");
+	filter_in_place(f, text, 0);
+	filter_free(f);
+}
+
+/* ---- masks ---- */
+
+/* At least @at_least bytes of @echoed are masked. */
+static void expect_masked(const char *value, const char *echoed, size_t at_least)
+{
+	struct filter *f = filter_new();
+	_free_ char *text = xasprintf("<%s>", echoed);
+	size_t stars = 0;
+
+	mask_value(f, value, strlen(value));
+	filter_in_place(f, text, strlen(text));
+	for (const char *c = text; *c; c++)
+		stars += *c == '*';
+	if (stars < at_least)
+		fail_msg("%s shows: %s", value, text);
+	filter_free(f);
+}
+
+static void expect_base64(const char *value, const char *before, const char *after)
+{
+	_free_ char *all = xasprintf("%s%s%s", before, value, after);
+	_buf_ struct buf b;
+
+	buf_init(&b, 4096);
+	mask_base64(&b, all, strlen(all));
+	/* The outer digits belong to the surroundings as well. */
+	expect_masked(value, buf_cstr(&b), strlen(value) * 4 / 3 - 1);
+}
+
+static void expect_form(const char *value, const char *form)
+{
+	expect_masked(value, form, strlen(form));
+}
+
+static void test_forms(void **state)
+{
+	static const char value[] = "p/ss\"w+rd=\\~12 34567";
+
+	expect_form(value, value);
+	expect_form(value, "p%2Fss%22w%2Brd%3D%5C~12%2034567");
+	expect_form(value, "p%2fss%22w%2brd%3d%5c~12%2034567");
+	expect_form(value, "p/ss%22w%2Brd%3D%5C~12%2034567");
+	expect_form(value, "p/ss%22w+rd=%5C~12%2034567");
+	expect_form(value, "p/ss\\\"w+rd=\\\\~12 34567");
+	expect_form(value, "p\\/ss\\\"w+rd=\\\\~12 34567");
+	for (size_t n = 1; n < 12; n++) {
+		char before[16] = "user:user:user:";
+
+		before[n] = '\0';
+		expect_base64(value, before, "");
+		expect_base64(value, before, "x");
+		expect_base64(value, before, "xy");
+	}
+	expect_base64(value, "", "");
+}
+
+static void test_short_values_are_left_alone(void **state)
+{
+	struct filter *f = filter_new();
+
+	mask_value(f, "1234567", 7);
+	assert_true(filter_is_empty(f));
+	mask_value(f, "12345678", 8);
+	assert_false(filter_is_empty(f));
+	filter_free(f);
+}
+
+static void test_base64(void **state)
+{
+	static const char *const table[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="},
+		{"foo", "Zm9v"}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe", "//4="}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		_buf_ struct buf b;
+
+		buf_init(&b, 64);
+		mask_base64(&b, table[i][0], strlen(table[i][0]));
+		assert_string_equal(buf_cstr(&b), table[i][1]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_replaces_wherever_it_is_cut),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_holds_no_more_than_it_must),
+		cmocka_unit_test(test_in_place),
+		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_short_values_are_left_alone),
+		cmocka_unit_test(test_base64),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
