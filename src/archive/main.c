@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch-archive: reads and writes archives of kits.
+ *
+ *	hutch-archive extract zip|tar|layer	descriptor 3: archive, 4: an empty directory
+ *	hutch-archive pack zip|layer		descriptor 3: a directory, 4: an empty file
+ *
+ * Hostile: the archive. The process has no network, no root directory, no capability and a short
+ * list of system calls; of files it reaches what is below the directory and the two descriptors.
+ * The reason of a failure is one line on stderr. */
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "archive/extract.h"
+#include "archive/filters.h"
+#include "archive/pack.h"
+#include "base/fd.h"
+#include "base/jail.h"
+#include "base/mem.h"
+#include "base/probe.h"
+
+/* syscalls(archive): +libc +fd openat openat2 newfstatat fstat lseek getdents64 mkdirat symlinkat
+ *	readlinkat pwrite64 ioctl umask getuid geteuid +attack */
+
+enum { FD_FROM = 3, FD_TO };
+
+#define ZIP_MAX   (64u << 20)
+#define TAR_MAX   (320u << 20) /* the files of a tree, and headers */
+#define MEMORY_MAX (1ULL << 30)
+
+/* @dirfd: the only directory. */
+static int jail(int dirfd, bool write, struct err *err)
+{
+	struct landlock_rule rule = {
+		.fd = dirfd, .access = LANDLOCK_LOOK | (write ? LANDLOCK_MODIFY : 0)};
+	unsigned missing = 0;
+
+	umask(022);
+	/* Loaded while files can be read; a ZIP's times are local times. */
+	setlocale(LC_CTYPE, "C.UTF-8");
+	setenv("TZ", "UTC0", 1);
+	tzset();
+	jail_limit(RLIMIT_CORE, 0);
+#ifndef HUTCH_TEST_HOOKS /* whose sanitizers map terabytes */
+	jail_limit(RLIMIT_AS, MEMORY_MAX);
+#endif
+	if (jail_enter(JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT | JAIL_CAPS | JAIL_NEWPRIVS,
+		    &missing, err) < 0)
+		return -1;
+	jail_limit(RLIMIT_NPROC, 0);
+	if (jail_seal(&(struct jail_seal){.rules = &rule,
+			      .n_rules = 1,
+			      .more = LANDLOCK_NO_TCP | LANDLOCK_ALONE,
+			      .filter = &filter_archive},
+		    &missing, err) < 0)
+		return -1;
+	jail_probe("archive");
+	return 0;
+}
+
+static int run_extract(enum extract_kind kind, struct err *err)
+{
+	struct extract_dir to = {.dirfd = FD_TO};
+	struct extract_sink sink = extract_dir_sink(&to);
+	struct stat st;
+	void *data;
+	int result;
+
+	if (jail(FD_TO, true, err) < 0)
+		return -1;
+	if (fstat(FD_FROM, &st) < 0)
+		return err_errno(err, "archive");
+	if (st.st_size == 0)
+		return err_set(err, ERR_USER, "an empty file");
+	if ((uint64_t)st.st_size > (kind == EXTRACT_TAR ? TAR_MAX : ZIP_MAX))
+		return err_set(err, ERR_USER, "an archive of more than 64 MiB");
+	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, FD_FROM, 0);
+	if (data == MAP_FAILED)
+		return err_errno(err, "archive");
+	result = extract(data, (size_t)st.st_size, kind, &sink, err);
+	close_and_reset(&to.file);
+	munmap(data, (size_t)st.st_size);
+	return result;
+}
+
+static int run(const char *verb, const char *kind, struct err *err)
+{
+	static const char *const kinds[] = {"zip", "tar", "layer"};
+
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds) && strcmp(verb, "extract") == 0; k++)
+		if (strcmp(kind, kinds[k]) == 0)
+			return run_extract((enum extract_kind)k, err);
+	if (strcmp(verb, "pack") == 0 && strcmp(kind, "zip") == 0)
+		return jail(FD_FROM, false, err) < 0 ? -1 : pack_zip(FD_FROM, FD_TO, err);
+	if (strcmp(verb, "pack") == 0 && strcmp(kind, "layer") == 0)
+		return jail(FD_FROM, false, err) < 0 ? -1 : pack_layer(FD_FROM, FD_TO, err);
+	return err_set(err, ERR_BUG, "hutch-archive %s %s: not known", verb, kind);
+}
+
+int main(int argc, char **argv)
+{
+	struct err err;
+
+	if (argc == 3 && run(argv[1], argv[2], &err) == 0)
+		return 0;
+	fprintf(stderr, "%s\n", argc == 3 ? err.msg : "hutch-archive is started by hutch");
+	return 1;
+}
