@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+#define CLI_REFUSED 2  /* exit status when the user has to approve something first */
 #define CLI_FAILED 125 /* exit status when Hutch failed, as opposed to the command that it ran */
 
 struct command {

@@ -8,33 +8,30 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
-#include "cli/cli.h"
+#include "cli/kit.h"
 #include "image/cache.h"
 #include "kit/inspect.h"
 #include "kit/plan.h"
 
-struct options {
-	struct strv refs; /* KIT, then --kit */
-	struct kit_inputs inputs;
-	struct strv args_files;
-	bool json;
-};
-
-enum { OPT_KIT = 256, OPT_KIT_ARG, OPT_KIT_ARGS_FILE, OPT_JSON };
+enum { OPT_KIT = 256, OPT_KIT_ARG, OPT_KIT_ARGS_FILE, OPT_JSON, OPT_KEY,
+	OPT_PLAIN, OPT_LIST };
 
 static const struct option longs[] = {{"kit", required_argument, NULL, OPT_KIT},
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
-	{"json", no_argument, NULL, OPT_JSON}, {0}};
+	{"json", no_argument, NULL, OPT_JSON}, {"output", required_argument, NULL, 'o'},
+	{"key", required_argument, NULL, OPT_KEY}, {"plain", no_argument, NULL, OPT_PLAIN},
+	{"list", no_argument, NULL, OPT_LIST}, {0}};
 
-static void options_done(struct options *o)
+static void options_done(struct kit_options *o)
 {
 	strv_done(&o->refs);
 	strv_done(&o->args_files);
+	strv_done(&o->keys);
 	kit_inputs_done(&o->inputs);
 }
 
-static int parse_option(struct options *o, int c)
+static int parse_option(struct kit_options *o, int c)
 {
 	struct err err;
 
@@ -50,19 +47,31 @@ static int parse_option(struct options *o, int c)
 	case OPT_JSON:
 		o->json = true;
 		return 0;
+	case OPT_KEY:
+		strv_add(&o->keys, optarg);
+		return 0;
+	case OPT_PLAIN:
+		o->plain = true;
+		return 0;
+	case OPT_LIST:
+		o->list = true;
+		return 0;
+	case 'o':
+		o->output = optarg;
+		return 0;
 	default:
 		return CLI_FAILED;
 	}
 }
 
 /* Options may stand before and behind the kits. */
-static int parse(struct options *o, int argc, char **argv)
+static int parse(struct kit_options *o, int argc, char **argv)
 {
 	int c, status = 0;
 
 	optind = 1;
 	while (status == 0 && optind < argc) {
-		c = cli_getopt(argc, argv, "", longs);
+		c = cli_getopt(argc, argv, "o:", longs);
 		if (c != -1)
 			status = parse_option(o, c);
 		else
@@ -71,7 +80,7 @@ static int parse(struct options *o, int argc, char **argv)
 	return status;
 }
 
-static int read_args_files(struct options *o, struct kit_errors *errs, struct err *err)
+static int read_args_files(struct kit_options *o, struct kit_errors *errs, struct err *err)
 {
 	for (size_t i = 0; i < o->args_files.n; i++)
 		if (kit_inputs_add_file(&o->inputs, o->args_files.v[i], errs, err) < 0)
@@ -79,18 +88,10 @@ static int read_args_files(struct options *o, struct kit_errors *errs, struct er
 	return 0;
 }
 
-/* A kit by name, or a path that needs no slash when it is there. */
-static char *find(const char *ref, struct err *err)
-{
-	if (!strchr(ref, '/') && strchr(ref, '.') && fs_exists(ref))
-		return xstrdup(ref);
-	return kit_locate(ref, err);
-}
-
-static int validate(struct options *o)
+static int validate(struct remote *r, struct kit_options *o)
 {
 	struct kit_errors errs = {0};
-	_free_ char *path = NULL;
+	struct kit_place place = {0};
 	struct err err;
 	int result = read_args_files(o, &errs, &err);
 
@@ -98,11 +99,11 @@ static int validate(struct options *o)
 	kit_errors_done(&errs);
 	if (result < 0)
 		return cli_fail(&err);
-	path = find(o->refs.v[0], &err);
-	if (!path)
+	if (kit_find(r, o->refs.v[0], &place, &err) < 0)
 		return cli_fail(&err);
 	o->inputs.placeholders = true;
-	result = kit_validate(path, &o->inputs, o->json, stdout, &err);
+	result = kit_validate(place.path, &o->inputs, o->json, stdout, &err);
+	kit_place_done(&place);
 	fflush(stdout);
 	return result < 0 ? cli_fail(&err) : 0;
 }
@@ -141,15 +142,16 @@ static int print_set(const struct kit_set *set, bool json)
 	return 0;
 }
 
-static int inspect(struct options *o)
+static int inspect(struct remote *r, struct kit_options *o)
 {
+	struct kit_finder finder = remote_finder(r);
 	struct kit_errors errs = {0};
 	struct kit_set set = {0};
 	struct err err;
 	int result = read_args_files(o, &errs, &err);
 
 	if (result == 0)
-		result = kit_set_load(&o->refs, &o->inputs, &set, &errs, &err);
+		result = kit_set_load(&o->refs, &o->inputs, &finder, &set, &errs, &err);
 	kit_errors_print(&errs, stderr);
 	kit_errors_done(&errs);
 	result = result < 0 ? cli_fail(&err) : print_set(&set, o->json);
@@ -214,7 +216,7 @@ static int init(const char *path)
 }
 
 /* hutch kit cache ls | rm [KEY...] */
-static int cache(struct options *o)
+static int cache(struct kit_options *o)
 {
 	struct err err;
 	int result = 0;
@@ -233,25 +235,56 @@ static int cache(struct options *o)
 	return result < 0 ? cli_fail(&err) : 0;
 }
 
+/* Subcommands that take references to kits. */
+static int run_on_kits(const char *verb, struct kit_options *o, bool *ret_known)
+{
+	static const struct verb {
+		const char *name;
+		size_t operands;
+		int (*run)(struct remote *r, const struct kit_options *o);
+	} verbs[] = {{"pack", 1, kit_pack}, {"push", 2, kit_push}, {"pull", 1, kit_pull},
+		{"sign", 1, kit_sign}, {"verify", 1, kit_verify}};
+	struct settings settings = {0};
+	struct remote r = {0};
+	int status = kit_open_remote(&settings, &r);
+
+	*ret_known = true;
+	if (status != 0)
+		; /* said already */
+	else if (o->refs.n == 1 && strcmp(verb, "validate") == 0)
+		status = validate(&r, o);
+	else if (o->refs.n >= 1 && strcmp(verb, "inspect") == 0)
+		status = inspect(&r, o);
+	else
+		*ret_known = false;
+	for (size_t i = 0; status == 0 && !*ret_known && i < ARRAY_SIZE(verbs); i++)
+		if (strcmp(verb, verbs[i].name) == 0 && o->refs.n == verbs[i].operands) {
+			*ret_known = true;
+			status = verbs[i].run(&r, o);
+		}
+	remote_done(&r);
+	settings_done(&settings);
+	return status;
+}
+
 int cmd_kit(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
-	struct options o = {0};
+	struct kit_options o = {0};
 	int status = argc > 2 ? parse(&o, argc - 1, argv + 1) : CLI_FAILED;
+	bool known;
 
 	if (argc > 2 && status != 0)
 		; /* said already */
-	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "validate") == 0)
-		status = validate(&o);
-	else if (status == 0 && o.refs.n >= 1 && strcmp(verb, "inspect") == 0)
-		status = inspect(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "schema") == 0)
 		status = schema(o.refs.v[0]);
 	else if (status == 0 && o.refs.n >= 1 && strcmp(verb, "cache") == 0)
 		status = cache(&o);
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "init") == 0)
 		status = init(o.refs.v[0]);
-	else
+	else if (status == 0 && (status = run_on_kits(verb, &o, &known)) == 0 && known)
+		; /* done */
+	else if (status == 0 || argc <= 2)
 		status = cli_usage("kit");
 	options_done(&o);
 	return status;

@@ -13,8 +13,9 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/paths.h"
+#include "cli/approve.h"
 #include "cli/boxes.h"
-#include "cli/cli.h"
+#include "cli/kit.h"
 #include "cli/rules.h"
 #include "cli/session.h"
 #include "image/virt.h"
@@ -27,6 +28,8 @@ struct request {
 	struct kit_set kits;
 	struct kit_inputs inputs;
 	struct strv args_files;
+	struct strv approved; /* --approve-kit */
+	struct remote remote;
 	struct settings settings;
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only, no_cache;
@@ -38,7 +41,7 @@ struct request {
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
-	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE };
+	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -51,6 +54,7 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"strict", no_argument, NULL, OPT_STRICT},
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
+	{"approve-kit", required_argument, NULL, OPT_APPROVE_KIT},
 	{"no-cache", no_argument, NULL, OPT_NO_CACHE}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
@@ -109,6 +113,9 @@ static int parse_option(struct request *r, const char *cmd, int c)
 	case OPT_KIT_ARGS_FILE:
 		r->fixed = "--kit-args-file";
 		strv_add(&r->args_files, optarg);
+		return 0;
+	case OPT_APPROVE_KIT:
+		strv_add(&r->approved, optarg);
 		return 0;
 	case OPT_ENGINE:
 		r->fixed = "--engine";
@@ -194,6 +201,7 @@ static int parse(struct request *r, int argc, char **argv)
 static int load_kits(struct request *r)
 {
 	struct kit_errors errs = {0};
+	struct kit_finder finder;
 	struct err err;
 	int result = 0;
 
@@ -202,10 +210,12 @@ static int load_kits(struct request *r)
 		return cli_fail(&err);
 	}
 	r->plan.settings = &r->settings;
+	r->remote = (struct remote){.settings = &r->settings, .notice = kit_notice};
+	finder = remote_finder(&r->remote);
 	for (size_t i = 0; result == 0 && i < r->args_files.n; i++)
 		result = kit_inputs_add_file(&r->inputs, r->args_files.v[i], &errs, &err);
 	if (result == 0)
-		result = kit_set_load(&r->kit_paths, &r->inputs, &r->kits, &errs, &err);
+		result = kit_set_load(&r->kit_paths, &r->inputs, &finder, &r->kits, &errs, &err);
 	kit_errors_print(&errs, stderr); /* warnings, too */
 	kit_errors_done(&errs);
 	r->plan.kits = r->kits.kits;
@@ -517,6 +527,8 @@ static int plan_and_go(struct request *r)
 		json_decref(j);
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
+	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
+		; /* said already */
 	} else if (preflight(&s, &err) < 0 ||
 		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
 		status = cli_fail(&err);
@@ -539,6 +551,8 @@ static int run(int argc, char **argv, bool create_only)
 	kit_set_done(&r.kits);
 	kit_inputs_done(&r.inputs);
 	strv_done(&r.args_files);
+	strv_done(&r.approved);
+	remote_done(&r.remote);
 	free(r.made_name);
 	settings_done(&r.settings);
 	strv_done(&r.kit_paths);

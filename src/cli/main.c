@@ -26,8 +26,10 @@ static const struct command commands[] = {
 		"network rules, and what they allowed and refused", cmd_policy},
 	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
 		cmd_secret},
-	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm",
-		"start, check and look into kits", cmd_kit},
+	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm | "
+		"pack DIR [-o FILE] | push DIR oci://HOST/NAME:TAG | pull REF [-o DIR] | "
+		"sign --key FILE DIR | verify --key FILE KIT",
+		"start, check, look into and share kits", cmd_kit},
 	{"image", "ls [--json] | build [--force]", "kernel pack and root image", cmd_image},
 	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},
 	{"version", "", "print the version", cmd_version},

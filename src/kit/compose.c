@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From references to the kits of one sandbox: extends, mixins, --kit. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fs.h"
@@ -11,28 +12,75 @@
 struct loading {
 	struct kit_set set;
 	struct kit_inputs *in;
+	const struct kit_finder *finder;
 	struct kit_errors *errs;
 	struct err *err;
 	struct strv dirs; /* of set.kits: directory and file */
 	bool failed;      /* some kit had errors; the others are still looked at */
 };
 
-static bool is_remote(const char *ref)
+/* A kit from elsewhere names what came with it, what comes with Hutch, or what is elsewhere. */
+static int stay_inside(char **path, const struct kit *from, struct err *err)
 {
-	return strncmp(ref, "oci://", 6) == 0 || strncmp(ref, "git+", 4) == 0;
+	_free_ char *real = realpath(*path, NULL), *root = realpath(from->root, NULL);
+	size_t len = root ? strlen(root) : 0;
+
+	if (!real || !root || strncmp(real, root, len) != 0 || (real[len] && real[len] != '/'))
+		return err_set(err, ERR_USER, "kit %s: %s is not a part of what was fetched", from->name,
+			*path);
+	free(*path);
+	*path = steal_ptr(&real);
+	return 0;
+}
+
+/* What comes with a fetched kit is from where that is from. */
+static int place_beside(const struct kit *from, struct kit_place *ret, struct err *err)
+{
+	if (stay_inside(&ret->path, from, err) < 0)
+		return -1;
+	ret->root = xstrdup(from->root);
+	ret->pin = xstrdup(from->pin);
+	ret->digest = xstrdup(from->digest);
+	ret->source = from->source ? xstrdup(from->source) : NULL;
+	return 0;
 }
 
 /* A reference of a kit: relative directories are relative to that kit. */
-static char *locate(const char *ref, const struct kit *from, struct err *err)
+static int locate(const struct loading *g, const char *ref, const struct kit *from,
+	struct kit_place *ret, struct err *err)
 {
-	if (is_remote(ref)) {
-		err_set(err, ERR_USER, "%s: kits from elsewhere are not supported yet", ref);
-		err_hint(err, "fetch it and name the directory");
-		return NULL;
-	}
+	int found = g->finder ? g->finder->find(g->finder->arg, ref, from, ret, err) : 1;
+
+	if (found <= 0)
+		return found;
+	if (strncmp(ref, "oci://", 6) == 0 || strncmp(ref, "git+", 4) == 0)
+		return err_set(err, ERR_USER, "%s: kits from elsewhere are not looked for here", ref);
 	if (from && from->dir && ref[0] != '/' && strchr(ref, '/'))
-		return fs_join(from->dir, ref);
-	return kit_locate(ref, err);
+		ret->path = fs_join(from->dir, ref);
+	else
+		ret->path = kit_locate(ref, err);
+	if (!ret->path)
+		return -1;
+	return from && from->root && strchr(ref, '/') ? place_beside(from, ret, err) : 0;
+}
+
+void kit_place_done(struct kit_place *p)
+{
+	free(p->path);
+	free(p->root);
+	free(p->pin);
+	free(p->digest);
+	free(p->source);
+	*p = (struct kit_place){0};
+}
+
+/* The kit is where @p says. */
+static void take_place(struct kit *k, struct kit_place *p)
+{
+	k->root = steal_ptr(&p->root);
+	k->pin = steal_ptr(&p->pin);
+	k->digest = steal_ptr(&p->digest);
+	k->source = steal_ptr(&p->source);
 }
 
 /* The first message stays: later ones say how many errors. */
@@ -47,19 +95,24 @@ static int fail(struct loading *g, const struct err *e)
 /* Load one kit behind the others. *ret_known: it is there already, nothing was done. */
 static int add(struct loading *g, const char *ref, const struct kit *from, bool *ret_known)
 {
-	_free_ char *path = NULL, *key = NULL;
+	struct kit_place place = {0};
+	_free_ char *key = NULL;
 	struct err e = {0};
 	struct kit k;
+	int result;
 
 	*ret_known = false;
-	path = locate(ref, from, &e);
-	if (!path)
-		return fail(g, &e);
 	if (g->set.n == KITS_MAX) {
 		err_set(&e, ERR_USER, "more than %d kits", KITS_MAX);
 		return fail(g, &e);
 	}
-	if (kit_load(path, g->in, &k, g->errs, &e) < 0)
+	result = locate(g, ref, from, &place, &e);
+	if (result == 0)
+		result = kit_load(place.path, g->in, &k, g->errs, &e);
+	if (result == 0)
+		take_place(&k, &place);
+	kit_place_done(&place);
+	if (result < 0)
 		return fail(g, &e);
 	key = xasprintf("%s %s", k.dir, k.name);
 	if (from && strv_has(&g->dirs, key)) {
@@ -151,11 +204,11 @@ static void load_all(struct loading *g, const struct strv *refs)
 		add(g, refs->v[i], NULL, &known);
 }
 
-int kit_set_load(const struct strv *refs, struct kit_inputs *in, struct kit_set *ret,
-	struct kit_errors *errs, struct err *err)
+int kit_set_load(const struct strv *refs, struct kit_inputs *in, const struct kit_finder *finder,
+	struct kit_set *ret, struct kit_errors *errs, struct err *err)
 {
 	struct err e = {0};
-	struct loading g = {.in = in, .errs = errs, .err = &e};
+	struct loading g = {.in = in, .finder = finder, .errs = errs, .err = &e};
 	size_t n_three = 0;
 
 	load_all(&g, refs);

@@ -8,9 +8,11 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/paths.h"
+#include "base/tree.h"
 #include "kit/args.h"
 #include "kit/grammar.h"
 #include "wire/spec.h"
@@ -274,15 +276,21 @@ static int find_spec(const char *path, char **ret_dir, char **ret_file, struct e
 /* schemaVersion "3": instructions in a file of their own. */
 static void read_instructions(struct kit *k, struct kit_errors *errs)
 {
-	_free_ char *path = k->instructions_file ? fs_join(k->dir, k->instructions_file) : NULL;
+	_close_ int dir = k->instructions_file ? open(k->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	_close_ int fd = -1;
 	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
-	struct err err;
+	ssize_t n;
 
-	if (!path)
+	if (!k->instructions_file)
 		return;
-	if (fs_read_file(AT_FDCWD, path, &text, &err) < 0)
-		kit_errors_add(errs, true, k->file, 0, 0, "contentFile", "%s; the agent gets none",
-			err.msg);
+	/* No link may lead to a file of the host's. */
+	fd = dir < 0 ? -1 : tree_open(dir, k->instructions_file, O_RDONLY | O_NONBLOCK, 0);
+	n = fd < 0 ? -1 : 1;
+	while (n > 0)
+		n = buf_read(&text, fd, 65536);
+	if (n < 0)
+		kit_errors_add(errs, true, k->file, 0, 0, "contentFile", "%s: %s; the agent gets none",
+			k->instructions_file, strerror(errno));
 	else
 		k->instructions = xstrdup(buf_cstr(&text));
 }

@@ -153,6 +153,8 @@ struct kit_capability {
 struct kit {
 	char *dir;  /* absolute; holds spec.yaml and files/ */
 	char *file; /* spec.yaml as the user would name it, for messages */
+	/* Of kits from elsewhere; else NULL. */
+	char *source, *pin, *digest, *root; /* as in struct kit_place */
 	unsigned schema;
 	enum kit_kind kind;
 	char *name, *version, *display_name, *description, *source_url;
@@ -243,9 +245,28 @@ struct kit_set {
 	size_t n;
 };
 
-/* Load @refs (the sandbox kit first) with all that they extend and list as mixins. As kit_load. */
-int kit_set_load(const struct strv *refs, struct kit_inputs *in, struct kit_set *ret,
-	struct kit_errors *errs, struct err *err);
+/* Where a kit from elsewhere was put. Strings are owned. */
+struct kit_place {
+	char *path;   /* its directory, or its file */
+	char *root;   /* the directory that was fetched: nothing outside belongs to it */
+	char *pin;    /* the reference that will always mean the same */
+	char *digest; /* of all that is in root */
+	char *source; /* what approvals are remembered by; NULL: none needed */
+};
+void kit_place_done(struct kit_place *p);
+
+/* Finds what is neither a directory nor comes with Hutch. */
+struct kit_finder {
+	/* 0: *ret is filled, 1: an ordinary reference, -1: @err. @from names it; NULL: the user. */
+	int (*find)(void *arg, const char *ref, const struct kit *from, struct kit_place *ret,
+		struct err *err);
+	void *arg;
+};
+
+/* Load @refs (the sandbox kit first) with all that they extend and list as mixins. As kit_load.
+ * @finder may be NULL. */
+int kit_set_load(const struct strv *refs, struct kit_inputs *in, const struct kit_finder *finder,
+	struct kit_set *ret, struct kit_errors *errs, struct err *err);
 void kit_set_done(struct kit_set *set);
 
 /* Whether these kits may form one sandbox: exactly one sandbox kit besides its parents, names and

@@ -458,8 +458,13 @@ int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct e
 	for (size_t i = 0; i < n; i++)
 		if (add_kit(s, order[i], i, err) < 0)
 			return -1;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		_free_ char *what = xasprintf("kit %s", order[i]->name);
+
 		add_more_domains(&s->net, order[i]);
+		if (order[i]->pin) /* what it was made of, whatever a tag will mean later */
+			plan_set_origin(s, what, order[i]->pin);
+	}
 	/* Placeholders win over the variables of every kit. */
 	for (size_t i = 0; i < s->net.n_credentials; i++) {
 		const struct spec_credential *c = &s->net.credentials[i];

@@ -211,6 +211,17 @@ static void print_launch(const struct box_spec *s, FILE *out)
 	strv_done(&inter);
 }
 
+static void print_kit(FILE *out, const char **label, const struct box_spec *s, const char *name)
+{
+	_free_ char *what = xasprintf("kit %s", name);
+	const char *pin = NULL;
+
+	for (size_t i = 0; i < s->n_origins; i++)
+		if (strcmp(s->origins[i].what, what) == 0)
+			pin = s->origins[i].from;
+	line(out, label, "%s%s%s", name, pin ? " from " : "", pin ? pin : "");
+}
+
 void plan_print(const struct box_spec *s, FILE *out)
 {
 	const char *label = "sandbox";
@@ -219,7 +230,7 @@ void plan_print(const struct box_spec *s, FILE *out)
 		s->strict ? ", refuses to run with a layer of isolation missing" : "");
 	label = "kits";
 	for (size_t i = 0; i < s->kits.n; i++)
-		line(out, &label, "%s", s->kits.v[i]);
+		print_kit(out, &label, s, s->kits.v[i]);
 	label = "machine";
 	line(out, &label, "%u cpu%s%s", s->cpus, s->cpus == 1 ? "" : "s", from(s, "cpus").text);
 	line(out, &label, "%s memory%s", show_bytes(s->memory_bytes).text, from(s, "memory").text);

@@ -84,6 +84,51 @@ static void load_resolve(struct load *l, const struct ynode *n, void *base, cons
 	}
 }
 
+/* A pattern is a reference or the beginning of one. */
+static const char *check_source(const char *s)
+{
+	const char *star = strchr(s, '*');
+
+	if ((strncmp(s, "oci://", 6) != 0 && strncmp(s, "git+", 4) != 0) || (star && star[1]))
+		return "oci:// or git+, with * only at the end";
+	return NULL;
+}
+
+static const char *check_key_file(const char *s)
+{
+	return *s == '/' ? NULL : "an absolute path";
+}
+
+static void load_sources(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	struct settings_kit *k = base;
+
+	k->limit_sources = true;
+	load_strv(l, n, base, f);
+}
+
+static const struct field kit_rows[] = {
+	ROW(settings_kit, "allowedSources", load_sources, allowed_sources, 0, check_source),
+	ROW(settings_kit, "requireSignature", load_bool, require_signature),
+	ROW(settings_kit, "trustedKeys", load_strv, trusted_keys, 0, check_key_file),
+};
+
+static void check_kit(struct load *l, const struct ynode *n, void *base)
+{
+	const struct settings_kit *k = base;
+
+	if (k->require_signature && !k->trusted_keys.n)
+		load_error(l, n, "requireSignature without trustedKeys, so no kit could be used");
+}
+
+static void load_kit(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	static const struct shape shape = {
+		sizeof(struct settings_kit), kit_rows, ARRAY_SIZE(kit_rows), NULL, check_kit};
+
+	load_map(l, n, FIELD_AT(base, f, struct settings_kit), &shape);
+}
+
 static const struct field settings_rows[] = {
 	ROW(settings, "engine", load_engine, engine),
 	ROW(settings, "cpus", load_whole_cpus, cpus),
@@ -92,6 +137,7 @@ static const struct field settings_rows[] = {
 	ROW(settings, "allow", load_targets, allow),
 	ROW(settings, "deny", load_targets, deny),
 	{"resolve", load_resolve},
+	ROW(settings, "kit", load_kit, kit),
 };
 
 /* Whether there is nothing but blank lines and comments, as in a file with every key commented out.
@@ -159,6 +205,8 @@ void settings_done(struct settings *s)
 {
 	strv_done(&s->allow);
 	strv_done(&s->deny);
+	strv_done(&s->kit.allowed_sources);
+	strv_done(&s->kit.trusted_keys);
 	for (size_t i = 0; i < s->n_resolves; i++) {
 		free(s->resolves[i].name);
 		free(s->resolves[i].address);

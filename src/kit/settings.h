@@ -8,15 +8,28 @@
  *	allow: ["**.example.com"]
  *	deny: [tracker.example.com]
  *	resolve:
- *	  api.hello.test: 127.0.0.1:8443 */
+ *	  api.hello.test: 127.0.0.1:8443
+ *	kit:
+ *	  allowedSources: ["git+https://example.com/kits*", "oci://registry.example.com*"]
+ *	  requireSignature: true
+ *	  trustedKeys: [/etc/hutch/kits.pub] */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "kit/report.h"
 #include "wire/spec.h"
+
+/* What is demanded of kits from elsewhere. */
+struct settings_kit {
+	bool limit_sources;           /* allowedSources was given, be it empty */
+	struct strv allowed_sources;  /* a reference, or its beginning and '*' */
+	bool require_signature;
+	struct strv trusted_keys;     /* files with a public key */
+};
 
 struct settings {
 	enum spec_engine engine;
@@ -25,6 +38,7 @@ struct settings {
 	struct strv allow, deny;           /* checked rule targets */
 	struct spec_resolve *resolves;     /* checked, names canonical */
 	size_t n_resolves;
+	struct settings_kit kit;
 };
 
 /* Load @path, or the user's own file when NULL; a user's file that is absent is no error. As

@@ -660,7 +660,7 @@ static int compose(struct fx *fx, const char *const *refs)
 	for (; *refs; refs++)
 		strv_add(&fx->refs, *refs);
 	memset(&fx->err, 0, sizeof(fx->err));
-	rc = kit_set_load(&fx->refs, &fx->in, &fx->set, &errs, &fx->err);
+	rc = kit_set_load(&fx->refs, &fx->in, NULL, &fx->set, &errs, &fx->err);
 	kit_errors_done(&errs);
 	req.kits = fx->set.kits;
 	req.n_kits = fx->set.n;

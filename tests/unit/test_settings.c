@@ -17,7 +17,8 @@ static void test_full(void **state)
 	static const char text[] =
 		"# mine\nengine: qemu\ncpus: 4\nmemory: 4g\ndisk: \"20g\"\n"
 		"allow: [\"**.example.com\", 10.0.0.0/8]\ndeny:\n  - t.example.com\n"
-		"resolve:\n  API.hello.test: 127.0.0.1:8443\n  v6.test: \"[::1]:80\"\n";
+		"resolve:\n  API.hello.test: 127.0.0.1:8443\n  v6.test: \"[::1]:80\"\n"
+		"kit:\n  allowedSources: []\n  requireSignature: true\n  trustedKeys: [/k.pub]\n";
 	struct kit_errors errs = {0};
 	struct settings s;
 
@@ -33,6 +34,8 @@ static void test_full(void **state)
 	assert_string_equal(s.resolves[0].name, "api.hello.test");
 	assert_string_equal(s.resolves[0].address, "127.0.0.1:8443");
 	assert_string_equal(s.resolves[1].address, "[::1]:80");
+	assert_true(s.kit.limit_sources && !s.kit.allowed_sources.n && s.kit.require_signature);
+	assert_string_equal(s.kit.trusted_keys.v[0], "/k.pub");
 	settings_done(&s);
 	settings_done(&s);
 }
@@ -60,7 +63,7 @@ static void test_bad(void **state)
 		{"engin: kvm\n", "s:1:1: engin: unknown key, did you mean engine?\n"},
 		{"presets: x\n",
 			"s:1:1: presets: unknown key, expected one of engine, cpus, memory, "
-			"disk, allow, deny, resolve\n"},
+			"disk, allow, deny, resolve, kit\n"},
 		{"engine: hvf\n", "s:1:9: engine: \"hvf\", expected auto, kvm or qemu\n"},
 		{"cpus: 0\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},
 		{"cpus: 1.5\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},
@@ -82,6 +85,15 @@ static void test_bad(void **state)
 		{"resolve:\n  a.test: 1\n",
 			"s:2:11: resolve.a.test: YAML takes 1 for a number, expected an address "
 			"with port: quote it, \"1\"\n"},
+		{"kit: {allowedSources: [\"git+https://*/a\", example.com]}\n",
+			"s:1:24: kit.allowedSources[0]: \"git+https://*/a\", expected oci:// or git+, with * "
+			"only at the end\n"
+			"s:1:43: kit.allowedSources[1]: \"example.com\", expected oci:// or git+, with * only "
+			"at the end\n"},
+		{"kit: {trustedKeys: [keys/a.pub]}\n",
+			"s:1:21: kit.trustedKeys[0]: \"keys/a.pub\", expected an absolute path\n"},
+		{"kit: {requireSignature: true}\n",
+			"s:1:6: kit: requireSignature without trustedKeys, so no kit could be used\n"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Our own programs for archives, registries and signatures. */
+#include "remote/tools.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "base/child.h"
+#include "base/fd.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/paths.h"
+
+#define OUTPUT_MAX  8192
+#define DOCKER_MAX  (1u << 20)
+#define DOCKER_HUB  "docker.io"
+
+/* Run one of our programs; its output or, with @err, its last words. */
+static int run(const struct child_spec *spec, char **ret_out, struct err *err)
+{
+	_free_ char *out = NULL;
+	char text[64];
+	int status = child_run(spec, &out, OUTPUT_MAX, err);
+	size_t len, line;
+
+	if (status < 0)
+		return -1;
+	if (status == 0) {
+		*ret_out = steal_ptr(&out);
+		return 0;
+	}
+	len = strlen(out);
+	while (len && out[len - 1] == '\n')
+		out[--len] = '\0';
+	line = strcspn(out, "\n");
+	if (!len || !WIFEXITED(status))
+		return err_set(err, ERR_BUG, "%s: %s", spec->argv[0],
+			child_status_text(status, text, sizeof(text)));
+	err_set(err, ERR_USER, "%.*s", (int)line, out);
+	if (out[line])
+		err_hint(err, "%s", out + line + 1);
+	return -1;
+}
+
+/* @message as a file to read; -1 with @err. */
+static int as_file(const void *message, size_t len, struct err *err)
+{
+	_close_ int fd = memfd_create("input", MFD_CLOEXEC);
+
+	if (fd < 0 || fd_write_all(fd, message, len) < 0 || lseek(fd, 0, SEEK_SET) < 0)
+		return err_errno(err, "memfd");
+	return steal_fd(&fd);
+}
+
+static int archive(const char *verb, const char *kind, int from, int to, struct err *err)
+{
+	_free_ char *path = path_program("hutch-archive"), *out = NULL;
+
+	return run(&(struct child_spec){.path = path,
+			   .argv = ARGV("hutch-archive", verb, kind),
+			   .in = CHILD_NULL,
+			   .fds = (const int[]){from, to},
+			   .nfds = 2},
+		&out, err);
+}
+
+int tool_extract(const char *kind, int fd, int to, struct err *err)
+{
+	return archive("extract", kind, fd, to, err);
+}
+
+int tool_pack(const char *kind, int dirfd, int to, struct err *err)
+{
+	return archive("pack", kind, dirfd, to, err);
+}
+
+int tool_sign(const char *verb, const char *form, const void *message, size_t len, const int *fds,
+	size_t nfds, char **ret_out, struct err *err)
+{
+	_free_ char *path = path_program("hutch-sign");
+	_close_ int in = as_file(message, len, err);
+
+	if (in < 0)
+		return -1;
+	return run(&(struct child_spec){.path = path,
+			   .argv = ARGV("hutch-sign", verb, form),
+			   .in = in,
+			   .fds = fds,
+			   .nfds = nfds},
+		ret_out, err);
+}
+
+/* ---- registries ---- */
+
+/* base64 of user:password for @host from ~/.docker/config.json; owned, NULL: none. Programs that it
+ * names (credHelpers) are not run. */
+static char *docker_auth(const char *host)
+{
+	const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME"), *auth;
+	_free_ char *path = dir && *dir ? fs_join(dir, "config.json")
+					: xasprintf("%s/.docker/config.json", home ? home : "");
+	_free_ char *url = xasprintf("https://%s", host);
+	const char *names[] = {host, url,
+		strcmp(host, DOCKER_HUB) == 0 ? "https://index.docker.io/v1/" : host};
+	_buf_ struct buf text = {.max = DOCKER_MAX};
+	char *found = NULL;
+	json_t *j;
+
+	if (!fs_exists(path) || fs_read_file(AT_FDCWD, path, &text, NULL) < 0)
+		return NULL;
+	j = json_loads(buf_cstr(&text), 0, NULL);
+	for (size_t i = 0; !found && i < ARRAY_SIZE(names); i++) {
+		auth = json_string_value(json_object_get(
+			json_object_get(json_object_get(j, "auths"), names[i]), "auth"));
+		if (auth && *auth &&
+			strspn(auth, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") ==
+				strlen(auth))
+			found = xstrdup(auth);
+	}
+	json_decref(j);
+	return found;
+}
+
+int tool_registry(const char *op, const struct ref *r, const char *reference, int dirfd,
+	json_t *annotations, char **ret_digest, struct err *err)
+{
+	_free_ char *path = path_program("hutch-fetch"), *auth = docker_auth(r->host), *out = NULL;
+	_free_ char *text = NULL;
+	bool hub = strcmp(r->host, DOCKER_HUB) == 0;
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:o*}", "op", op, "host",
+		hub ? "registry-1.docker.io" : r->host, "repo", r->repo, "reference", reference, "auth",
+		auth, "annotations", annotations);
+	_close_ int in = -1;
+	const char *digest;
+	int result;
+
+	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	if (!text)
+		return err_set(err, ERR_BUG, "a request that cannot be encoded");
+	in = as_file(text, strlen(text), err);
+	explicit_bzero(text, strlen(text));
+	if (in < 0)
+		return -1;
+	if (run(&(struct child_spec){.path = path,
+			.argv = ARGV("hutch-fetch"),
+			.in = in,
+			.fds = &dirfd,
+			.nfds = 1},
+		    &out, err) < 0)
+		return -1;
+	j = json_loads(out, 0, NULL);
+	digest = json_string_value(json_object_get(j, "digest"));
+	result = digest ? 0 : err_set(err, ERR_BUG, "hutch-fetch: no answer");
+	if (digest)
+		*ret_digest = xstrdup(digest);
+	json_decref(j);
+	return result;
+}
