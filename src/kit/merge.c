@@ -97,7 +97,8 @@ int kit_check_set(const struct kit *kits, size_t n, struct err *err)
 			return err_set(err, ERR_USER, "no kit given");
 		err_set(err, ERR_USER, "kit %s: a mixin, a sandbox kit is needed to run it on",
 			kits[0].name);
-		return err_hint(err, "hutch run --kit %s shell", kits[0].dir ? kits[0].dir : "DIR");
+		return err_hint(err, "hutch run --kit %s shell",
+			kits[0].pin ? kits[0].pin : (kits[0].dir ? kits[0].dir : "DIR"));
 	}
 	for (size_t i = 0; i < n; i++) {
 		image = image || kits[i].sandbox.image;

@@ -158,7 +158,8 @@ int tool_registry(const char *op, const struct ref *r, const char *reference, in
 			.nfds = 1},
 		    &out, err) < 0)
 		return -1;
-	j = json_loads(out, 0, NULL);
+	/* The last line: libraries may have said something before. */
+	j = json_loads(strrchr(out, '{') ? strrchr(out, '{') : "", 0, NULL);
 	digest = json_string_value(json_object_get(j, "digest"));
 	result = digest ? 0 : err_set(err, ERR_BUG, "hutch-fetch: no answer");
 	if (digest)
