@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reading archives of kits.
  *
- * libarchive takes the archive apart; what comes out is hostile still. Names pass names.c, types are
- * a short list, and bytes are counted against ceilings while they come, whatever a header says. */
+ * libarchive takes the archive apart; what comes out is hostile still. Names pass names.c, types
+ * are a short list, and bytes are counted against ceilings while they come, whatever a header says.
+ */
 #include "archive/extract.h"
 
 #include <archive.h>
@@ -74,8 +75,8 @@ static char *layer_path(const char *path, bool dir, bool *ret_bad)
 }
 
 /* What libarchive calls the entry, checked; owned. NULL with @err, or for the top directory. */
-static char *entry_path(struct job *j, struct archive_entry *e, bool dir, bool *ret_bad,
-	struct err *err)
+static char *entry_path(
+	struct job *j, struct archive_entry *e, bool dir, bool *ret_bad, struct err *err)
 {
 	const char *raw = archive_entry_pathname_utf8(e);
 	_free_ char *path = NULL;
@@ -106,7 +107,8 @@ static char *entry_path(struct job *j, struct archive_entry *e, bool dir, bool *
 		return steal_ptr(&path);
 	in_kit = layer_path(path, dir, ret_bad);
 	if (*ret_bad)
-		err_set(err, ERR_USER, "%.200s: neither below home/agent nor below workspace", path);
+		err_set(err, ERR_USER, "%.200s: neither below home/agent nor below workspace",
+			path);
 	return in_kit;
 }
 
@@ -125,8 +127,8 @@ static int copy_data(struct job *j, const char *path, struct err *err)
 		if (j->bytes > TREE_BYTES_MAX)
 			return err_set(err, ERR_USER, "more than 256 MiB of files");
 		if (j->bytes > RATIO_FROM && j->bytes / RATIO_MAX > j->in_len)
-			return err_set(err, ERR_USER, "expands to more than %d times its size",
-				RATIO_MAX);
+			return err_set(
+				err, ERR_USER, "expands to more than %d times its size", RATIO_MAX);
 		if (j->sink->data(j->sink->arg, p, len, err) < 0)
 			return err_wrap(err, "%s", path);
 	}
@@ -142,7 +144,8 @@ static int take_link(struct job *j, const char *path, struct archive_entry *e, s
 	if (!target || !name_link_stays(path, target))
 		return err_set(err, ERR_USER,
 			"%s: a link, expected a relative one that stays inside files/home or "
-			"files/workspace", path);
+			"files/workspace",
+			path);
 	return j->sink->link(j->sink->arg, path, target, err);
 }
 

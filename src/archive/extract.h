@@ -10,7 +10,8 @@
 enum extract_kind {
 	EXTRACT_ZIP,   /* a whole kit; regular files and directories only */
 	EXTRACT_TAR,   /* what git makes of a commit: links below files/, too */
-	EXTRACT_LAYER, /* gzip; home/agent/ and workspace/, which become files/home and files/workspace */
+	EXTRACT_LAYER, /* gzip; home/agent/ and workspace/, which become files/home and
+			  files/workspace */
 };
 
 /* Where files go. Paths are checked, parents not made yet; each function may fail with @err. */

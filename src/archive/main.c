@@ -30,8 +30,8 @@
 
 enum { FD_FROM = 3, FD_TO };
 
-#define ZIP_MAX   (64u << 20)
-#define TAR_MAX   (320u << 20) /* the files of a tree, and headers */
+#define ZIP_MAX    (64u << 20)
+#define TAR_MAX    (320u << 20) /* the files of a tree, and headers */
 #define MEMORY_MAX (1ULL << 30)
 
 /* @dirfd: the only directory. */

@@ -18,14 +18,19 @@ static int refuse(struct err *err, const char *path, const char *why)
 {
 	char safe[128];
 
-	return err_set(err, ERR_USER, "%s: %s", log_safe(safe, sizeof(safe), path, strlen(path)), why);
+	return err_set(
+		err, ERR_USER, "%s: %s", log_safe(safe, sizeof(safe), path, strlen(path)), why);
 }
 
 /* The length of the UTF-8 character at @s, 0 when it is none; overlong forms and surrogates are not
  * told apart, they only ever become names of files. */
 static size_t utf8_len(const unsigned char *s)
 {
-	size_t n = *s < 0x80 ? 1 : (*s >> 5) == 6 ? 2 : (*s >> 4) == 14 ? 3 : (*s >> 3) == 30 ? 4 : 0;
+	size_t n = *s < 0x80         ? 1
+		   : (*s >> 5) == 6  ? 2
+		   : (*s >> 4) == 14 ? 3
+		   : (*s >> 3) == 30 ? 4
+				     : 0;
 
 	for (size_t i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
@@ -94,8 +99,8 @@ static void name_free(void *p)
 }
 
 /* @last: the entry itself, not a directory that its path names. */
-static int add_one(struct names *names, const char *path, size_t len, bool dir, bool last,
-	struct err *err)
+static int add_one(
+	struct names *names, const char *path, size_t len, bool dir, bool last, struct err *err)
 {
 	struct name *n = xcalloc(1, sizeof(*n)), **at;
 
@@ -108,7 +113,8 @@ static int add_one(struct names *names, const char *path, size_t len, bool dir, 
 	at = tsearch(n, &names->root, compare);
 	if (at && *at == n) {
 		if (++names->n > NAMES_MAX)
-			return err_set(err, ERR_USER, "more than %d files and directories", NAMES_MAX);
+			return err_set(
+				err, ERR_USER, "more than %d files and directories", NAMES_MAX);
 		return 0;
 	}
 	name_free(n);

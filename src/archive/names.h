@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The names of an archive's entries: whether each may become a file, and whether two would be one. */
+/* The names of an archive's entries: whether each may become a file, and whether two would be one.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -18,7 +19,8 @@ struct names {
  * backslash, UTF-8. A directory's "/" at the end is taken off first. */
 int name_check(const char *path, struct err *err);
 /* Note @path and the directories above it. An error: it is there already, is both file and
- * directory, or differs from another one in upper and lower case only. Directories may come again. */
+ * directory, or differs from another one in upper and lower case only. Directories may come again.
+ */
 int names_add(struct names *names, const char *path, bool dir, struct err *err);
 void names_done(struct names *names);
 /* Whether a link at @path (below files/home or files/workspace) stays there when read as text. */

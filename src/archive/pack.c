@@ -26,7 +26,8 @@ static int fail(struct pack *p, struct err *err)
 {
 	const char *text = archive_error_string(p->a);
 
-	return err_set(err, ERR_ENV, "cannot write the archive: %s", text ? text : "no reason given");
+	return err_set(
+		err, ERR_ENV, "cannot write the archive: %s", text ? text : "no reason given");
 }
 
 static int put_data(struct pack *p, const struct tree_entry *e, struct err *err)

@@ -33,8 +33,8 @@ int tree_open(int dirfd, const char *path, int flags, unsigned mode)
 
 static int walk_dir(struct walk *w, int fd, const char *path, unsigned depth);
 
-static int walk_entry(struct walk *w, int dirfd, const char *name, char *path /* taken */,
-	unsigned depth)
+static int walk_entry(
+	struct walk *w, int dirfd, const char *name, char *path /* taken */, unsigned depth)
 {
 	_free_ char *own = path;
 	struct stat st;
@@ -173,8 +173,7 @@ int tree_text(int dirfd, const struct tree *t, bool (*wants)(const char *path, c
 		if (digest_entry(dirfd, e, hex, err) < 0)
 			return -1;
 		if (buf_printf(text, "%s %s %s\n",
-			    e->link ? "120000" : (e->exec ? "100755" : "100644"), hex,
-			    e->path) < 0)
+			    e->link ? "120000" : (e->exec ? "100755" : "100644"), hex, e->path) < 0)
 			return err_set(err, ERR_USER, "too many files");
 	}
 	return 0;

@@ -82,8 +82,8 @@ int approve_kits(const struct kit *kits, size_t n, const struct strv *digests)
 			yes = ask();
 		}
 		if (!yes) {
-			say("hutch: not approved\n       to approve it: --approve-kit %.*s\n", DIGITS_MIN,
-				a->digest);
+			say("hutch: not approved\n       to approve it: --approve-kit %.*s\n",
+				DIGITS_MIN, a->digest);
 			status = CLI_REFUSED;
 		} else if (approvals_save(a, &err) < 0) {
 			status = cli_fail(&err);

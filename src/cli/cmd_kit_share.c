@@ -132,8 +132,9 @@ int kit_pull(struct remote *r, const struct kit_options *o)
 	if (result == 0) {
 		to = o->output ? o->output : k.name;
 		len = strlen(to);
-		result = len > 4 && strcmp(to + len - 4, ".zip") == 0 ? remote_pack(place.root, to, &err)
-								      : copy_out(place.root, to, &err);
+		result = len > 4 && strcmp(to + len - 4, ".zip") == 0
+				 ? remote_pack(place.root, to, &err)
+				 : copy_out(place.root, to, &err);
 	}
 	if (result == 0)
 		printf("%s\n", place.pin);
@@ -191,7 +192,8 @@ int kit_verify(struct remote *r, const struct kit_options *o)
 	int result;
 
 	if (!o->list && !keys->n)
-		return cli_failf("kit verify: --key FILE is needed, or kit.trustedKeys in settings.yaml");
+		return cli_failf(
+			"kit verify: --key FILE is needed, or kit.trustedKeys in settings.yaml");
 	result = load(r, o->refs.v[0], &k, &err);
 	if (result == 0 && o->list) {
 		result = list(&k, &err);

@@ -19,7 +19,7 @@
 
 struct http {
 	CURL *curl;
-	char *host;	     /* owned, as all strings here */
+	char *host;          /* owned, as all strings here */
 	char *auth, *bearer; /* NULL: none */
 	bool loopback, plain, basic;
 };
@@ -217,7 +217,8 @@ static int transfer(struct http *h, const struct http_request *r, const char *ur
 
 /* ---- requests ---- */
 
-static int follow(struct http *h, const struct http_request *r, struct http_answer *a, struct err *err)
+static int follow(
+	struct http *h, const struct http_request *r, struct http_answer *a, struct err *err)
 {
 	for (int i = 0; a->status >= 300 && a->status < 400 && a->location; i++) {
 		_free_ char *url = steal_ptr(&a->location);
@@ -236,8 +237,9 @@ static int follow(struct http *h, const struct http_request *r, struct http_answ
 
 int http_do(struct http *h, const struct http_request *r, struct http_answer *ret, struct err *err)
 {
-	_free_ char *url = *r->url == '/' ? xasprintf("http%s://%s%s", h->plain ? "" : "s", h->host, r->url)
-					  : xstrdup(r->url);
+	_free_ char *url =
+		*r->url == '/' ? xasprintf("http%s://%s%s", h->plain ? "" : "s", h->host, r->url)
+			       : xstrdup(r->url);
 	_free_ char *host = url_host(url), *plain = NULL;
 	struct http_answer a = {0};
 	CURLcode code;
@@ -267,15 +269,17 @@ static int get_token(struct http *h, const struct challenge *c, struct err *err)
 {
 	_free_ char *service = curl_easy_escape(h->curl, c->service, 0);
 	_free_ char *scope = curl_easy_escape(h->curl, c->scope, 0);
-	_free_ char *url = xasprintf("%s%sservice=%s%s%s", c->realm, strchr(c->realm, '?') ? "&" : "?",
-		service ? service : "", *c->scope ? "&scope=" : "", scope ? scope : "");
+	_free_ char *url =
+		xasprintf("%s%sservice=%s%s%s", c->realm, strchr(c->realm, '?') ? "&" : "?",
+			service ? service : "", *c->scope ? "&scope=" : "", scope ? scope : "");
 	struct http_request r = {.method = "GET", .url = url, .max = TOKEN_MAX};
 	struct http_answer a;
 	const char *token = NULL;
 	CURLcode code;
 	json_t *j;
 
-	/* The password goes to where the registry says, as is the custom, but never in the clear. */
+	/* The password goes to where the registry says, as is the custom, but never in the clear.
+	 */
 	h->basic = h->auth != NULL;
 	if (check_url(h, url, err) < 0 || transfer(h, &r, url, h->basic, &a, &code, err) < 0)
 		return -1;
@@ -283,8 +287,10 @@ static int get_token(struct http *h, const struct challenge *c, struct err *err)
 	token = json_string_value(json_object_get(j, "token"));
 	if (!token)
 		token = json_string_value(json_object_get(j, "access_token"));
-	if (token && strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") ==
-			     strlen(token)) {
+	if (token &&
+		strspn(token,
+			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") ==
+			strlen(token)) {
 		free(h->bearer);
 		h->bearer = xstrdup(token);
 	}

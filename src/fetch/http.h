@@ -11,8 +11,8 @@
 struct http;
 
 struct http_request {
-	const char *method; /* GET, POST, PUT, HEAD */
-	const char *url;    /* a path of the registry ("/v2/…"), or absolute */
+	const char *method;        /* GET, POST, PUT, HEAD */
+	const char *url;           /* a path of the registry ("/v2/…"), or absolute */
 	const char *accept, *type; /* header fields, or NULL */
 	const void *body;
 	size_t len;
@@ -30,8 +30,8 @@ struct http_answer {
 struct http *http_new(const char *host, const char *auth, struct err *err);
 void http_free(struct http *h);
 /* One request, with the token or password that the registry has asked for before. Redirects of GET
- * are followed, without these, and only to https (or http on this machine, from there). An answer of
- * any status is success; release it. */
+ * are followed, without these, and only to https (or http on this machine, from there). An answer
+ * of any status is success; release it. */
 int http_do(struct http *h, const struct http_request *r, struct http_answer *ret, struct err *err);
 void http_answer_done(struct http_answer *a);
 /* Answer a challenge of the registry; later requests carry the result. */

@@ -6,7 +6,8 @@
  *	{"op": "resolve"|"pull"|"push", "host": "registry.example.com", "repo": "a/b",
  *	 "reference": "1.0" | "sha256:…", "auth": "<base64>", "annotations": {…}}
  *
- * Descriptor 3 is the directory that parts of the kit come from or go to (resolve has none). The answer is
+ * Descriptor 3 is the directory that parts of the kit come from or go to (resolve has none). The
+ *answer is
  * {"digest": "sha256:…"} on standard output, or one line on stderr.
  *
  * Hostile: all that the registry sends. The process keeps the network; of files it reaches the
@@ -62,7 +63,8 @@ static int jail(struct err *err)
 	rules[n++] = (struct landlock_rule){.path = resolv, .fd = -1, .access = LANDLOCK_LOOK};
 	rules[n++] = (struct landlock_rule){.path = hosts, .fd = -1, .access = LANDLOCK_LOOK};
 	if (bundle)
-		rules[n++] = (struct landlock_rule){.path = bundle, .fd = -1, .access = LANDLOCK_LOOK};
+		rules[n++] =
+			(struct landlock_rule){.path = bundle, .fd = -1, .access = LANDLOCK_LOOK};
 	jail_limit(RLIMIT_CORE, 0);
 	if (jail_enter(JAIL_CAPS | JAIL_NEWPRIVS, &missing, err) < 0)
 		return -1;

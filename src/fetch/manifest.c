@@ -26,8 +26,8 @@ static const char *text_of(const json_t *o, const char *key)
 	return s ? s : "";
 }
 
-static int read_blob(const json_t *o, const char *what, uint64_t max, struct manifest_blob *ret,
-	struct err *err)
+static int read_blob(
+	const json_t *o, const char *what, uint64_t max, struct manifest_blob *ret, struct err *err)
 {
 	const char *digest = text_of(o, "digest");
 	const json_t *size = json_object_get(o, "size");
@@ -66,7 +66,8 @@ static int read_index(const json_t *root, struct manifest *m, struct err *err)
 	size_t i;
 
 	m->form = MANIFEST_FORM_INDEX;
-	json_array_foreach ((json_t *)(uintptr_t)list, i, o) {
+	json_array_foreach((json_t *)(uintptr_t)list, i, o)
+	{
 		const json_t *platform = json_object_get(o, "platform");
 
 		if (strcmp(text_of(platform, "os"), "linux") == 0 &&
@@ -107,9 +108,8 @@ static int read_image(const json_t *root, struct manifest *m, struct err *err)
 	if (*type && strcmp(type, MANIFEST_KIT) == 0 && !spec)
 		return err_set(err, ERR_USER, "manifest: a kit whose config is no spec.yaml");
 	m->form = MANIFEST_FORM_KIT;
-	json_array_foreach ((json_t *)(uintptr_t)list, i, o)
-		if (read_layer(o, m, &empty, err) < 0)
-			return -1;
+	json_array_foreach(
+		(json_t *)(uintptr_t)list, i, o) if (read_layer(o, m, &empty, err) < 0) return -1;
 	if (m->form == MANIFEST_FORM_ZIP)
 		return 0;
 	if (!spec)

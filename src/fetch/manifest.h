@@ -20,17 +20,17 @@
 #define MANIFEST_IMAGE  "application/vnd.oci.image.manifest.v1+json"
 #define MANIFEST_INDEX  "application/vnd.oci.image.index.v1+json"
 
-#define MANIFEST_SPEC_MAX  (1u << 20)
-#define MANIFEST_FILES_MAX (64u << 20)
-#define MANIFEST_SIG_MAX   65536u
+#define MANIFEST_SPEC_MAX       (1u << 20)
+#define MANIFEST_FILES_MAX      (64u << 20)
+#define MANIFEST_SIG_MAX        65536u
 #define MANIFEST_DESCRIPTOR_MAX (512u << 10)
 
 #define DIGEST_TEXT 72 /* "sha256:", 64 hexadecimal digits, NUL */
 
 enum manifest_form {
-	MANIFEST_FORM_INDEX,	  /* of manifests: go on with next */
-	MANIFEST_FORM_KIT,	  /* spec, files */
-	MANIFEST_FORM_ZIP,	  /* files */
+	MANIFEST_FORM_INDEX,      /* of manifests: go on with next */
+	MANIFEST_FORM_KIT,        /* spec, files */
+	MANIFEST_FORM_ZIP,        /* files */
 	MANIFEST_FORM_DESCRIPTOR, /* descriptor */
 };
 

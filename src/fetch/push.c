@@ -28,17 +28,21 @@ static int start_upload(struct registry *r, const char *digest, char **ret_url, 
 	if (a.status != 202 || !a.location)
 		result = registry_status(r, "upload", &a, err);
 	else
-		*ret_url = xasprintf("%s%sdigest=%s", a.location, strchr(a.location, '?') ? "&" : "?",
-			digest);
+		*ret_url = xasprintf(
+			"%s%sdigest=%s", a.location, strchr(a.location, '?') ? "&" : "?", digest);
 	http_answer_done(&a);
 	return result;
 }
 
-static int push_blob(struct registry *r, const struct buf *data, const char *digest, struct err *err)
+static int push_blob(
+	struct registry *r, const struct buf *data, const char *digest, struct err *err)
 {
 	_free_ char *url = NULL;
-	struct http_request q = {.method = "PUT", .type = "application/octet-stream",
-		.body = buf_head(data), .len = buf_len(data), .max = ANSWER_MAX};
+	struct http_request q = {.method = "PUT",
+		.type = "application/octet-stream",
+		.body = buf_head(data),
+		.len = buf_len(data),
+		.max = ANSWER_MAX};
 	struct http_answer a;
 	int result = 0;
 
@@ -54,8 +58,8 @@ static int push_blob(struct registry *r, const struct buf *data, const char *dig
 }
 
 /* One part; *ret_blob is its descriptor (a new reference), NULL when the kit has none. */
-static int push_part(struct registry *r, const struct part *p, int dirfd, json_t **ret_blob,
-	struct err *err)
+static int push_part(
+	struct registry *r, const struct part *p, int dirfd, json_t **ret_blob, struct err *err)
 {
 	_buf_ struct buf data = {.max = MANIFEST_FILES_MAX};
 	char digest[DIGEST_TEXT];
@@ -77,8 +81,11 @@ static int put_manifest(struct registry *r, const char *tag, json_t *manifest,
 	char digest[static DIGEST_TEXT], struct err *err)
 {
 	_free_ char *url = NULL, *text = json_dumps(manifest, JSON_COMPACT);
-	struct http_request q = {.method = "PUT", .type = MANIFEST_IMAGE, .body = text,
-		.len = text ? strlen(text) : 0, .max = ANSWER_MAX};
+	struct http_request q = {.method = "PUT",
+		.type = MANIFEST_IMAGE,
+		.body = text,
+		.len = text ? strlen(text) : 0,
+		.max = ANSWER_MAX};
 	struct http_answer a;
 	int result = 0;
 

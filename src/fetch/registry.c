@@ -36,14 +36,16 @@ int registry_status(
 		return err_set(err, ERR_USER, "%s: no such %s", place, what);
 	if (a->status == 401 || a->status == 403) {
 		err_set(err, ERR_USER, "%s: access denied", place);
-		return err_hint(err, "docker login %s, or an entry of your own in "
-				     "~/.docker/config.json", r->host);
+		return err_hint(err,
+			"docker login %s, or an entry of your own in "
+			"~/.docker/config.json",
+			r->host);
 	}
 	return err_set(err, ERR_PEER, "%s: status %ld for the %s", place, a->status, what);
 }
 
-int registry_do(struct registry *r, const struct http_request *q, struct http_answer *ret,
-	struct err *err)
+int registry_do(
+	struct registry *r, const struct http_request *q, struct http_answer *ret, struct err *err)
 {
 	struct http_answer a;
 	int result;
@@ -64,7 +66,8 @@ static int get_manifest(struct registry *r, const char *reference, struct buf *r
 	char digest[static DIGEST_TEXT], struct err *err)
 {
 	_free_ char *url = xasprintf("/v2/%s/manifests/%s", r->repo, reference);
-	struct http_request q = {.method = "GET", .url = url, .accept = ACCEPT, .max = MANIFEST_MAX};
+	struct http_request q = {
+		.method = "GET", .url = url, .accept = ACCEPT, .max = MANIFEST_MAX};
 	struct http_answer a;
 	char got[DIGEST_TEXT];
 
@@ -88,8 +91,8 @@ static int get_manifest(struct registry *r, const char *reference, struct buf *r
 	return 0;
 }
 
-int registry_resolve(struct registry *r, const char *reference, char digest[static DIGEST_TEXT],
-	struct err *err)
+int registry_resolve(
+	struct registry *r, const char *reference, char digest[static DIGEST_TEXT], struct err *err)
 {
 	struct buf text = {0};
 
@@ -116,8 +119,8 @@ static int pull_blob(struct registry *r, const struct manifest_blob *b, int dirf
 	if (a.status != 200)
 		result = registry_status(r, name, &a, err);
 	else if (buf_len(&a.body) != b->size || strcmp(got, b->digest) != 0)
-		result = err_set(err, ERR_PEER, "%s/%s: the %s is not what its digest says", r->host,
-			r->repo, name);
+		result = err_set(err, ERR_PEER, "%s/%s: the %s is not what its digest says",
+			r->host, r->repo, name);
 	else
 		result = fs_write_file(dirfd, name, buf_head(&a.body), buf_len(&a.body), 0600, err);
 	http_answer_done(&a);
@@ -127,8 +130,8 @@ static int pull_blob(struct registry *r, const struct manifest_blob *b, int dirf
 static int pull_parts(struct registry *r, const struct manifest *m, int dirfd, struct err *err)
 {
 	if (m->form == MANIFEST_FORM_DESCRIPTOR)
-		return fs_write_file(dirfd, "descriptor.json", m->descriptor, strlen(m->descriptor),
-			0600, err);
+		return fs_write_file(
+			dirfd, "descriptor.json", m->descriptor, strlen(m->descriptor), 0600, err);
 	if (pull_blob(r, &m->spec, dirfd, "spec.yaml", err) < 0 ||
 		pull_blob(r, &m->files, dirfd, m->form == MANIFEST_FORM_ZIP ? "kit.zip" : "layer",
 			err) < 0 ||

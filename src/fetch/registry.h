@@ -9,7 +9,7 @@
 #include "fetch/manifest.h"
 
 struct registry {
-	struct http *http; /* borrowed */
+	struct http *http;       /* borrowed */
 	const char *host, *repo; /* borrowed */
 };
 

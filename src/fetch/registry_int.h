@@ -6,8 +6,8 @@
 
 void registry_digest(const void *p, size_t len, char digest[static DIGEST_TEXT]);
 /* One request; where the registry asks for a login, once more. */
-int registry_do(struct registry *r, const struct http_request *q, struct http_answer *ret,
-	struct err *err);
+int registry_do(
+	struct registry *r, const struct http_request *q, struct http_answer *ret, struct err *err);
 /* An error that says what a status means. */
 int registry_status(
 	const struct registry *r, const char *what, const struct http_answer *a, struct err *err);

@@ -26,8 +26,8 @@ static int stay_inside(char **path, const struct kit *from, struct err *err)
 	size_t len = root ? strlen(root) : 0;
 
 	if (!real || !root || strncmp(real, root, len) != 0 || (real[len] && real[len] != '/'))
-		return err_set(err, ERR_USER, "kit %s: %s is not a part of what was fetched", from->name,
-			*path);
+		return err_set(err, ERR_USER, "kit %s: %s is not a part of what was fetched",
+			from->name, *path);
 	free(*path);
 	*path = steal_ptr(&real);
 	return 0;
@@ -54,7 +54,8 @@ static int locate(const struct loading *g, const char *ref, const struct kit *fr
 	if (found <= 0)
 		return found;
 	if (strncmp(ref, "oci://", 6) == 0 || strncmp(ref, "git+", 4) == 0)
-		return err_set(err, ERR_USER, "%s: kits from elsewhere are not looked for here", ref);
+		return err_set(
+			err, ERR_USER, "%s: kits from elsewhere are not looked for here", ref);
 	if (from && from->dir && ref[0] != '/' && strchr(ref, '/'))
 		ret->path = fs_join(from->dir, ref);
 	else

@@ -104,10 +104,10 @@ void kit_done(struct kit *k)
 		free(arrays[i]);
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
 		strv_done(lists[i]);
-	FREE_ALL(&k->dir, &k->source, &k->pin, &k->digest, &k->root, &k->file, &k->name, &k->version, &k->display_name, &k->description,
-		&k->source_url, &k->author, &k->icon_url, &k->extends, &k->requires_agent,
-		&k->sandbox.image, &k->instructions_filename, &k->instructions,
-		&k->instructions_file, &k->recipe);
+	FREE_ALL(&k->dir, &k->source, &k->pin, &k->digest, &k->root, &k->file, &k->name,
+		&k->version, &k->display_name, &k->description, &k->source_url, &k->author,
+		&k->icon_url, &k->extends, &k->requires_agent, &k->sandbox.image,
+		&k->instructions_filename, &k->instructions, &k->instructions_file, &k->recipe);
 	*k = (struct kit){0};
 }
 

@@ -276,7 +276,8 @@ static int find_spec(const char *path, char **ret_dir, char **ret_file, struct e
 /* schemaVersion "3": instructions in a file of their own. */
 static void read_instructions(struct kit *k, struct kit_errors *errs)
 {
-	_close_ int dir = k->instructions_file ? open(k->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	_close_ int dir =
+		k->instructions_file ? open(k->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	_close_ int fd = -1;
 	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
 	ssize_t n;
@@ -289,8 +290,8 @@ static void read_instructions(struct kit *k, struct kit_errors *errs)
 	while (n > 0)
 		n = buf_read(&text, fd, 65536);
 	if (n < 0)
-		kit_errors_add(errs, true, k->file, 0, 0, "contentFile", "%s: %s; the agent gets none",
-			k->instructions_file, strerror(errno));
+		kit_errors_add(errs, true, k->file, 0, 0, "contentFile",
+			"%s: %s; the agent gets none", k->instructions_file, strerror(errno));
 	else
 		k->instructions = xstrdup(buf_cstr(&text));
 }

@@ -65,8 +65,8 @@ void plan_add_rule(struct spec_net *n, bool allow, const char *target, const cha
 		.allow = allow, .target = xstrdup(target), .source = xstrdup(source)};
 }
 
-/* A rule that is bounded to requests becomes one rule for each path, as policy/policy.h writes them:
- * what cannot be said so cannot be enforced. */
+/* A rule that is bounded to requests becomes one rule for each path, as policy/policy.h writes
+ * them: what cannot be said so cannot be enforced. */
 static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_rule *r,
 	const char *source, struct err *err)
 {
@@ -79,8 +79,8 @@ static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_ru
 	for (size_t i = 0; i < r->methods.n; i++)
 		buf_printf(&what, "%s%s", i ? "," : "", r->methods.v[i]);
 	for (size_t i = 0; i < MAX(r->paths.n, (size_t)1); i++) {
-		_free_ char *text = xasprintf("%s %s%s", r->methods.n ? buf_cstr(&what) : "ANY", r->target,
-			r->paths.n ? r->paths.v[i] : "");
+		_free_ char *text = xasprintf("%s %s%s", r->methods.n ? buf_cstr(&what) : "ANY",
+			r->target, r->paths.n ? r->paths.v[i] : "");
 		struct policy_rule parsed;
 
 		if (policy_rule_parse(text, &parsed, err) < 0)

@@ -25,10 +25,10 @@
 
 /* What is demanded of kits from elsewhere. */
 struct settings_kit {
-	bool limit_sources;           /* allowedSources was given, be it empty */
-	struct strv allowed_sources;  /* a reference, or its beginning and '*' */
+	bool limit_sources;          /* allowedSources was given, be it empty */
+	struct strv allowed_sources; /* a reference, or its beginning and '*' */
 	bool require_signature;
-	struct strv trusted_keys;     /* files with a public key */
+	struct strv trusted_keys; /* files with a public key */
 };
 
 struct settings {

@@ -49,9 +49,7 @@ static int load(const char *source, bool *ret_known, struct strv *ret, struct er
 		err_set(err, ERR_ENV, "%s: not a list of grants", path);
 		return err_hint(err, "remove it, to be asked anew");
 	}
-	json_array_foreach (grants, i, g)
-		if (json_is_string(g))
-			strv_add(ret, json_string_value(g));
+	json_array_foreach(grants, i, g) if (json_is_string(g)) strv_add(ret, json_string_value(g));
 	json_decref(j);
 	return 0;
 }
@@ -84,9 +82,11 @@ static void approval_done(struct approval *a)
 	strv_done(&a->diff);
 }
 
-static int check(const struct kit *kits, size_t n, size_t at, struct approvals *ret, struct err *err)
+static int check(
+	const struct kit *kits, size_t n, size_t at, struct approvals *ret, struct err *err)
 {
-	struct approval a = {.source = xstrdup(kits[at].source), .digest = xstrdup(kits[at].digest),
+	struct approval a = {.source = xstrdup(kits[at].source),
+		.digest = xstrdup(kits[at].digest),
 		.name = xstrdup(kits[at].name)};
 	struct strv old = {0};
 	int result = load(a.source, &a.known, &old, err);

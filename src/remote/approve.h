@@ -10,8 +10,8 @@
 /* One source whose kits ask for more than was approved. */
 struct approval {
 	char *source, *digest; /* owned; digest: of its first kit's tree */
-	char *name;	       /* owned: of its first kit */
-	bool known;	       /* something was approved before */
+	char *name;            /* owned: of its first kit */
+	bool known;            /* something was approved before */
 	struct strv grants;    /* all that it asks for now */
 	struct strv diff;      /* what is new; all of it when nothing is known */
 	size_t n_install;      /* install steps, which run as root in the sandbox */

@@ -10,7 +10,7 @@
 /* A directory to fetch into. */
 struct stage {
 	char *path; /* owned; NULL: none */
-	int fd;	    /* owned */
+	int fd;     /* owned */
 };
 int stage_open(struct stage *ret, struct err *err);
 void stage_close(struct stage *s); /* removes what is left of it */

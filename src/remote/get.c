@@ -55,12 +55,31 @@ static int check_source(const struct remote *r, const struct ref *ref, struct er
 	return err_hint(err, "add it to kit.allowedSources in settings.yaml");
 }
 
+/* Which file a kit takes its instructions from, which is signed, too; owned, or NULL. */
+static char *content_file(const char *path)
+{
+	struct kit_inputs in = {.placeholders = true};
+	struct kit_errors errs = {0};
+	struct kit k = {0};
+	char *name = NULL;
+
+	if (kit_load(path, &in, &k, &errs, NULL) == 0)
+		name = steal_ptr(&k.instructions_file);
+	kit_errors_done(&errs);
+	kit_done(&k);
+	return name;
+}
+
 static int check_signature(const struct remote *r, const struct kit_place *p, struct err *err)
 {
 	const struct settings *s = r->settings;
+	_free_ char *extra = NULL;
 	size_t key;
 
-	if (!s || !s->kit.require_signature || sign_check(p->root, NULL, &s->kit.trusted_keys, &key, err) == 0)
+	if (!s || !s->kit.require_signature)
+		return 0;
+	extra = content_file(p->path);
+	if (sign_check(p->root, extra, &s->kit.trusted_keys, &key, err) == 0)
 		return 0;
 	err_wrap(err, "%s", p->pin);
 	return err_hint(err, "your settings (kit.requireSignature) demand a signature by a key of "
@@ -107,8 +126,8 @@ static int pin(const struct remote *r, struct ref *ref, const char *text, struct
 		return 0;
 	if (ref->kind == REF_GIT)
 		ref->pin = git_resolve(ref, err);
-	else if (tool_registry("resolve", ref, ref->name ? ref->name : "latest", -1, NULL, &ref->pin,
-			 err) < 0)
+	else if (tool_registry("resolve", ref, ref->name ? ref->name : "latest", -1, NULL,
+			 &ref->pin, err) < 0)
 		return -1;
 	if (!ref->pin)
 		return -1;
@@ -173,7 +192,8 @@ static int fetch(const struct ref *ref, const struct stage *s, struct err *err)
 	}
 	result = tool_registry("pull", ref, ref->pin, s->fd, NULL, &digest, err);
 	if (result == 0 && strcmp(digest, ref->pin) != 0)
-		return err_set(err, ERR_PEER, "%s: another manifest than %s", ref->source, ref->pin);
+		return err_set(
+			err, ERR_PEER, "%s: another manifest than %s", ref->source, ref->pin);
 	if (result == 0 && place_parts(ref, s, err) < 0)
 		return err_wrap(err, "%s", ref->source);
 	return result;
@@ -229,7 +249,8 @@ static void remember(struct remote *r, const char *text, const char *pinned)
 	r->seen[r->n_seen++] = (struct remote_seen){xstrdup(text), xstrdup(pinned)};
 }
 
-static int get(struct remote *r, struct ref *ref, const char *text, struct kit_place *p, struct err *err)
+static int get(
+	struct remote *r, struct ref *ref, const char *text, struct kit_place *p, struct err *err)
 {
 	struct stage s = {0};
 	char digest[SHA256_HEX];
@@ -282,24 +303,34 @@ int remote_get(struct remote *r, const char *text, struct kit_place *ret, struct
 
 /* ---- for the loader of kits ---- */
 
-static int find(void *arg, const char *text, const struct kit *from, struct kit_place *ret, struct err *err)
+/* A kit from elsewhere has no business with addresses of this machine. */
+static int check_naming(const char *text, const struct kit *from, struct err *err)
 {
 	struct ref ref;
-	bool bad;
+	bool local;
+
+	if (ref_parse(text, &ref, err) < 0)
+		return -1;
+	local = ref.local;
+	ref_done(&ref);
+	return local ? err_set(err, ERR_USER,
+			       "kit %s comes from elsewhere and must not name %s of this machine",
+			       from->name, text)
+		     : 0;
+}
+
+static int find(void *arg, const char *text, const struct kit *from, struct kit_place *ret,
+	struct err *err)
+{
+	_free_ char *beside = NULL;
 
 	if (!ref_is_remote(text))
 		return 1;
-	if (from && from->pin) {
-		if (ref_parse(text, &ref, err) < 0)
-			return -1;
-		bad = ref.local;
-		ref_done(&ref);
-		if (bad)
-			return err_set(err, ERR_USER,
-				"kit %s comes from elsewhere and must not name %s of this machine",
-				from->name, text);
-	}
-	return remote_get(arg, text, ret, err) < 0 ? -1 : 0;
+	if (from && from->pin && check_naming(text, from, err) < 0)
+		return -1;
+	if (from && from->dir && *text != '/' && !strstr(text, "://"))
+		beside = fs_join(from->dir, text); /* a ZIP file */
+	return remote_get(arg, beside ? beside : text, ret, err) < 0 ? -1 : 0;
 }
 
 struct kit_finder remote_finder(struct remote *r)

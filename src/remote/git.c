@@ -3,7 +3,8 @@
  *
  * Everything in the repository and on the other side is hostile; the user's own configuration could
  * run programs on its behalf. So: no configuration, no hooks, no filters, no submodules, no working
- * tree, one protocol, exactly one commit, and what git makes of it (a tar) goes through hutch-archive. */
+ * tree, one protocol, exactly one commit, and what git makes of it (a tar) goes through
+ * hutch-archive. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -24,9 +25,9 @@
 #define FILE_MAX   (512ULL << 20) /* of a pack, or the tar */
 
 /* What of our environment git and ssh may see. */
-static const char *const passed[] = {"PATH", "LANG", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR",
-	"https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY",
-	"ASAN_OPTIONS"};
+static const char *const passed[] = {"PATH", "LANG", "SSH_AUTH_SOCK", "SSL_CERT_FILE",
+	"SSL_CERT_DIR", "https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY",
+	"all_proxy", "ALL_PROXY", "ASAN_OPTIONS"};
 
 static void environment(struct strv *env)
 {
@@ -41,7 +42,8 @@ static void environment(struct strv *env)
 	strv_add(env, "GIT_ATTR_NOSYSTEM=1");
 	strv_add(env, "GIT_TERMINAL_PROMPT=0");
 	strv_add(env, "GIT_ASKPASS=false");
-	strv_add(env, "GIT_SSH_COMMAND=ssh -oBatchMode=yes -oPermitLocalCommand=no -oClearAllForwardings=yes");
+	strv_add(env, "GIT_SSH_COMMAND=ssh -oBatchMode=yes -oPermitLocalCommand=no "
+		      "-oClearAllForwardings=yes");
 	strv_add(env, "GIT_NO_REPLACE_OBJECTS=1");
 	strv_add(env, "LC_ALL=C");
 }
@@ -49,9 +51,11 @@ static void environment(struct strv *env)
 static void arguments(struct strv *argv, const struct ref *r)
 {
 	static const char *const settings[] = {"protocol.allow=never", "core.hooksPath=/dev/null",
-		"core.fsmonitor=false", "core.askPass=", "credential.helper=", "submodule.recurse=false",
+		"core.fsmonitor=false",
+		"core.askPass=", "credential.helper=", "submodule.recurse=false",
 		"fetch.recurseSubmodules=false", "transfer.fsckObjects=true", "gc.auto=0",
-		"maintenance.auto=false", "core.attributesFile=/dev/null", "fetch.writeCommitGraph=false"};
+		"maintenance.auto=false", "core.attributesFile=/dev/null",
+		"fetch.writeCommitGraph=false"};
 
 	strv_add(argv, "git");
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
@@ -145,7 +149,8 @@ char *git_resolve(const struct ref *r, struct err *err)
 {
 	const char *name = r->name ? r->name : "HEAD";
 	/* A tag that is an object of its own, a tag, a branch. */
-	_free_ char *peeled = xasprintf("refs/tags/%s^{}", name), *tag = xasprintf("refs/tags/%s", name);
+	_free_ char *peeled = xasprintf("refs/tags/%s^{}", name),
+		    *tag = xasprintf("refs/tags/%s", name);
 	_free_ char *branch = xasprintf("refs/heads/%s", name), *out = NULL;
 	const char *const forms[] = {peeled, tag, branch, name};
 	_close_ int top = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -168,8 +173,8 @@ static int check_commit(const struct ref *r, int repo, struct err *err)
 {
 	_free_ char *what = xasprintf("%s^{commit}", r->pin), *out = NULL;
 
-	if (git(r, repo, ARGV("rev-parse", "--verify", "--quiet", "--end-of-options", what), &out, err) <
-			0 ||
+	if (git(r, repo, ARGV("rev-parse", "--verify", "--quiet", "--end-of-options", what), &out,
+		    err) < 0 ||
 		strncmp(out, r->pin, 40) != 0)
 		return err_set(err, ERR_USER, "%s: no commit %s", r->source, r->pin);
 	return 0;
@@ -177,8 +182,10 @@ static int check_commit(const struct ref *r, int repo, struct err *err)
 
 static int fetch_commit(const struct ref *r, int repo, struct err *err)
 {
-	if (git(r, repo, ARGV("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head",
-				 "--no-recurse-submodules", "--no-auto-maintenance", "--", r->url, r->pin),
+	if (git(r, repo,
+		    ARGV("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head",
+			    "--no-recurse-submodules", "--no-auto-maintenance", "--", r->url,
+			    r->pin),
 		    NULL, err) < 0)
 		return -1;
 	return check_commit(r, repo, err);
@@ -198,9 +205,10 @@ int git_fetch(const struct ref *r, const struct stage *s, struct err *err)
 	if (git(r, repo, ARGV("init", "--quiet", "--bare", "--template=", "."), NULL, err) < 0 ||
 		fetch_commit(r, repo, err) < 0)
 		return -1;
-	if (git(r, repo, ARGV("archive", "--format=tar", "--output=../kit.tar", tree), NULL, err) < 0)
-		return *r->dir ? err_set(err, ERR_USER, "%s: no directory %s in commit %s", r->source,
-					 r->dir, r->pin)
+	if (git(r, repo, ARGV("archive", "--format=tar", "--output=../kit.tar", tree), NULL, err) <
+		0)
+		return *r->dir ? err_set(err, ERR_USER, "%s: no directory %s in commit %s",
+					 r->source, r->dir, r->pin)
 			       : -1;
 	tar = openat(s->fd, "kit.tar", O_RDONLY | O_CLOEXEC);
 	if (tar < 0)

@@ -9,9 +9,9 @@
 #include "policy/policy.h"
 
 /* Capabilities of schemaVersion "3" that stay within the sandbox, or have lines of their own. */
-static const char *const harmless[] = {"network-policy", "credential", "volume", "port", "resources",
-	"long-running", "lifecycle", "agent-context", "agent-sessions", "agent-interactive-sessions",
-	"agent-skills", "agent-skill", "acp", "sbx"};
+static const char *const harmless[] = {"network-policy", "credential", "volume", "port",
+	"resources", "long-running", "lifecycle", "agent-context", "agent-sessions",
+	"agent-interactive-sessions", "agent-skills", "agent-skill", "acp", "sbx"};
 
 static void join(struct buf *b, const char *before, const struct strv *list)
 {
@@ -83,7 +83,8 @@ static void add_kit(const struct kit *k, struct strv *ret)
 	add_credentials(k, ret);
 	add_capabilities(k, ret);
 	for (size_t i = 0; i < k->n_ports; i++)
-		strv_addf(ret, "port %u/%s", k->ports[i].container, k->ports[i].udp ? "udp" : "tcp");
+		strv_addf(
+			ret, "port %u/%s", k->ports[i].container, k->ports[i].udp ? "udp" : "tcp");
 	if (k->privileged)
 		strv_add(ret, "privileged");
 	if (k->extends)

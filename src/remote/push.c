@@ -46,7 +46,8 @@ static void tell_losses(const struct remote *r, int dirfd)
 
 		if (strncmp(t.v[i].path, "files/", 6) == 0 && t.v[i].exec)
 			text = xasprintf("%s: the artifact does not keep that it is executable; a "
-					 "signature of it will not fit any more", t.v[i].path);
+					 "signature of it will not fit any more",
+				t.v[i].path);
 		if (text)
 			r->notice(text);
 	}
@@ -118,7 +119,9 @@ int remote_push(struct remote *r, const struct kit *k, const char *to, char **re
 
 	if (k->schema != 2)
 		return err_set(err, ERR_USER,
-			"kit %s: only schemaVersion \"2\" is pushed; \"3\" is published as an image", k->name);
+			"kit %s: only schemaVersion \"2\" is pushed; \"3\" is published as an "
+			"image",
+			k->name);
 	if (ref_parse(to, &ref, err) < 0)
 		return -1;
 	if (ref.kind != REF_OCI || ref.pin)

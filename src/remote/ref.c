@@ -8,10 +8,10 @@
 
 #include "base/mem.h"
 
-#define DIGITS "0123456789"
-#define HEX    DIGITS "abcdef"
-#define LOWER  "abcdefghijklmnopqrstuvwxyz"
-#define UPPER  "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS   "0123456789"
+#define HEX      DIGITS "abcdef"
+#define LOWER    "abcdefghijklmnopqrstuvwxyz"
+#define UPPER    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define TEXT_MAX 2000
 
 static bool only(const char *s, const char *set)
@@ -72,7 +72,8 @@ static int parse_fragment(const char *text, struct ref *r, struct err *err)
 				r->name = steal_ptr(&value);
 			else
 				return err_set(err, ERR_USER,
-					"ref=%s: neither a commit nor the name of a branch or tag", value);
+					"ref=%s: neither a commit nor the name of a branch or tag",
+					value);
 		} else if (value && strncmp(text, "dir=", 4) == 0 && !*r->dir) {
 			while (strlen(value) > 1 && value[strlen(value) - 1] == '/')
 				value[strlen(value) - 1] = '\0';
@@ -83,7 +84,8 @@ static int parse_fragment(const char *text, struct ref *r, struct err *err)
 			r->dir = steal_ptr(&value);
 		} else {
 			return err_set(err, ERR_USER,
-				"#%s: expected ref=COMMIT and dir=DIRECTORY, each once, with & between",
+				"#%s: expected ref=COMMIT and dir=DIRECTORY, each once, with & "
+				"between",
 				text);
 		}
 		text += len + (text[len] == '&');
@@ -104,7 +106,8 @@ static int check_git_host(const char *scheme, const char *host, struct ref *r, s
 		!only(host, LOWER UPPER DIGITS ".-_:[]@"))
 		return err_set(err, ERR_USER, "not the name of a host");
 	if (strcmp(scheme, "http") == 0 && !r->local)
-		return err_set(err, ERR_USER, "git+http is for this machine alone, expected git+https");
+		return err_set(
+			err, ERR_USER, "git+http is for this machine alone, expected git+https");
 	return 0;
 }
 
@@ -180,8 +183,10 @@ static int parse_oci(const char *text, struct ref *r, struct err *err)
 	if (!is_repo(r->repo))
 		return err_set(err, ERR_USER, "%s: not a name in a registry", r->repo);
 	if (at) {
-		if (strncmp(at + 1, "sha256:", 7) != 0 || strlen(at + 8) != 64 || !only(at + 8, HEX))
-			return err_set(err, ERR_USER, "expected @sha256: and 64 hexadecimal digits");
+		if (strncmp(at + 1, "sha256:", 7) != 0 || strlen(at + 8) != 64 ||
+			!only(at + 8, HEX))
+			return err_set(
+				err, ERR_USER, "expected @sha256: and 64 hexadecimal digits");
 		r->pin = xstrdup(at + 1);
 	}
 	r->source = xasprintf("oci://%s/%s", r->host, r->repo);
@@ -221,7 +226,8 @@ char *ref_pinned(const struct ref *r)
 	if (r->kind == REF_OCI)
 		return xasprintf("oci://%s/%s@%s", r->host, r->repo, r->pin);
 	if (r->kind == REF_GIT)
-		return xasprintf("git+%s#ref=%s%s%s", r->url, r->pin, *r->dir ? "&dir=" : "", r->dir);
+		return xasprintf(
+			"git+%s#ref=%s%s%s", r->url, r->pin, *r->dir ? "&dir=" : "", r->dir);
 	return xasprintf("zip:%s", r->pin);
 }
 

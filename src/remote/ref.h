@@ -17,13 +17,14 @@ enum ref_kind { REF_ZIP, REF_GIT, REF_OCI };
 /* All strings are owned. */
 struct ref {
 	enum ref_kind kind;
-	char *source;	  /* what it is, without what pins it: "git+https://…#dir=…", "oci://HOST/NAME" */
-	char *url;	  /* git: for git; ZIP: the path */
-	char *dir;	  /* git: below the top, or "" */
+	char *source; /* what it is, without what pins it: "git+https://…#dir=…", "oci://HOST/NAME"
+		       */
+	char *url;    /* git: for git; ZIP: the path */
+	char *dir;    /* git: below the top, or "" */
 	char *host, *repo; /* OCI */
-	char *name;	  /* a branch or tag; NULL: none */
-	char *pin;	  /* 40 digits, or "sha256:…"; NULL: not pinned */
-	bool local;	  /* from this machine: git+file, loopback addresses */
+	char *name;        /* a branch or tag; NULL: none */
+	char *pin;         /* 40 digits, or "sha256:…"; NULL: not pinned */
+	bool local;        /* from this machine: git+file, loopback addresses */
 };
 
 /* Whether @text has the form of one of these: by its beginning, or ".zip" at its end. */

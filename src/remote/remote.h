@@ -11,7 +11,7 @@
 #include "kit/settings.h"
 
 struct remote {
-	const struct settings *settings; /* borrowed; NULL: nothing is demanded of sources */
+	const struct settings *settings;  /* borrowed; NULL: nothing is demanded of sources */
 	void (*notice)(const char *text); /* one line for the user; may be NULL */
 	/* What was fetched already, so that a tag means the same everywhere in one command. */
 	struct remote_seen {

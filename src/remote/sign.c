@@ -121,7 +121,8 @@ static int check_one(int dirfd, const char *name, const char *form, const struct
 			n++;
 	}
 	if (result == 0)
-		result = tool_sign("verify", form, buf_head(text), buf_len(text), fds, n, &out, err);
+		result =
+			tool_sign("verify", form, buf_head(text), buf_len(text), fds, n, &out, err);
 	for (size_t i = 0; i < n; i++)
 		close(fds[i]);
 	if (result == 0)
@@ -145,7 +146,8 @@ int sign_check(const char *dir, const char *extra, const struct strv *keys, size
 	first = check_one(dirfd, SIGN_BUNDLE, "bundle", &text, keys, ret_key, err);
 	if (first == 0)
 		return 0;
-	second = check_one(dirfd, SIGN_PLAIN, "plain", &text, keys, ret_key, first < 0 ? NULL : err);
+	second =
+		check_one(dirfd, SIGN_PLAIN, "plain", &text, keys, ret_key, first < 0 ? NULL : err);
 	if (second == 0 || first < 0 || second < 0)
 		return second == 0 ? 0 : -1;
 	return err_set(err, ERR_USER, "not signed: neither " SIGN_BUNDLE " nor " SIGN_PLAIN);

@@ -20,9 +20,9 @@
 #include "base/mem.h"
 #include "base/paths.h"
 
-#define OUTPUT_MAX  8192
-#define DOCKER_MAX  (1u << 20)
-#define DOCKER_HUB  "docker.io"
+#define OUTPUT_MAX 8192
+#define DOCKER_MAX (1u << 20)
+#define DOCKER_HUB "docker.io"
 
 /* Run one of our programs; its output or, with @err, its last words. */
 static int run(const struct child_spec *spec, char **ret_out, struct err *err)
@@ -109,8 +109,8 @@ static char *docker_auth(const char *host)
 	_free_ char *path = dir && *dir ? fs_join(dir, "config.json")
 					: xasprintf("%s/.docker/config.json", home ? home : "");
 	_free_ char *url = xasprintf("https://%s", host);
-	const char *names[] = {host, url,
-		strcmp(host, DOCKER_HUB) == 0 ? "https://index.docker.io/v1/" : host};
+	const char *names[] = {
+		host, url, strcmp(host, DOCKER_HUB) == 0 ? "https://index.docker.io/v1/" : host};
 	_buf_ struct buf text = {.max = DOCKER_MAX};
 	char *found = NULL;
 	json_t *j;
@@ -122,8 +122,8 @@ static char *docker_auth(const char *host)
 		auth = json_string_value(json_object_get(
 			json_object_get(json_object_get(j, "auths"), names[i]), "auth"));
 		if (auth && *auth &&
-			strspn(auth, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") ==
-				strlen(auth))
+			strspn(auth, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678"
+				     "9+/=") == strlen(auth))
 			found = xstrdup(auth);
 	}
 	json_decref(j);
@@ -137,8 +137,8 @@ int tool_registry(const char *op, const struct ref *r, const char *reference, in
 	_free_ char *text = NULL;
 	bool hub = strcmp(r->host, DOCKER_HUB) == 0;
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:o*}", "op", op, "host",
-		hub ? "registry-1.docker.io" : r->host, "repo", r->repo, "reference", reference, "auth",
-		auth, "annotations", annotations);
+		hub ? "registry-1.docker.io" : r->host, "repo", r->repo, "reference", reference,
+		"auth", auth, "annotations", annotations);
 	_close_ int in = -1;
 	const char *digest;
 	int result;

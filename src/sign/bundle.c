@@ -28,7 +28,8 @@ static long decode(const char *text, uint8_t *to, size_t max)
 	if (!len || len % 4 || len / 4 * 3 > max + 2)
 		return -1;
 	pad = (size_t)(text[len - 1] == '=') + (size_t)(text[len - 2] == '=');
-	if (strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") != len - pad)
+	if (strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") !=
+		len - pad)
 		return -1;
 	out = xmalloc(len / 4 * 3);
 	if (EVP_DecodeBlock(out, (const unsigned char *)text, (int)len) < 0 ||
@@ -54,7 +55,8 @@ char *bundle_text(const struct bundle *b)
 
 static int fill(const json_t *j, struct bundle *b, struct err *err)
 {
-	const char *type = NULL, *hint = "", *algorithm = "SHA2_256", *digest = NULL, *signature = NULL;
+	const char *type = NULL, *hint = "", *algorithm = "SHA2_256", *digest = NULL,
+		   *signature = NULL;
 	long n;
 
 	if (json_unpack((json_t *)(uintptr_t)j, "{s:s}", "mediaType", &type) < 0 ||

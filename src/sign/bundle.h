@@ -8,9 +8,9 @@
 
 #include "base/err.h"
 
-#define BUNDLE_MAX     65536
-#define SIGNATURE_MAX  1024
-#define BUNDLE_DIGEST  32
+#define BUNDLE_MAX    65536
+#define SIGNATURE_MAX 1024
+#define BUNDLE_DIGEST 32
 
 struct bundle {
 	uint8_t signature[SIGNATURE_MAX];

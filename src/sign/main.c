@@ -140,7 +140,8 @@ static int run_sign(bool bundle, const struct buf *message, struct err *err)
 	return result;
 }
 
-static int read_signature(bool bundle, const struct buf *message, struct bundle *ret, struct err *err)
+static int read_signature(
+	bool bundle, const struct buf *message, struct bundle *ret, struct err *err)
 {
 	_buf_ struct buf text = {.max = BUNDLE_MAX};
 	uint8_t digest[BUNDLE_DIGEST];
@@ -166,7 +167,8 @@ static bool fits(EVP_PKEY *key, const struct bundle *b, const struct buf *messag
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool ok = EVP_DigestVerifyInit(ctx, NULL, digest_of(key), NULL, key) == 1 &&
-		  EVP_DigestVerify(ctx, b->signature, b->len, buf_head(message), buf_len(message)) == 1;
+		  EVP_DigestVerify(
+			  ctx, b->signature, b->len, buf_head(message), buf_len(message)) == 1;
 
 	EVP_MD_CTX_free(ctx);
 	return ok;

@@ -72,7 +72,7 @@ class LyingRegistry(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, context=None):
         registry = self
         self.tags, self.blobs, self.answers, self.seen = {}, {}, {}, []
 
@@ -101,7 +101,10 @@ class LyingRegistry(http.server.ThreadingHTTPServer):
                 pass
 
         super().__init__(("127.0.0.1", 0), Handler)
-        self.host = "127.0.0.1:%d" % self.server_address[1]
+        self.host = "%s:%d" % ("localhost" if context else "127.0.0.1", self.server_address[1])
+        if context:
+            self.socket = context.wrap_socket(self.socket, server_side=True,
+                                              do_handshake_on_connect=False)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def add(self, data):

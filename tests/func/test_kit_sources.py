@@ -18,6 +18,7 @@ import zipfile
 import pytest
 
 import registry
+import servers
 from conftest import BUILD, HUTCH, Home
 
 SPEC = 'schemaVersion: "2"\nkind: mixin\nname: jq\n'
@@ -360,6 +361,25 @@ def test_references_inside(home, repo):
     assert {o["what"]: o["from"] for o in p["origins"]}["kit part"] == ref
 
 
+def test_zip_beside(home):
+    """A relative ZIP file is relative to the kit that names it."""
+    top = kit(home, "top", spec=SPEC.replace("mixin", "sandbox").replace("name: jq", "name: top"),
+              more="extends: shell\nsandbox: {}\nmixins: [./jq.zip]\n")
+    home.ok("kit", "pack", kit(home), "-o", os.path.join(top, "jq.zip"))
+    r = home.run("run", "--dry-run", "--json", top, home.path("work"))
+    assert r.returncode == 0 and json.loads(r.stdout)["kits"] == ["shell", "top", "jq"], r.stderr
+
+
+@pytest.mark.parametrize("mixin", ["./a.zip", "oci://localhost:1/jq@sha256:" + "0" * 64,
+                                   "oci://127.0.0.1:1/jq@sha256:" + "0" * 64])
+def test_references_to_this_machine(home, repo, mixin):
+    base = SPEC.replace("mixin", "sandbox").replace("name: jq", "name: top")
+    kit(home, "repo/top", spec=base, more="extends: shell\nsandbox: {}\nmixins: ['%s']\n" % mixin)
+    ref = "git+file://%s#ref=%s&dir=top" % (repo, commit(repo))
+    r = home.run("run", "--dry-run", ref, home.path("work"))
+    assert r.returncode == 125 and "must not name" in r.stderr, r.stderr
+
+
 @pytest.mark.parametrize("mixin", ["../out", "/etc", "%s/local", "./link", "./none"])
 def test_references_out(home, repo, mixin):
     kit(home, "local")
@@ -600,6 +620,22 @@ def test_login(home, liar):
         401, {"WWW-Authenticate": 'Bearer realm="http://registry.example.com/token"'}, b"")
     r = home.run("kit", "inspect", ref, env=env)
     assert r.returncode == 125 and "expected https" in r.stderr
+
+
+def test_certificate(home, tmp_path):
+    """A registry with TLS is believed by its certificate, and never asked without."""
+    ca = servers.Authority(tmp_path / "ca")
+    tls = registry.LyingRegistry(ca.context("localhost"))
+    try:
+        tls.kit(SPEC)
+        ref = "oci://%s/jq:1" % tls.host
+        refused(home, ref, "certificate")
+        assert not tls.seen
+        r = home.run("kit", "inspect", ref, env={"SSL_CERT_FILE": ca.bundle()})
+        assert r.returncode == 0, r.stderr
+        assert tls.seen
+    finally:
+        tls.close()
 
 
 def test_http_is_for_this_machine(home):

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Archives of kits: whatever the bytes are, what comes out has normal names, each once, and links that
- * stay. The first byte chooses ZIP, tar or layer. */
+/* Archives of kits: whatever the bytes are, what comes out has normal names, each once, and links
+ * that stay. The first byte chooses ZIP, tar or layer. */
 #include <locale.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* References to kits: the pinned form of one that is accepted means the same and stays as it is; nothing
- * of it could be an option or leave its directory. */
+/* References to kits: the pinned form of one that is accepted means the same and stays as it is;
+ * nothing of it could be an option or leave its directory. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +18,11 @@ static void check(bool ok)
 
 static void check_git(const struct ref *r)
 {
-	check(*r->url != '-' && strstr(r->url, "://") && !strpbrk(r->url, "%?# \t\n\\\"'`$;|&<>(){}*"));
-	check(!strstr(r->url, "/../") && *r->dir != '-' && *r->dir != '/' && !strstr(r->dir, ".."
-		"/"));
+	check(*r->url != '-' && strstr(r->url, "://") &&
+		!strpbrk(r->url, "%?# \t\n\\\"'`$;|&<>(){}*"));
+	check(!strstr(r->url, "/../") && *r->dir != '-' && *r->dir != '/' &&
+		!strstr(r->dir, ".."
+				"/"));
 	check(!r->name || *r->name != '-');
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Archives of kits: names, and what is made of entries. Whole archives, hostile ones above all, are in
- * tests/func/test_kit_sources.py and in the fuzz target's corpus. */
+/* Archives of kits: names, and what is made of entries. Whole archives, hostile ones above all, are
+ * in tests/func/test_kit_sources.py and in the fuzz target's corpus. */
 #include <fcntl.h>
 #include <locale.h>
 #include <setjmp.h>
@@ -25,9 +25,10 @@
 
 static void test_name(void **state)
 {
-	static const char *const good[] = {"spec.yaml", "files/home/.bashrc", "a/b..c/...", "\xc3\xa9"};
-	static const char *const bad[] = {"", "/a", ".", "..", "a/..", "a/../b", "./a", "a//b", "a/", "a\\b",
-		"a\nb", "a\x1b[m", "a\x7f", "\xff", "\xc3", "\xc2\x9b"};
+	static const char *const good[] = {
+		"spec.yaml", "files/home/.bashrc", "a/b..c/...", "\xc3\xa9"};
+	static const char *const bad[] = {"", "/a", ".", "..", "a/..", "a/../b", "./a", "a//b",
+		"a/", "a\\b", "a\nb", "a\x1b[m", "a\x7f", "\xff", "\xc3", "\xc2\x9b"};
 	char deep[200] = "", large[2000];
 
 	for (size_t i = 0; i < ARRAY_SIZE(good); i++)
@@ -108,7 +109,8 @@ static int open_new(int top, const char *name)
 /* Pack @from both ways, unpack: what is there again. @kind decides. */
 static void round_trip(int top, int from, enum extract_kind kind, const char *name)
 {
-	_close_ int to = open_new(top, name), first = memfd_create("a", 0), second = memfd_create("b", 0);
+	_close_ int to = open_new(top, name), first = memfd_create("a", 0),
+		    second = memfd_create("b", 0);
 	int (*pack)(int, int, struct err *) = kind == EXTRACT_ZIP ? pack_zip : pack_layer;
 	struct extract_dir d = {.dirfd = to};
 	struct extract_sink sink = extract_dir_sink(&d);
@@ -137,14 +139,16 @@ static void round_trip(int top, int from, enum extract_kind kind, const char *na
 		d = (struct extract_dir){.dirfd = part};
 		sink = extract_dir_sink(&d);
 		if (extract(buf_head(&a), i, kind, &sink, &err) == 0)
-			assert_int_equal(kind, EXTRACT_LAYER); /* the end of its tar is only padding */
+			assert_int_equal(
+				kind, EXTRACT_LAYER); /* the end of its tar is only padding */
 		close_and_reset(&d.file);
 	}
 }
 
 static void test_round_trip(void **state)
 {
-	_close_ int top = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC), from = open_new(top, "from");
+	_close_ int top = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+		    from = open_new(top, "from");
 	_close_ int zip = -1, layer = -1;
 	char a[SHA256_HEX], b[SHA256_HEX];
 	struct stat st;
@@ -169,10 +173,12 @@ static void test_round_trip(void **state)
 	assert_int_equal(faccessat(layer, "spec.yaml", F_OK, 0), -1);
 }
 
-/* A directory that has changed under the reader's hands: nothing is overwritten, no link followed. */
+/* A directory that has changed under the reader's hands: nothing is overwritten, no link followed.
+ */
 static void test_nothing_is_overwritten(void **state)
 {
-	_close_ int top = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = open_new(top, "to");
+	_close_ int top = open(*state, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+		    to = open_new(top, "to");
 	struct extract_dir d = {.dirfd = to};
 	struct extract_sink s = extract_dir_sink(&d);
 
@@ -196,7 +202,8 @@ int main(void)
 		cmocka_unit_test(test_twice),
 		cmocka_unit_test(test_link),
 		cmocka_unit_test_setup_teardown(test_round_trip, with_dirs, without_dirs),
-		cmocka_unit_test_setup_teardown(test_nothing_is_overwritten, with_dirs, without_dirs),
+		cmocka_unit_test_setup_teardown(
+			test_nothing_is_overwritten, with_dirs, without_dirs),
 	};
 
 	setlocale(LC_CTYPE, "C.UTF-8");

@@ -38,7 +38,8 @@ static void test_foreign(void **state)
 {
 	static const char text[] =
 		HEAD "\"verificationMaterial\": {\"publicKey\": {}, \"tlogEntries\": []}, "
-		     "\"messageSignature\": {\"messageDigest\": {\"algorithm\": \"SHA2_256\", \"digest\": "
+		     "\"messageSignature\": {\"messageDigest\": {\"algorithm\": \"SHA2_256\", "
+		     "\"digest\": "
 		     "\"" DIGEST "\"}, \"signature\": \"AAE=\"}}";
 	struct bundle got = {0};
 	struct err err;
@@ -51,11 +52,14 @@ static void test_foreign(void **state)
 static void test_bad(void **state)
 {
 	static const char *const t[] = {"", "[]", "{}", "{\"mediaType\": 1}",
-		"{\"mediaType\": \"application/vnd.dev.sigstore.bundle+json;version=0.1\"}", HEAD "\"x\": 1}",
-		HEAD "\"verificationMaterial\": {\"certificate\": {}}}", HEAD KEY "\"dsseEnvelope\": {}}",
-		HEAD KEY "\"messageSignature\": {\"messageDigest\": {\"digest\": \"AA==\"}, \"signature\": "
-			 "\"AA==\"}}",
-		HEAD KEY "\"messageSignature\": {\"messageDigest\": {\"algorithm\": \"SHA2_512\", \"digest\": "
+		"{\"mediaType\": \"application/vnd.dev.sigstore.bundle+json;version=0.1\"}",
+		HEAD "\"x\": 1}", HEAD "\"verificationMaterial\": {\"certificate\": {}}}",
+		HEAD KEY "\"dsseEnvelope\": {}}",
+		HEAD KEY
+		"\"messageSignature\": {\"messageDigest\": {\"digest\": \"AA==\"}, \"signature\": "
+		"\"AA==\"}}",
+		HEAD KEY "\"messageSignature\": {\"messageDigest\": {\"algorithm\": \"SHA2_512\", "
+			 "\"digest\": "
 			 "\"" DIGEST "\"}, \"signature\": \"AA==\"}}",
 		HEAD KEY "\"messageSignature\": {\"messageDigest\": {\"digest\": \"" DIGEST "\"}, "
 			 "\"signature\": \"\"}}",

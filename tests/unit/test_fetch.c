@@ -16,14 +16,15 @@
 #define B "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 #define BLOB(type, digest, size)                                                                   \
 	"{\"mediaType\": \"" type "\", \"digest\": \"" digest "\", \"size\": " size "}"
-#define CONFIG "\"config\": " BLOB(MANIFEST_SPEC, A, "12")
+#define CONFIG       "\"config\": " BLOB(MANIFEST_SPEC, A, "12")
 #define LAYERS(list) ", \"layers\": [" list "]}"
 
 static void test_kit(void **state)
 {
-	static const char text[] = "{\"schemaVersion\": 2, \"artifactType\": \"" MANIFEST_KIT "\", " CONFIG
-		LAYERS(BLOB(MANIFEST_LAYER, B, "7") ", " BLOB(MANIFEST_BUNDLE, A, "5") ", "
-			BLOB(MANIFEST_PLAIN, B, "64") ", " BLOB("application/of.somebody.else", A, "1"));
+	static const char text[] = "{\"schemaVersion\": 2, \"artifactType\": \"" MANIFEST_KIT
+				   "\", " CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "7") ", " BLOB(
+					   MANIFEST_BUNDLE, A, "5") ", " BLOB(MANIFEST_PLAIN, B,
+					   "64") ", " BLOB("application/of.somebody.else", A, "1"));
 	struct manifest m;
 	struct err err;
 
@@ -47,14 +48,19 @@ static void test_forms(void **state)
 		const char *digest;
 	} t[] = {
 		/* No type of artifact, no files. */
-		{"{" CONFIG LAYERS(BLOB("application/vnd.oci.empty.v1+json", B, "2")), MANIFEST_FORM_KIT, ""},
+		{"{" CONFIG LAYERS(BLOB("application/vnd.oci.empty.v1+json", B, "2")),
+			MANIFEST_FORM_KIT, ""},
 		{"{\"config\": {}" LAYERS(BLOB(MANIFEST_ZIP, B, "9")), MANIFEST_FORM_ZIP, B},
 		{"{\"mediaType\": \"" MANIFEST_INDEX "\", \"manifests\": ["
-		 "{\"digest\": \"" A "\", \"size\": 1, \"platform\": {\"os\": \"linux\", \"architecture\": "
-		 "\"arm64\"}}, {\"digest\": \"" B "\", \"size\": 1, \"platform\": {\"os\": \"linux\", "
-		 "\"architecture\": \"amd64\"}}]}", MANIFEST_FORM_INDEX, ""},
+		 "{\"digest\": \"" A
+		 "\", \"size\": 1, \"platform\": {\"os\": \"linux\", \"architecture\": "
+		 "\"arm64\"}}, {\"digest\": \"" B
+		 "\", \"size\": 1, \"platform\": {\"os\": \"linux\", "
+		 "\"architecture\": \"amd64\"}}]}",
+			MANIFEST_FORM_INDEX, ""},
 		{"{\"mediaType\": \"" MANIFEST_INDEX "\", \"annotations\": "
-		 "{\"vnd.docker.sandbox.kit.descriptor\": \"{}\"}}", MANIFEST_FORM_DESCRIPTOR, ""},
+		 "{\"vnd.docker.sandbox.kit.descriptor\": \"{}\"}}",
+			MANIFEST_FORM_DESCRIPTOR, ""},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -81,7 +87,8 @@ static void test_bad(void **state)
 		{"[]", "the manifest is no JSON object"},
 		{"{\"a\": 1, \"a\": 2}", "the manifest is no JSON object"},
 		{"{}", "manifest: neither config nor layers"},
-		{"{\"config\": " BLOB("application/vnd.oci.image.config.v1+json", A, "1") LAYERS(""),
+		{"{\"config\": " BLOB("application/vnd.oci.image.config.v1+json", A, "1")
+				LAYERS(""),
 			"not a kit but another image or artifact"},
 		{"{\"artifactType\": \"" MANIFEST_KIT "\", \"config\": {}" LAYERS(""),
 			"manifest: a kit whose config is no spec.yaml"},
@@ -90,8 +97,10 @@ static void test_bad(void **state)
 			"manifest: more than one layer"},
 		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, "sha256:x/../../x", "7")),
 			"manifest: the digest of the layer is no sha256"},
-		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "-1")), "manifest: the layer has no size"},
-		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "67108865")), "the layer is larger than 65536 KiB"},
+		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "-1")),
+			"manifest: the layer has no size"},
+		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "67108865")),
+			"the layer is larger than 65536 KiB"},
 		{"{\"manifests\": []}", "no manifest for linux/amd64"},
 	};
 
@@ -106,14 +115,15 @@ static void test_bad(void **state)
 
 static void test_challenge(void **state)
 {
-	static const char *const bad[] = {"", "Digest realm=x", "Bearer", "Bearer realm", "Bearer realm=",
-		"Bearer service=\"x\"", "Bearer realm=\"x", "Bearer realm=\"x\" y", "Bearer realm=\"\\",
-		"Bearer realm=\"a\nb\"", "Basically"};
+	static const char *const bad[] = {"", "Digest realm=x", "Bearer", "Bearer realm",
+		"Bearer realm=", "Bearer service=\"x\"", "Bearer realm=\"x", "Bearer realm=\"x\" y",
+		"Bearer realm=\"\\", "Bearer realm=\"a\nb\"", "Basically"};
 	struct challenge c;
 	_free_ char *large = xmalloc(2000);
 
 	assert_true(challenge_parse(" Bearer realm=\"https://a.test/token\",service=\"a b\" , "
-				    "scope=\"repository:x:pull,push\",error=\"e\"", &c));
+				    "scope=\"repository:x:pull,push\",error=\"e\"",
+		&c));
 	assert_true(c.bearer && !c.basic);
 	assert_string_equal(c.realm, "https://a.test/token");
 	assert_string_equal(c.service, "a b");

@@ -43,12 +43,15 @@ static void test_references(void **state)
 			"git+ssh://git@example.com:22/kits", false},
 		{"git+file:///srv/kits#ref=" COMMIT, "git+file:///srv/kits#ref=" COMMIT,
 			"git+file:///srv/kits", true},
-		{"git+http://127.0.0.1:80/kits#ref=" COMMIT, "git+http://127.0.0.1:80/kits#ref=" COMMIT,
-			"git+http://127.0.0.1:80/kits", true},
-		{"git+https://example.com/kits#ref=v1.2", NULL, "git+https://example.com/kits", false},
+		{"git+http://127.0.0.1:80/kits#ref=" COMMIT,
+			"git+http://127.0.0.1:80/kits#ref=" COMMIT, "git+http://127.0.0.1:80/kits",
+			true},
+		{"git+https://example.com/kits#ref=v1.2", NULL, "git+https://example.com/kits",
+			false},
 		{"git+https://example.com/kits", NULL, "git+https://example.com/kits", false},
-		{"oci://registry.example.com/a/b:1.0@" DIGEST, "oci://registry.example.com/a/b@" DIGEST,
-			"oci://registry.example.com/a/b", false},
+		{"oci://registry.example.com/a/b:1.0@" DIGEST,
+			"oci://registry.example.com/a/b@" DIGEST, "oci://registry.example.com/a/b",
+			false},
 		{"oci://localhost:5000/a@" DIGEST, "oci://localhost:5000/a@" DIGEST,
 			"oci://localhost:5000/a", true},
 		{"oci://localhost/a:latest", NULL, "oci://localhost/a", true},
@@ -82,18 +85,21 @@ static void test_references(void **state)
 static void test_bad_references(void **state)
 {
 	static const char *const t[] = {"git+ext://sh/-c%20id", "git+git://example.com/a",
-		"git+http://example.com/a", "git+https://", "git+https:///a", "git+https://example.com",
-		"git+https://example.com/", "git+https://user:pw@example.com/a",
-		"git+https://example.com/a/../b", "git+https://example.com/a//b",
-		"git+https://example.com/%2e%2e/b", "git+https://example.com/a?x", "git+ssh://-oProxy/a",
-		"git+ssh://a@-oProxy/a", "git+ssh://a@b@c/a", "git+file://host/a", "git+file://a",
-		"git+https://example.com/a#ref=--upload-pack=x", "git+https://example.com/a#ref=a..b",
+		"git+http://example.com/a", "git+https://", "git+https:///a",
+		"git+https://example.com", "git+https://example.com/",
+		"git+https://user:pw@example.com/a", "git+https://example.com/a/../b",
+		"git+https://example.com/a//b", "git+https://example.com/%2e%2e/b",
+		"git+https://example.com/a?x", "git+ssh://-oProxy/a", "git+ssh://a@-oProxy/a",
+		"git+ssh://a@b@c/a", "git+file://host/a", "git+file://a",
+		"git+https://example.com/a#ref=--upload-pack=x",
+		"git+https://example.com/a#ref=a..b",
 		"git+https://example.com/a#ref=", "git+https://example.com/a#dir=../x",
 		"git+https://example.com/a#dir=/x", "git+https://example.com/a#ref=a&ref=b",
-		"git+https://example.com/a#branch=x", "git+https://exa mple.com/a", "oci://", "oci:///a",
-		"oci://example.com", "oci://example.com/", "oci://example/a", "oci://example.com/A",
-		"oci://example.com/a/../b", "oci://example.com/a:", "oci://example.com/a:.x",
-		"oci://example.com/a@sha256:12", "oci://example.com/a@md5:12", "oci://u@example.com/a",
+		"git+https://example.com/a#branch=x", "git+https://exa mple.com/a", "oci://",
+		"oci:///a", "oci://example.com", "oci://example.com/", "oci://example/a",
+		"oci://example.com/A", "oci://example.com/a/../b",
+		"oci://example.com/a:", "oci://example.com/a:.x", "oci://example.com/a@sha256:12",
+		"oci://example.com/a@md5:12", "oci://u@example.com/a",
 		"oci://example.com/a@" DIGEST "0", "oci://example.com/.a"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -143,7 +149,8 @@ static void test_grants(void **state)
 		"security: {privileged: true}\n"
 		"credentials:\n"
 		"  - service: hub\n"
-		"    apiKey: {name: HUB, inject: [{domain: a.test, header: X-Key, format: \"%s\"}]}\n";
+		"    apiKey: {name: HUB, inject: [{domain: a.test, header: X-Key, format: "
+		"\"%s\"}]}\n";
 	struct kit k = {0}, other = {0};
 	struct strv got = {0};
 
@@ -173,9 +180,11 @@ static void test_widening(void **state)
 		{{"allow a.test"}, {"allow **"}, {"+ allow **"}},
 		{{"allow a.test", "deny x.a.test"}, {"allow a.test"}, {"- deny x.a.test"}},
 		{{"allow a.test"}, {"allow a.test", "deny x.a.test"}, {NULL}},
-		{{"allow a.test", "deny x.a.test"}, {"allow a.test", "deny **.a.test"}, {"- deny x.a.test"}},
+		{{"allow a.test", "deny x.a.test"}, {"allow a.test", "deny **.a.test"},
+			{"- deny x.a.test"}},
 		{{NULL}, {"credential hub to a.test"}, {"+ credential hub to a.test"}},
-		{{"credential hub to a.test"}, {"credential hub to b.test"}, {"+ credential hub to b.test"}},
+		{{"credential hub to a.test"}, {"credential hub to b.test"},
+			{"+ credential hub to b.test"}},
 		{{"allow a.test methods GET"}, {"allow a.test"}, {"+ allow a.test"}},
 		{{"allow a.test"}, {"allow a.test methods GET"}, {"+ allow a.test methods GET"}},
 		{{"allow a.test (during installation)"}, {"allow a.test"}, {"+ allow a.test"}},
