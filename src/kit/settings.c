@@ -91,6 +91,7 @@ static const struct field settings_rows[] = {
 	ROW(settings, "disk", load_size, disk_bytes),
 	ROW(settings, "allow", load_targets, allow),
 	ROW(settings, "deny", load_targets, deny),
+	ROW(settings, "credentials", load_strv, credentials, 0, check_name),
 	{"resolve", load_resolve},
 };
 
@@ -159,6 +160,7 @@ void settings_done(struct settings *s)
 {
 	strv_done(&s->allow);
 	strv_done(&s->deny);
+	strv_done(&s->credentials);
 	for (size_t i = 0; i < s->n_resolves; i++) {
 		free(s->resolves[i].name);
 		free(s->resolves[i].address);
