@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, memory_has, wait_for
 from gate_driver import HttpServer, Secret, credential, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
@@ -112,27 +112,6 @@ def test_value_leaves_memory_when_it_is_removed(world):
     assert memory_has(pid, b"needle-40002-end")
     g.remove_secret("svc")
     wait_for(lambda: not memory_has(pid, b"needle-40002-end"), 5, "the value to be wiped")
-
-
-def memory_has(pid, needle):
-    """Whether readable memory of a process contains @needle."""
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
-        for line in maps:
-            span, perms, _, _, inode = line.split()[:5]
-            start, end = (int(x, 16) for x in span.split("-"))
-            if "r" not in perms or end - start > 1 << 33 or line.rstrip().endswith("[vvar]"):
-                continue
-            before = b""
-            for at in range(start, end, 1 << 24):
-                try:
-                    mem.seek(at)
-                    chunk = mem.read(min(1 << 24, end - at))
-                except (OSError, ValueError, OverflowError):
-                    break
-                if needle in before + chunk:
-                    return True
-                before = chunk[-len(needle):]
-    return False
 
 
 def test_failures_say_why(world):
