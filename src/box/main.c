@@ -2,7 +2,7 @@
 /* hutch-box NAME: the supervisor of one sandbox.
  *
  * Started by the command line, it holds the sandbox's lock for as long as it runs, serves the control
- * socket, starts the gate, the VMM and qemu, and ends when they have ended. It reads no byte of the
+ * socket, starts hutch-secret, the gate, the VMM and qemu, and ends when they have ended. It reads no byte of the
  * guest but agent frames, and none of the network. Descriptor 3 is a pipe to the command line: a line
  * "ok" once the control socket answers, else the reason. Killing it kills everything it started. */
 #include <errno.h>

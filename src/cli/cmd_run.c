@@ -17,10 +17,11 @@
 #include "cli/boxes.h"
 #include "cli/kit.h"
 #include "cli/rules.h"
+#include "cli/secrets.h"
 #include "cli/session.h"
 #include "image/virt.h"
 #include "kit/plan.h"
-#include "secret/store.h"
+#include "kit/services.h"
 
 struct request {
 	struct plan_request plan;
@@ -31,6 +32,7 @@ struct request {
 	struct strv approved; /* --approve-kit */
 	struct remote remote;
 	struct settings settings;
+	struct kit services;  /* loaded when one is named */
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only, no_cache;
 	bool set_learn; /* --learn or --no-learn was said */
@@ -41,7 +43,7 @@ struct request {
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
-	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT };
+	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT, OPT_CREDENTIAL };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -55,7 +57,8 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
 	{"approve-kit", required_argument, NULL, OPT_APPROVE_KIT},
-	{"no-cache", no_argument, NULL, OPT_NO_CACHE}, {0}};
+	{"no-cache", no_argument, NULL, OPT_NO_CACHE},
+	{"credential", required_argument, NULL, OPT_CREDENTIAL}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -137,6 +140,10 @@ static int parse_option(struct request *r, const char *cmd, int c)
 		p->learn = c == OPT_LEARN;
 		r->set_learn = true;
 		return 0;
+	case OPT_CREDENTIAL:
+		r->fixed = "--credential";
+		strv_add(&p->credentials, optarg);
+		return 0;
 	case OPT_RESOLVE:
 		r->fixed = "--resolve";
 		strv_add(&p->resolves, optarg);
@@ -216,6 +223,10 @@ static int load_kits(struct request *r)
 		result = kit_inputs_add_file(&r->inputs, r->args_files.v[i], &errs, &err);
 	if (result == 0)
 		result = kit_set_load(&r->kit_paths, &r->inputs, &finder, &r->kits, &errs, &err);
+	if (result == 0 && (r->plan.credentials.n || r->settings.credentials.n)) {
+		result = services_load(&r->services, &errs, &err);
+		r->plan.services = &r->services;
+	}
 	kit_errors_print(&errs, stderr); /* warnings, too */
 	kit_errors_done(&errs);
 	r->plan.kits = r->kits.kits;
@@ -249,39 +260,6 @@ static int preflight(struct box_spec *s, struct err *err)
 		return -1;
 	free(s->image);
 	s->image = steal_ptr(&pinned);
-	return 0;
-}
-
-/* A required credential without a value refuses to start; an optional one is left out with a word. */
-static int check_credentials(const struct box_spec *s, bool tell, struct err *err)
-{
-	_free_ char *path = path_data("secrets", err);
-	_close_ int store = path ? secret_store_open(path, err) : -1;
-
-	if (store < 0)
-		return -1;
-	for (size_t i = 0; i < s->net.n_credentials; i++) {
-		const struct spec_credential *c = &s->net.credentials[i];
-		struct secret *value = NULL;
-		bool there;
-
-		if (secret_store_get(store, c->service, &value, err) < 0)
-			return -1;
-		there = value != NULL;
-		secret_free(value);
-		if (there)
-			continue;
-		if (c->required) {
-			err_set(err, ERR_USER, "kit %s needs the credential %s, which has no value", c->kit,
-				c->service);
-			return err_hint(err, "hutch secret set %s", c->service);
-		}
-		if (tell)
-			fprintf(stderr,
-				"hutch: kit %s: no value for the optional credential %s; it is left out "
-				"(hutch secret set %s)\n",
-				c->kit, c->service, c->service);
-	}
 	return 0;
 }
 
@@ -475,7 +453,7 @@ static int reuse(struct request *r, const struct box_spec *planned)
 		cli_failf("run: sandbox %s runs the agent %s, not %s", s.name, s.agent, planned->agent);
 		fprintf(stderr, "       choose another name with --name\n");
 		status = CLI_FAILED;
-	} else if (check_credentials(&s, true, &err) < 0 ||
+	} else if (secrets_check(&s, true, &err) < 0 ||
 		   change_rules(s.name, r, &err) < 0) {
 		status = cli_fail(&err);
 	} else {
@@ -530,7 +508,7 @@ static int plan_and_go(struct request *r)
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
 	} else if (preflight(&s, &err) < 0 ||
-		   check_credentials(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
+		   secrets_check(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
 		status = cli_fail(&err);
 	} else {
 		status = go(&s, r, true);
@@ -549,6 +527,7 @@ static int run(int argc, char **argv, bool create_only)
 	if (status == 0)
 		status = plan_and_go(&r);
 	kit_set_done(&r.kits);
+	kit_done(&r.services);
 	kit_inputs_done(&r.inputs);
 	strv_done(&r.args_files);
 	strv_done(&r.approved);
@@ -560,6 +539,7 @@ static int run(int argc, char **argv, bool create_only)
 	strv_done(&r.plan.mounts);
 	strv_done(&r.plan.args);
 	strv_done(&r.plan.allow);
+	strv_done(&r.plan.credentials);
 	strv_done(&r.plan.resolves);
 	return status;
 }

@@ -24,7 +24,9 @@ static const struct command commands[] = {
 	{"policy", "allow|deny|rm RULE... [--sandbox NAME] | check RULE | ls | init PRESET | "
 		   "pending | approve|dismiss ID... | log [NAME] | suggest NAME",
 		"network rules, and what they allowed and refused", cmd_policy},
-	{"secret", "set SERVICE | ls | rm SERVICE...", "credentials that never enter a sandbox",
+	{"secret", "set SERVICE [--from env:NAME|file:PATH|cmd:COMMAND] [--ttl TIME] | "
+		   "import [FILE] | ls | rm SERVICE... | services [--sandbox NAME]",
+		"credentials that never enter a sandbox",
 		cmd_secret},
 	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm | "
 		"pack DIR [-o FILE] | push DIR oci://HOST/NAME:TAG | pull REF [-o DIR] | "

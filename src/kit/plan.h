@@ -24,6 +24,8 @@ struct plan_request {
 	struct strv mounts;   /* PATH[:ro]; none: the current directory */
 	struct strv args;     /* after the entrypoint */
 	struct strv allow;    /* --allow TARGET */
+	struct strv credentials; /* --credential NAME */
+	const struct kit *services; /* which names there are: kit/services.h */
 	struct strv resolves; /* --resolve NAME=ADDRESS:PORT */
 	bool learn;           /* --learn */
 	bool remove_on_exit;

@@ -170,7 +170,7 @@ static void drop_credential(struct spec_net *n, const char *service)
 	spec_net_done(&gone);
 }
 
-static void add_credential(struct spec_net *n, const struct kit *k, const struct kit_credential *c)
+static void add_credential(struct spec_net *n, const char *kit, const struct kit_credential *c)
 {
 	struct spec_credential *to;
 
@@ -179,7 +179,7 @@ static void add_credential(struct spec_net *n, const struct kit *k, const struct
 	to = &n->credentials[n->n_credentials++];
 	*to = (struct spec_credential){.service = xstrdup(c->service),
 		.env = dup_or_empty(c->env),
-		.kit = xstrdup(k->name),
+		.kit = xstrdup(kit),
 		.required = c->required};
 	for (size_t i = 0; i < c->n_injects; i++)
 		add_inject(to, &c->injects[i], NULL);
@@ -315,7 +315,7 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 			return -1;
 	for (size_t i = 0; i < k->n_credentials; i++)
 		if (!k->credentials[i].adds)
-			add_credential(&s->net, k, &k->credentials[i]);
+			add_credential(&s->net, k->name, &k->credentials[i]);
 	for (size_t i = 0; i < k->n_vars; i++)
 		set_kit_env(s, k, k->vars[i].name, k->vars[i].value);
 	add_ports(s, k);
@@ -443,6 +443,28 @@ static const char *placeholder_of(const struct spec_credential *c)
 	return PLAN_PLACEHOLDER;
 }
 
+static void set_placeholder(
+	struct box_spec *s, const struct spec_credential *c, const char *from)
+{
+	_free_ char *what = xasprintf("env %s", c->env);
+
+	if (!c->env[0])
+		return;
+	plan_set_env(&s->env, c->env, placeholder_of(c));
+	plan_set_origin(s, what, from);
+}
+
+void plan_add_credential(
+	struct box_spec *s, const char *source, const struct kit_credential *c, bool required)
+{
+	struct spec_credential *to;
+
+	add_credential(&s->net, source, c);
+	to = &s->net.credentials[s->net.n_credentials - 1];
+	to->required = required;
+	set_placeholder(s, to, source);
+}
+
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err)
 {
 	_free_ const struct kit **order = order_kits(kits, n);
@@ -467,14 +489,9 @@ int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct e
 	}
 	/* Placeholders win over the variables of every kit. */
 	for (size_t i = 0; i < s->net.n_credentials; i++) {
-		const struct spec_credential *c = &s->net.credentials[i];
-		_free_ char *what = xasprintf("env %s", c->env),
-			    *from = xasprintf("kit %s", c->kit);
+		_free_ char *from = xasprintf("kit %s", s->net.credentials[i].kit);
 
-		if (!c->env[0])
-			continue;
-		plan_set_env(&s->env, c->env, placeholder_of(c));
-		plan_set_origin(s, what, from);
+		set_placeholder(s, &s->net.credentials[i], from);
 	}
 	add_instructions(s, order, n);
 	return 0;

@@ -13,6 +13,11 @@ bool plan_path_read_only(const struct box_spec *s, const char *path);
  * plan_add_mounts. What the base extends first (the root before its child), then the base, then the
  * others in order. */
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err);
+/* Built-in services that the user grants by name; after plan_add_kits. */
+int plan_add_services(struct box_spec *s, const struct plan_request *req, struct err *err);
+/* A credential of @source, with its placeholder. Nobody has one for the service so far. */
+void plan_add_credential(
+	struct box_spec *s, const char *source, const struct kit_credential *c, bool required);
 /* Whether files at @path belong to the agent: its home and the workspace. */
 bool plan_is_agents(const struct box_spec *s, const char *path);
 /* The steps that make volumes; before any other step. @order: kits as they apply. */

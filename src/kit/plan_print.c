@@ -169,8 +169,9 @@ static void print_network(const struct spec_net *n, FILE *out)
 	for (size_t i = 0; i < n->n_credentials; i++) {
 		const struct spec_credential *c = &n->credentials[i];
 
-		line(out, &label, "%s%s%s%s, kit %s", show(c->service).text, c->env[0] ? " as " : "",
-			c->env[0] ? show(c->env).text : "", c->required ? ", required" : "", c->kit);
+		line(out, &label, "%s%s%s%s, %s%s", show(c->service).text, c->env[0] ? " as " : "",
+			c->env[0] ? show(c->env).text : "", c->required ? ", required" : "",
+			spec_name_valid(c->kit) ? "kit " : "", c->kit);
 		for (size_t k = 0; k < c->n_injects; k++)
 			print_inject(&c->injects[k], &label, out);
 		for (size_t k = 0; k < c->n_oauth; k++)

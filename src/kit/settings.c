@@ -136,6 +136,7 @@ static const struct field settings_rows[] = {
 	ROW(settings, "disk", load_size, disk_bytes),
 	ROW(settings, "allow", load_targets, allow),
 	ROW(settings, "deny", load_targets, deny),
+	ROW(settings, "credentials", load_strv, credentials, 0, check_name),
 	{"resolve", load_resolve},
 	ROW(settings, "kit", load_kit, kit),
 };
@@ -207,6 +208,7 @@ void settings_done(struct settings *s)
 	strv_done(&s->deny);
 	strv_done(&s->kit.allowed_sources);
 	strv_done(&s->kit.trusted_keys);
+	strv_done(&s->credentials);
 	for (size_t i = 0; i < s->n_resolves; i++) {
 		free(s->resolves[i].name);
 		free(s->resolves[i].address);

@@ -7,6 +7,7 @@
  *	disk: 16g
  *	allow: ["**.example.com"]
  *	deny: [tracker.example.com]
+ *	credentials: [github]
  *	resolve:
  *	  api.hello.test: 127.0.0.1:8443
  *	kit:
@@ -36,6 +37,7 @@ struct settings {
 	unsigned cpus;                     /* 0: not said */
 	uint64_t memory_bytes, disk_bytes; /* 0: not said */
 	struct strv allow, deny;           /* checked rule targets */
+	struct strv credentials;           /* built-in services for every sandbox */
 	struct spec_resolve *resolves;     /* checked, names canonical */
 	size_t n_resolves;
 	struct settings_kit kit;

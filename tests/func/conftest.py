@@ -116,6 +116,27 @@ def alive(pid):
         return False
 
 
+def memory_has(pid, needle):
+    """Whether readable memory of a process contains @needle."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            span, perms, _, _, inode = line.split()[:5]
+            start, end = (int(x, 16) for x in span.split("-"))
+            if "r" not in perms or end - start > 1 << 33 or line.rstrip().endswith("[vvar]"):
+                continue
+            before = b""
+            for at in range(start, end, 1 << 24):
+                try:
+                    mem.seek(at)
+                    chunk = mem.read(min(1 << 24, end - at))
+                except (OSError, ValueError, OverflowError):
+                    break
+                if needle in before + chunk:
+                    return True
+                before = chunk[-len(needle):]
+    return False
+
+
 @pytest.fixture(scope="session")
 def images():
     """Kernel pack and base image, made when missing."""

@@ -263,6 +263,47 @@ class Gate:
             time.sleep(0.02)
 
 
+class Secret:
+    """One hutch-secret process for the gate that a test makes next in the same @path."""
+
+    def __init__(self, path, services, env=None, log="secret.log"):
+        ours, self.sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stores = [os.path.join(path, d) for d in ("secrets", "own")]
+        for d in stores:
+            os.makedirs(d, mode=0o700, exist_ok=True)
+        fds = [ours.fileno()] + [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in stores]
+        self.log_path = os.path.join(path, log)
+
+        def table():
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i)
+
+        with open(self.log_path, "wb") as stderr:
+            self.proc = subprocess.Popen(
+                [os.path.join(BUILD, "hutch-secret"), "testbox", *services],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+                env={**os.environ, "ASAN_OPTIONS": "detect_leaks=1", **(env or {})},
+                close_fds=False, preexec_fn=table)
+        ours.close()
+        for fd in fds[1:]:
+            os.close(fd)
+
+    def fileno(self):
+        return self.sock.fileno()
+
+    def given(self):
+        """The gate has its end: keep none, or the process would not see the gate's."""
+        self.sock.close()
+
+    def ended(self):
+        return self.proc.wait(20)
+
+    def log(self):
+        with open(self.log_path, errors="replace") as f:
+            return f.read()
+
+
 class Conn:
     """The guest's end of one connection."""
 

@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "base/fs.h"
+#include "secret/source.h"
 #include "secret/store.h"
 
 static char root[64];
@@ -295,6 +296,95 @@ static void test_pages_are_protected(void **state)
 
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, make_store, drop_store)
 
+/* ---- references ---- */
+
+static void test_reference_round_trip(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned ttl_s;
+		enum source_kind kind;
+		const char *arg;
+	} t[] = {{"env:GH_TOKEN", 300, SOURCE_ENV, "GH_TOKEN"},
+		{"file:/run/secrets/x y", 1, SOURCE_FILE, "/run/secrets/x y"},
+		{"cmd:op read 'op://a:b/c' | tr -d x", 86400, SOURCE_CMD,
+			"op read 'op://a:b/c' | tr -d x"},
+		{"keyring:", 7, SOURCE_KEYRING, ""}};
+	uint64_t before = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		_source_ struct source in = {0}, out = {0};
+		_secret_ struct secret *value = NULL;
+		struct err err = {0};
+
+		assert_int_equal(source_parse(t[i].text, t[i].ttl_s, &in, &err), 0);
+		assert_int_equal(source_save(store, "ref", &in, &err), 0);
+		assert_int_equal(source_find((int[2]){-1, store}, "ref", &out, &value, &err), 0);
+		assert_null(value);
+		assert_int_equal(out.kind, t[i].kind);
+		assert_string_equal(out.arg, t[i].arg);
+		assert_int_equal(out.ttl_s, t[i].ttl_s);
+		assert_false(out.own);
+		assert_true(out.stamp > before);
+		before = out.stamp;
+	}
+}
+
+static void test_reference_refused(void **state)
+{
+	static const char *const t[] = {"", "env", "env:", "env:1A", "env:A B", "env:A=B", "file:",
+		"file:relative", "file:~/x", "cmd:", "cmd: \t ", "cmd:a\nb", "cmd:a\rb", "keyring:x",
+		"stored:", "none:", "ENV:A", " env:A", "plain-value"};
+	_free_ char *longest = xmalloc(SOURCE_ARG_MAX + 6);
+	struct source s = {.arg = NULL};
+	struct err err;
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++)
+		if (source_parse(t[i], 300, &s, &err) != -1)
+			fail_msg("'%s'", t[i]);
+	assert_int_equal(source_parse("env:A", 0, &s, &err), -1);
+	assert_int_equal(source_parse("env:A", SOURCE_TTL_MAX + 1, &s, &err), -1);
+	memcpy(longest, "cmd:", 4);
+	memset(longest + 4, 'x', SOURCE_ARG_MAX + 1);
+	longest[SOURCE_ARG_MAX + 5] = '\0';
+	assert_int_equal(source_parse(longest, 300, &s, &err), -1);
+	longest[SOURCE_ARG_MAX + 4] = '\0';
+	assert_int_equal(source_parse(longest, 300, &s, &err), 0);
+	source_done(&s);
+}
+
+static void test_value_that_looks_like_a_reference(void **state)
+{
+	_source_ struct source s = {0};
+	_secret_ struct secret *value = NULL;
+
+	set("k", "env:HOME");
+	assert_int_equal(source_find((int[2]){store, -1}, "k", &s, &value, NULL), 0);
+	assert_int_equal(s.kind, SOURCE_VALUE);
+	assert_true(s.own);
+	assert_memory_equal(secret_bytes(value), "env:HOME", 8);
+}
+
+static void test_damaged_reference(void **state)
+{
+#define MARK "\0hutch-source\n"
+	static const char t[][40] = {MARK "cmd:x", MARK "cmd:x\n300", MARK "cmd:x\n300 1 2",
+		MARK "cmd:x\n0 1", MARK "cmd:x\n99999 1", MARK "bad:x\n300 1", MARK "cmd:x\n-1 1",
+		MARK "cmd:x\n300 1\ny", MARK "\0cmd:x\n300 1"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct source s = {0};
+		struct secret *value = NULL;
+		size_t len = sizeof(t[i]);
+
+		while (!t[i][len - 1])
+			len--;
+		put_file("k", t[i], len);
+		if (source_find((int[2]){store, -1}, "k", &s, &value, NULL) != -1)
+			fail_msg("row %zu", i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +396,10 @@ int main(void)
 		STORE_TEST(test_size_limits),
 		STORE_TEST(test_no_escape),
 		STORE_TEST(test_list),
+		STORE_TEST(test_reference_round_trip),
+		cmocka_unit_test(test_reference_refused),
+		STORE_TEST(test_value_that_looks_like_a_reference),
+		STORE_TEST(test_damaged_reference),
 		STORE_TEST(test_open_store),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_pages_are_protected),

@@ -16,7 +16,7 @@ static void test_full(void **state)
 {
 	static const char text[] =
 		"# mine\nengine: qemu\ncpus: 4\nmemory: 4g\ndisk: \"20g\"\n"
-		"allow: [\"**.example.com\", 10.0.0.0/8]\ndeny:\n  - t.example.com\n"
+		"allow: [\"**.example.com\", 10.0.0.0/8]\ncredentials: [github, npm]\ndeny:\n  - t.example.com\n"
 		"resolve:\n  API.hello.test: 127.0.0.1:8443\n  v6.test: \"[::1]:80\"\n"
 		"kit:\n  allowedSources: []\n  requireSignature: true\n  trustedKeys: [/k.pub]\n";
 	struct kit_errors errs = {0};
@@ -27,6 +27,8 @@ static void test_full(void **state)
 	assert_int_equal(s.cpus, 4);
 	assert_true(s.memory_bytes == 4ULL << 30);
 	assert_true(s.disk_bytes == 20ULL << 30);
+	assert_int_equal(s.credentials.n, 2);
+	assert_string_equal(s.credentials.v[1], "npm");
 	assert_int_equal(s.allow.n, 2);
 	assert_string_equal(s.allow.v[1], "10.0.0.0/8");
 	assert_string_equal(s.deny.v[0], "t.example.com");
@@ -63,7 +65,7 @@ static void test_bad(void **state)
 		{"engin: kvm\n", "s:1:1: engin: unknown key, did you mean engine?\n"},
 		{"presets: x\n",
 			"s:1:1: presets: unknown key, expected one of engine, cpus, memory, "
-			"disk, allow, deny, resolve, kit\n"},
+			"disk, allow, deny, credentials, resolve, kit\n"},
 		{"engine: hvf\n", "s:1:9: engine: \"hvf\", expected auto, kvm or qemu\n"},
 		{"cpus: 0\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},
 		{"cpus: 1.5\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},

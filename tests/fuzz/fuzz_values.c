@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The gate's end: packets in place of hutch-secret's answers. A request gets the value of a well-formed
+ * answer to its own question, or none; malformed ones end the link, and with it the wait. Input:
+ * packets, each behind its length (2 bytes). */
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "gate/values.h"
+#include "scratch.h"
+#include "wire/broker.h"
+
+#define SERVICES 2
+
+static unsigned n_ready;
+
+static void on_ready(struct values_set *s)
+{
+	if (values_pending(s))
+		abort();
+	n_ready++;
+}
+
+/* The first well-formed answer to question @id before the first malformed packet, or NULL. */
+static const uint8_t *expected(const uint8_t *p, size_t size, uint32_t id, struct broker_msg *ret)
+{
+	while (size >= 2) {
+		size_t len = MIN((size_t)p[0] | (size_t)p[1] << 8, size - 2);
+
+		p += 2;
+		size -= 2;
+		if (len < sizeof(*ret))
+			return NULL;
+		memcpy(ret, p, sizeof(*ret));
+		if (!broker_check(ret, p + sizeof(*ret), len, false))
+			return NULL;
+		if (ret->id == id)
+			return p + sizeof(*ret);
+		p += len;
+		size -= len;
+	}
+	return NULL;
+}
+
+static void check(struct values_set *s, const char *service, const uint8_t *data,
+	const struct broker_msg *m)
+{
+	struct secret *value = NULL;
+	int r = values_get(s, service, &value, NULL);
+
+	if (!data || m->type == BROKER_FAILED) {
+		if (r == 0)
+			abort();
+	} else if (m->type == BROKER_NONE) {
+		if (r < 0 || value)
+			abort();
+	} else if (r < 0 || secret_len(value) != m->len ||
+		   memcmp(secret_bytes(value), data, m->len) != 0) {
+		abort();
+	}
+	secret_free(value);
+}
+
+static void feed(int fd, const uint8_t *data, size_t size, struct loop *loop)
+{
+	while (size >= 2) {
+		size_t len = MIN((size_t)data[0] | (size_t)data[1] << 8, size - 2);
+
+		/* Fails when the gate has closed its end. */
+		if (send(fd, data + 2, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+			return;
+		loop_once(loop, 0, NULL);
+		data += 2 + len;
+		size -= 2 + len;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const char *const services[SERVICES] = {"one", "two"};
+	static struct loop *loop;
+	struct values_set set = {.ready = on_ready};
+	int pair[2];
+
+	if (!loop) {
+		static const char ref[] = "\0hutch-source\nenv:X\n300 1";
+
+		loop = loop_new(NULL);
+		scratch_put("one", ref, sizeof(ref) - 1);
+		scratch_put("two", ref, sizeof(ref) - 1);
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
+		return 0;
+	n_ready = 0;
+	set.values = values_new(loop, -1, scratch_store(), pair[0], NULL);
+	for (int i = 0; i < SERVICES; i++)
+		values_want(&set, services[i]);
+	feed(pair[1], data, size, loop);
+	close(pair[1]);
+	loop_once(loop, 0, NULL); /* those who still wait hear of it */
+	if (values_pending(&set) || n_ready != 1)
+		abort();
+	for (uint32_t i = 0; i < SERVICES; i++) {
+		struct broker_msg m;
+		const uint8_t *answer = expected(data, size, i + 1, &m);
+
+		check(&set, services[i], answer, &m);
+	}
+	values_done(&set);
+	values_free(set.values);
+	return 0;
+}
