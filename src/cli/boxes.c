@@ -19,6 +19,7 @@
 #include "base/fs.h"
 #include "base/paths.h"
 #include "cli/cache_key.h"
+#include "cli/proxies.h"
 #include "kit/kit.h"
 
 #define SPEC_MAX     (16u << 20)
@@ -332,16 +333,22 @@ static int start_supervisor(const char *name, struct err *err)
 	_free_ char *path = path_program("hutch-box");
 	_close_ int rd = -1;
 	_buf_ struct buf word;
+	struct strv env = {0};
 	struct child child;
 	char **argv = ARGV("hutch-box", name), *line, *nl;
-	int pipefd[2];
+	int pipefd[2], spawned;
 
 	buf_init(&word, 4096);
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
 	rd = pipefd[0];
-	if (child_spawn(&(struct child_spec){.path = path,
+	if (proxies_environment(&env, err) < 0) {
+		close(pipefd[1]);
+		return -1;
+	}
+	spawned = child_spawn(&(struct child_spec){.path = path,
 				.argv = argv,
+				.envp = env.v,
 				.in = CHILD_NULL,
 				.out = CHILD_NULL,
 				.errout = CHILD_NULL,
@@ -349,11 +356,11 @@ static int start_supervisor(const char *name, struct err *err)
 				.nfds = 1,
 				.keep_group = true, /* a leader could not leave the session */
 				.outlive_parent = true},
-		    &child, err) < 0) {
-		close(pipefd[1]);
-		return -1;
-	}
+		&child, err);
+	strv_done(&env);
 	close(pipefd[1]);
+	if (spawned < 0)
+		return -1;
 	close(child.pidfd);
 	while (buf_read(&word, rd, 4096) > 0)
 		;

@@ -122,6 +122,7 @@ static void format_line(struct buf *b, const struct audit *a, const struct audit
 	if (r->port)
 		put_number(b, "port", r->port);
 	put_string(b, "addr", r->addr);
+	put_string(b, "proxy", r->proxy);
 	put_string(b, "method", r->method);
 	put_string(b, "path", r->path);
 	if (r->status)

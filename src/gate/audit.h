@@ -28,6 +28,7 @@ struct audit_record {
 	enum audit_proto proto;
 	const char *name; /* what the guest wanted to reach */
 	const char *addr; /* what was dialled, or NULL */
+	const char *proxy; /* of the host, that was asked to dial, or NULL */
 	uint16_t port;
 	const char *method, *path; /* path without query */
 	int status;                /* of the response that the guest saw */

@@ -30,9 +30,11 @@
 #include "base/mem.h"
 #include "gate/dns.h"
 #include "gate/request.h"
+#include "gate/via.h"
 #include "gate/sniff.h"
 
 #define DENIED_SILENT_MS 3000u  /* a refused destination, nothing sent */
+#define LATE_MS          250u   /* whoever speaks first: then it is not HTTP */
 #define HELLO_MS         30000u /* the first bytes have begun */
 #define CLOSE_MS         60000u /* the guest reads the last answer */
 #define LINGER_MS        2000u  /* the guest closes its side */
@@ -62,13 +64,18 @@ void flow_decide(const struct flow *f, const struct request *r, struct flow_deci
 }
 
 /* dial_check_fn: the address that a name leads to has to pass, too. */
-static const char *check_addr(struct dial *d, const struct policy_addr *a)
+static const char *check_via(void *arg, const struct policy_addr *a)
 {
-	struct flow *f = container_of(d, struct flow, dial);
+	struct flow *f = arg;
 	struct policy_query q = query(f);
 
 	q.addr = a;
 	return gate_check_addr(f->gate, &q);
+}
+
+static const char *check_addr(struct dial *d, const struct policy_addr *a)
+{
+	return check_via(container_of(d, struct flow, dial), a);
 }
 
 /* ---- ending ---- */
@@ -85,6 +92,7 @@ void flow_audit_fields(
 		.proto = f->proto,
 		.name = f->name,
 		.addr = f->peer[0] ? f->peer : NULL,
+		.proxy = f->proxied ? f->proxied->text : NULL,
 		.port = f->port,
 		.rule = d->rule[0] ? d->rule : NULL,
 		.source = d->source[0] ? d->source : NULL,
@@ -127,6 +135,7 @@ static void flow_free(struct flow *f)
 	proxy_end(f);
 	audit_connection(f);
 	dial_cancel(&f->dial);
+	via_free(f->via);
 	stream_done(&f->guest, g->loop);
 	stream_done(&f->up, g->loop);
 	proxy_free(f->proxy);
@@ -143,6 +152,9 @@ static void flow_free(struct flow *f)
 static void drop_upstream(struct flow *f)
 {
 	dial_cancel(&f->dial);
+	via_free(f->via);
+	f->via = NULL;
+	f->late = false;
 	stream_done(&f->up, f->gate->loop);
 }
 
@@ -171,7 +183,7 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	flow_deadline(f, LINGER_MS);
 }
 
-void flow_reset_unreached(struct flow *f)
+static void reset_unreached(struct flow *f)
 {
 	flow_reset(
 		f, f->dial_err.class == ERR_USER ? AUDIT_DENY : AUDIT_ERROR, "%s", f->dial_err.msg);
@@ -198,12 +210,24 @@ static bool closing_step(struct flow *f)
 	return false;
 }
 
+static void start_dial(struct flow *f, enum upstream_kind kind);
+
+/* It is known by now what is spoken, so which proxy counts. */
+static void dial_late(struct flow *f, enum upstream_kind kind)
+{
+	if (!f->late)
+		return;
+	f->late = false;
+	start_dial(f, kind);
+}
+
 /* ---- first bytes ---- */
 
 void flow_tunnel(struct flow *f, enum audit_proto proto)
 {
 	f->proto = proto;
 	f->state = FLOW_TUNNEL;
+	dial_late(f, proto == AUDIT_TLS ? UPSTREAM_TLS : UPSTREAM_OTHER);
 	flow_deadline(f, 0);
 	if (!f->proxy)
 		audit_open(f);
@@ -236,6 +260,22 @@ static bool intercept(struct flow *f, const char *name)
 	return true;
 }
 
+void flow_explain_unreached(struct flow *f)
+{
+	struct buf *hello = f->bytes_up ? &f->up.out : &f->guest.in;
+
+	/* Only while all that the guest has said is still here. */
+	if (f->proto != AUDIT_TLS || f->proxy || f->bytes_up > buf_room(&f->guest.in) ||
+		(f->bytes_up && (f->bytes_up != buf_len(hello) || buf_len(&f->guest.in) > 0))) {
+		reset_unreached(f);
+		return;
+	}
+	if (f->bytes_up)
+		stream_move(hello, &f->guest.in);
+	f->bytes_up = 0;
+	intercept(f, f->name);
+}
+
 /* Learning wants the requests, where there is reason to believe that it is HTTP/1 that is spoken. */
 static bool is_learnable(const struct flow *f, const struct sniff *s)
 {
@@ -259,6 +299,7 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 			"a credential belongs here, so the TLS hello has to carry the server name");
 	if (f->identity[0])
 		drop_upstream(f);
+	dial_late(f, UPSTREAM_TLS);
 	if (f->identity[0] || f->inspect || s->ech || is_learnable(f, s))
 		return intercept(f, name);
 	flow_tunnel(f, AUDIT_TLS);
@@ -270,6 +311,7 @@ static bool start_http(struct flow *f)
 	f->proto = AUDIT_HTTP;
 	f->state = FLOW_PROXY;
 	flow_deadline(f, 0);
+	dial_late(f, UPSTREAM_HTTP);
 	proxy_start(f, false);
 	return true;
 }
@@ -426,14 +468,11 @@ static void on_upstream(struct loop *l, struct loop_watch *w, uint32_t events)
 	flow_run(f);
 }
 
-static void on_dialled(struct dial *d, int fd, const struct err *err)
+/* The dial has ended, with or without a connection to @peer. */
+static void on_upstream_there(struct flow *f, int fd, const struct err *err, const char *peer)
 {
-	struct flow *f = container_of(d, struct flow, dial);
-	char text[POLICY_ADDR_TEXT];
-
 	if (fd >= 0 && stream_attach(&f->up, f->gate->loop, fd, on_upstream) == 0) {
-		snprintf(f->peer, sizeof(f->peer), d->peer.v6 ? "[%s]:%u" : "%s:%u",
-			policy_addr_text(&d->peer, text), d->port);
+		snprintf(f->peer, sizeof(f->peer), "%s", peer);
 		if (f->state == FLOW_PROXY)
 			proxy_connected(f);
 	} else {
@@ -445,10 +484,32 @@ static void on_dialled(struct dial *d, int fd, const struct err *err)
 	flow_run(f);
 }
 
+static void on_dialled(struct dial *d, int fd, const struct err *err)
+{
+	char text[POLICY_ADDR_TEXT], peer[POLICY_ADDR_TEXT + 8];
+
+	snprintf(peer, sizeof(peer), d->peer.v6 ? "[%s]:%u" : "%s:%u",
+		policy_addr_text(&d->peer, text), d->port);
+	on_upstream_there(container_of(d, struct flow, dial), fd, err, peer);
+}
+
+static void on_via(void *arg, int fd, const struct err *err)
+{
+	struct flow *f = arg;
+
+	f->dial.peer = *via_refused(f->via);
+	on_upstream_there(f, fd, err, "");
+}
+
 static void expire(struct flow *f)
 {
+	if (f->late && !f->hello_begun) {
+		flow_deadline(f, 0);
+		dial_late(f, UPSTREAM_OTHER);
+		return;
+	}
 	if (f->state == FLOW_SNIFF && f->dial_failed)
-		flow_reset_unreached(f);
+		reset_unreached(f);
 	else if (f->state == FLOW_SNIFF)
 		deny_raw(f, "no readable first bytes in time");
 	else if (f->state == FLOW_CLOSING || f->state == FLOW_RESET)
@@ -511,11 +572,36 @@ static bool identify(struct flow *f, uint32_t addr)
 	return name || !(names_is_synthetic(addr) || (addr == GATE_GATEWAY && f->port != 53));
 }
 
-static void start_dial(struct flow *f)
+static void start_dial(struct flow *f, enum upstream_kind kind)
+{
+	struct gate *g = f->gate;
+	struct policy_query q = query(f);
+	const struct upstream_proxy *p =
+		gate_dials_itself(g, &q) ? NULL : upstream_find(&g->upstream, kind, &q);
+
+	f->proxied = p;
+	if (p)
+		f->via = via_start(g->dialer, g->loop, p, &q, kind == UPSTREAM_HTTP, check_via,
+			on_via, f);
+	else
+		gate_dial(g, &f->dial, &q, check_addr, on_dialled);
+}
+
+/* With a proxy it may depend on what the guest will say. */
+static void dial_or_wait(struct flow *f)
 {
 	struct policy_query q = query(f);
 
-	gate_dial(f->gate, &f->dial, &q, check_addr, on_dialled);
+	if (server_speaks_first(f->port)) {
+		start_dial(f, UPSTREAM_OTHER);
+	} else if (f->port == 443) {
+		start_dial(f, UPSTREAM_TLS);
+	} else if (gate_dials_itself(f->gate, &q) || !upstream_any(&f->gate->upstream, &q)) {
+		start_dial(f, UPSTREAM_OTHER);
+	} else {
+		f->late = true;
+		flow_deadline(f, LATE_MS);
+	}
 }
 
 static void want_inspection(struct flow *f, const struct flow_decision *d)
@@ -593,7 +679,7 @@ void flow_open(struct gate *g, const struct link_msg *m, int fd)
 	steal_fd(&own);
 	link_send(g, LINK_TCP_ACCEPT, f->id, NULL, 0);
 	if (f->allowed)
-		start_dial(f);
+		dial_or_wait(f);
 	flow_run(f);
 }
 

@@ -28,6 +28,8 @@ enum flow_state {
 	FLOW_DEAD,
 };
 
+struct via;
+
 struct flow {
 	struct gate *gate;
 	struct flow *next, *prev;
@@ -47,6 +49,9 @@ struct flow {
 
 	struct stream guest, up;
 	struct dial dial;
+	struct via *via; /* owned; the dial goes through the host's proxy */
+	const struct upstream_proxy *proxied; /* that proxy, also when it is over */
+	bool late;       /* FLOW_SNIFF: dialled when it is known which proxy that is */
 	bool hello_begun; /* FLOW_SNIFF: its time limit runs */
 	bool dial_failed;
 	struct err dial_err;
@@ -102,10 +107,10 @@ void flow_close(struct flow *f);
 /* End at once, the guest sees a reset. @fmt is the reason for the audit log. */
 void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* The server could not be dialled. */
-void flow_reset_unreached(struct flow *f);
 /* Something that it waits for has come: go on. May free @f. Called by the loop only. */
 void flow_wake(struct flow *f);
+/* The server of a tunnel could not be dialled: say so in HTTP where the guest speaks TLS, else reset. */
+void flow_explain_unreached(struct flow *f);
 void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
 /* Fields that every audit line of this connection has. */
 void flow_audit_fields(

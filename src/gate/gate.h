@@ -13,6 +13,7 @@
 #include "gate/dial.h"
 #include "gate/names.h"
 #include "gate/tls.h"
+#include "gate/upstream.h"
 #include "gate/values.h"
 #include "wire/link.h"
 
@@ -32,6 +33,7 @@ struct gate {
 	struct ca *ca; /* owned; made with the first configuration */
 	struct tls_shared *tls;
 	struct dialer *dialer;
+	struct upstream upstream; /* the host's proxies, for as long as the gate lives */
 	struct audit *audit;
 	struct asks *asks;
 	struct udp *udp;

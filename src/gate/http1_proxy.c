@@ -14,6 +14,7 @@
 
 #include "base/mem.h"
 #include "gate/request.h"
+#include "gate/via.h"
 
 #define UPSTREAM_TLS_MS 30000u
 
@@ -259,6 +260,8 @@ static bool send_head(struct flow *f)
 		return true;
 	}
 	c.n += drop_h2c(&p->req, c.edits + c.n);
+	if (f->via && via_forwards(f->via))
+		c.n += via_edit_request(f->via, &p->req, c.edits + c.n);
 	f->up.wipe = true;
 	r = http1_write(&p->req, c.edits, c.n, &f->up.out);
 	request_changes_done(&c);
@@ -408,6 +411,8 @@ static bool read_response_head(struct flow *f)
 	}
 	if (r == 0)
 		return false;
+	if (f->via && via_forwards(f->via) && via_explain(f->via, p->resp.status))
+		return fail_upstream(f, via_explain(f->via, p->resp.status));
 	if (http1_write(&p->resp, NULL, 0, &f->guest.out) < 0)
 		return fail_upstream(f, "the response's head is too long");
 	buf_consume(in, p->resp.size);

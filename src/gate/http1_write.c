@@ -78,7 +78,7 @@ static void put_request_line(const struct http1_head *h, struct buf *out)
 		/* RFC 9112 3.2.4: OPTIONS of a whole server. */
 		if (h->path.n == 0 && http1_slice_is(h->method, "OPTIONS") && h->query.n == 0)
 			buf_puts(out, "*");
-		else if (h->path.n == 0)
+		else if (h->path.n == 0 && h->send_path.n == 0)
 			buf_puts(out, "/");
 		else
 			put_slice(out, h->send_path.n ? h->send_path : h->path);

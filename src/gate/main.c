@@ -17,7 +17,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -69,6 +71,28 @@ static unsigned limit_resources(void)
 	if (files.rlim_cur < 2 * FDS_SPARE)
 		return FDS_SPARE / 4;
 	return (unsigned)(files.rlim_cur - FDS_SPARE) / 2;
+}
+
+static const char *variable(void *arg, const char *name)
+{
+	return getenv(name);
+}
+
+/* The host's proxies, and then out of memory with the text: it may hold a password. */
+static void read_proxies(struct gate *g)
+{
+	extern char **environ;
+
+	upstream_read(&g->upstream, variable, NULL);
+	for (char **e = environ; *e; e++) {
+		char *value = strchr(*e, '=');
+
+		if (value && value - *e >= 6 && strncasecmp(value - 6, "_proxy", 6) == 0)
+			mem_wipe(value + 1, strlen(value + 1));
+	}
+	for (int k = 0; k < UPSTREAM_KINDS; k++)
+		if (g->upstream.proxy[k] && g->upstream.proxy[k]->problem[0])
+			log_warn("proxy settings: %s", g->upstream.proxy[k]->problem);
 }
 
 static int jail(struct gate *g, struct err *err)
@@ -207,6 +231,7 @@ static void stop(struct gate *g)
 	audit_free(g->audit);
 	asks_free(g->asks);
 	names_free(g->names);
+	upstream_done(&g->upstream);
 	config_free(g->config);
 	buf_done(&g->control_in);
 	buf_done(&g->link_out);
@@ -230,6 +255,7 @@ int main(int argc, char **argv)
 	g.broker = given(FD_BROKER);
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
+	read_proxies(&g);
 	g.max_flows = limit_resources();
 	if (tidy_descriptors(&err) == 0 && jail(&g, &err) == 0 && start(&g, &err) == 0)
 		status = loop_run(g.loop, &err);

@@ -15,8 +15,8 @@
 
 #define REQUEST_PATH_LOGGED 512
 #define REQUEST_OVERRIDES   5
-/* Credentials, fields that are dropped, and two for what is special to a version. */
-#define REQUEST_EDITS_MAX (INJECT_MAX + REQUEST_OVERRIDES + 2)
+/* Credentials, fields that are dropped, and three for what is special to a version. */
+#define REQUEST_EDITS_MAX (INJECT_MAX + REQUEST_OVERRIDES + 3)
 
 struct request {
 	struct flow *flow; /* whose it is, once begun */

@@ -36,7 +36,7 @@ bool tunnel_step(struct flow *f)
 	bool moved;
 
 	if (f->dial_failed) {
-		flow_reset_unreached(f);
+		flow_explain_unreached(f);
 		return true;
 	}
 	moved = pass(&f->guest, &f->up, &f->bytes_up);

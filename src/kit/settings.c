@@ -128,6 +128,33 @@ static void load_kit(struct load *l, const struct ynode *n, void *base, const st
 
 	load_map(l, n, FIELD_AT(base, f, struct settings_kit), &shape);
 }
+bool settings_is_no_proxy(const char *s)
+{
+	return strcmp(s, "none") == 0 || strcmp(s, "off") == 0;
+}
+
+/* It goes into a variable; what it means, the gate says. */
+static const char *check_proxy(const char *s)
+{
+	for (const char *c = s; *c; c++)
+		if ((unsigned char)*c <= ' ' || *c == 0x7f)
+			return "http://[user:password@]host:port, none or off";
+	return *s ? NULL : "http://[user:password@]host:port, none or off";
+}
+
+static const char *check_no_proxy(const char *s)
+{
+	for (const char *c = s; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			return "names, addresses and networks, with commas between them";
+	return NULL;
+}
+
+static const struct field network_rows[] = {
+	ROW(settings, "proxy", load_string, proxy, 0, check_proxy),
+	ROW(settings, "no_proxy", load_string, no_proxy, 0, check_no_proxy),
+};
+static const struct shape network_shape = SHAPE(settings, network_rows);
 
 static const struct field settings_rows[] = {
 	ROW(settings, "engine", load_engine, engine),
@@ -139,6 +166,7 @@ static const struct field settings_rows[] = {
 	ROW(settings, "credentials", load_strv, credentials, 0, check_name),
 	{"resolve", load_resolve},
 	ROW(settings, "kit", load_kit, kit),
+	STRUCT_ROW("network", network_shape),
 };
 
 /* Whether there is nothing but blank lines and comments, as in a file with every key commented out.
@@ -214,5 +242,9 @@ void settings_done(struct settings *s)
 		free(s->resolves[i].address);
 	}
 	free(s->resolves);
+	if (s->proxy)
+		mem_wipe(s->proxy, strlen(s->proxy));
+	free(s->proxy);
+	free(s->no_proxy);
 	*s = (struct settings){0};
 }

@@ -13,7 +13,10 @@
  *	kit:
  *	  allowedSources: ["git+https://example.com/kits*", "oci://registry.example.com*"]
  *	  requireSignature: true
- *	  trustedKeys: [/etc/hutch/kits.pub] */
+ *	  trustedKeys: [/etc/hutch/kits.pub]
+ *	network:
+ *	  proxy: http://proxy.example.com:3128
+ *	  no_proxy: .example.com,10.0.0.0/8 */
 #pragma once
 
 #include <stdbool.h>
@@ -41,6 +44,9 @@ struct settings {
 	struct spec_resolve *resolves;     /* checked, names canonical */
 	size_t n_resolves;
 	struct settings_kit kit;
+	/* The host's proxies, instead of what the environment says; NULL: not said. May hold a
+	 * password. */
+	char *proxy, *no_proxy;
 };
 
 /* Load @path, or the user's own file when NULL; a user's file that is absent is no error. As
@@ -49,6 +55,8 @@ int settings_load(const char *path, struct settings *ret, struct kit_errors *err
 int settings_load_text(const char *text, size_t len, const char *file, struct settings *ret,
 	struct kit_errors *errs);
 void settings_done(struct settings *s);
+/* Whether a proxy setting means that there is none. */
+bool settings_is_no_proxy(const char *s);
 
 /* "name", "127.0.0.1:8443" or "[::1]:8443" → *ret (owned strings) in canonical form. */
 int settings_parse_resolve(

@@ -40,7 +40,7 @@ class Gate:
     """One hutch-gate process. Use as a context manager."""
 
     def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
-                 store=True, max_files=None, broker=None):
+                 store=True, max_files=None, broker=None, env=None):
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
@@ -63,6 +63,7 @@ class Gate:
         self.store = store
         self.broker = broker  # None, or a socket in place of hutch-secret's
         self.max_files = max_files
+        self.env = env or {}
 
     def set_secret(self, name, value, own=False):
         with open(os.path.join(self.own_dir if own else self.secret_dir, name), "w") as f:
@@ -86,7 +87,10 @@ class Gate:
                    else os.dup(self.broker.fileno()))
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
-        env.pop("SSL_CERT_DIR", None)
+        for name in list(env):
+            if name == "SSL_CERT_DIR" or name.lower().endswith("_proxy"):
+                del env[name]
+        env.update(self.env)
         if self.ca_file:
             env["SSL_CERT_FILE"] = self.ca_file
 

@@ -17,7 +17,7 @@ class Authority:
         os.makedirs(self.path, exist_ok=True)
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
                       "-nodes", "-days", "2", "-subj", "/CN=test CA", "-keyout", "ca.key",
-                      "-out", "ca.pem")
+                      "-out", "ca.pem", "-addext", "keyUsage=critical,keyCertSign")
 
     def _openssl(self, *args):
         subprocess.run(["openssl", *args], cwd=self.path, check=True, capture_output=True)

@@ -13,6 +13,7 @@ import pytest
 
 from conftest import Home
 from servers import Authority, Tcp, Web
+from test_gate_proxy import Proxy
 
 SECRET = "sk-test-7f3a9c2e5b8d4f60-do-not-leak"
 
@@ -227,6 +228,45 @@ END""" % (port, port ^ 1))
         thread.join()
         sock.close()
     assert r.stdout.split() == ["0", "1", "1472", "1473", "9000", "65400", "refused", "True"], r.stderr
+
+
+def test_the_hosts_proxy_is_taken(world):
+    """From the environment of the start, or from settings.yaml, which goes before it."""
+    seen, password = [], "pr0xy-s3cret-word"
+
+    def answer(line, headers):
+        seen.append((line, headers))
+        return b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"
+
+    proxy = Proxy(1, answer=answer)
+    config = world.path("config", "hutch", "settings.yaml")
+    os.makedirs(os.path.dirname(config), exist_ok=True)
+    before = open(config).read() if os.path.exists(config) else ""
+    url = "http://u:%s@127.0.0.1:%d" % (password, proxy.port)
+    world.ok("policy", "allow", "--sandbox", "net", "elsewhere.hello.test")
+    ask = "curl -sS -m 30 https://elsewhere.hello.test/ https://api.hello.test/echo; env"
+    try:
+        world.ok("stop", "net")
+        r = world.sh(ask, env={"HTTPS_PROXY": url})
+        assert "wants another user name and password (407)" in r.stdout, r.stdout + r.stderr
+        assert "hello\n" in r.stdout  # said where it is: not through the proxy
+        assert password not in r.stdout
+        assert seen[0][0][1] == "elsewhere.hello.test:443" and len(seen) == 1
+        world.ok("stop", "net")
+        with open(config, "w") as f:
+            f.write(before + "network:\n  proxy: none\n")
+        world.sh(ask, env={"HTTPS_PROXY": url})
+        assert len(seen) == 1
+        world.ok("stop", "net")
+        with open(config, "w") as f:
+            f.write(before + "network:\n  proxy: %s\n" % url)
+        world.sh(ask)
+        assert len(seen) == 2
+    finally:
+        proxy.__exit__()
+        with open(config, "w") as f:
+            f.write(before)
+        world.ok("stop", "net")
 
 
 def test_key_is_injected_and_absent_inside(world):

@@ -18,7 +18,8 @@ static void test_full(void **state)
 		"# mine\nengine: qemu\ncpus: 4\nmemory: 4g\ndisk: \"20g\"\n"
 		"allow: [\"**.example.com\", 10.0.0.0/8]\ncredentials: [github, npm]\ndeny:\n  - t.example.com\n"
 		"resolve:\n  API.hello.test: 127.0.0.1:8443\n  v6.test: \"[::1]:80\"\n"
-		"kit:\n  allowedSources: []\n  requireSignature: true\n  trustedKeys: [/k.pub]\n";
+		"kit:\n  allowedSources: []\n  requireSignature: true\n  trustedKeys: [/k.pub]\n"
+		"network:\n  proxy: http://u:p@proxy.test:3128\n  no_proxy: .a.test, 10.0.0.0/8\n";
 	struct kit_errors errs = {0};
 	struct settings s;
 
@@ -38,6 +39,9 @@ static void test_full(void **state)
 	assert_string_equal(s.resolves[1].address, "[::1]:80");
 	assert_true(s.kit.limit_sources && !s.kit.allowed_sources.n && s.kit.require_signature);
 	assert_string_equal(s.kit.trusted_keys.v[0], "/k.pub");
+	assert_string_equal(s.proxy, "http://u:p@proxy.test:3128");
+	assert_false(settings_is_no_proxy(s.proxy));
+	assert_string_equal(s.no_proxy, ".a.test, 10.0.0.0/8");
 	settings_done(&s);
 	settings_done(&s);
 }
@@ -62,10 +66,13 @@ static void test_bad(void **state)
 	} t[] = {
 		{"--- \n", "s:2:1: empty, expected a map\n"},
 		{"[]\n", "s:1:1: a list, expected a map\n"},
+		{"network: {proxy: \"http://a b\"}\n", "s:1:18: network.proxy: \"http://a b\", expected "
+		 "http://[user:password@]host:port, none or off\n"},
+		{"network: {proxies: none}\n", "s:1:11: network.proxies: unknown key, expected one of proxy, no_proxy\n"},
 		{"engin: kvm\n", "s:1:1: engin: unknown key, did you mean engine?\n"},
 		{"presets: x\n",
 			"s:1:1: presets: unknown key, expected one of engine, cpus, memory, "
-			"disk, allow, deny, credentials, resolve, kit\n"},
+			"disk, allow, deny, credentials, resolve, kit, network\n"},
 		{"engine: hvf\n", "s:1:9: engine: \"hvf\", expected auto, kvm or qemu\n"},
 		{"cpus: 0\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},
 		{"cpus: 1.5\n", "s:1:7: cpus: expected a whole number of cores, 1 or more\n"},
