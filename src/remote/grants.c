@@ -38,27 +38,45 @@ static void add_rules(const struct kit *k, struct strv *ret)
 	}
 }
 
+/* Where a value goes, and in what form: each of these changes who may read it. */
+static void add_inject(
+	const struct kit_credential *c, const struct kit_inject *in, struct strv *ret)
+{
+	_buf_ struct buf b = {.max = 65536};
+
+	buf_printf(&b, "credential %s to %s", c->service, in->domain);
+	if (in->kind != SPEC_INJECT_HEADER)
+		buf_printf(&b, " by %s", spec_inject_name(in->kind));
+	if (in->header && *in->header)
+		buf_printf(&b, " in %s", in->header);
+	if (in->parameter)
+		buf_printf(&b, " in parameter %s", in->parameter);
+	if (in->in_body)
+		buf_puts(&b, " in bodies");
+	if (in->insecure)
+		buf_puts(&b, " without TLS");
+	buf_puts(&b, phase_text(c->phase));
+	strv_add(ret, buf_cstr(&b));
+}
+
 static void add_credentials(const struct kit *k, struct strv *ret)
 {
 	for (size_t i = 0; i < k->n_credentials; i++) {
 		const struct kit_credential *c = &k->credentials[i];
+		const struct kit_oauth *o = &c->oauth;
 
-		for (size_t m = 0; m < c->n_injects; m++) {
-			const struct kit_inject *in = &c->injects[m];
-
-			strv_addf(ret, "credential %s to %s%s%s%s", c->service, in->domain,
-				in->header ? " in " : "", in->header ? in->header : "",
-				phase_text(c->phase));
-		}
-		if (!c->n_injects && !c->oauth.given)
+		for (size_t m = 0; m < c->n_injects; m++)
+			add_inject(c, &c->injects[m], ret);
+		if (!c->n_injects && !o->given)
 			strv_addf(ret, "credential %s%s", c->service, phase_text(c->phase));
-		if (!c->oauth.given)
+		if (!o->given)
 			continue;
-		strv_addf(ret, "credential %s by OAuth of %s%s", c->service,
-			c->oauth.host ? c->oauth.host : "?", c->oauth.path ? c->oauth.path : "");
-		for (size_t m = 0; m < c->oauth.resource_hosts.n; m++)
+		strv_addf(ret, "credential %s by OAuth of %s%s%s", c->service,
+			o->host ? o->host : "?", o->path ? o->path : "",
+			o->passthrough ? ", tokens in the sandbox" : "");
+		for (size_t m = 0; m < o->resource_hosts.n; m++)
 			strv_addf(ret, "credential %s to %s by OAuth", c->service,
-				c->oauth.resource_hosts.v[m]);
+				o->resource_hosts.v[m]);
 	}
 }
 

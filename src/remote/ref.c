@@ -55,6 +55,13 @@ static bool is_normal_path(const char *path)
 	return true;
 }
 
+/* A host with or without port, as far as it matters here: no option, no path. */
+static bool is_host(const char *host)
+{
+	return only(host, LOWER UPPER DIGITS ".-:[]") && *host && !strchr(".-:", *host) &&
+	       !strstr(host, "..");
+}
+
 /* ---- git ---- */
 
 /* ref=… and dir=… behind '#'. */
@@ -102,8 +109,9 @@ static int check_git_host(const char *scheme, const char *host, struct ref *r, s
 	r->local = is_loopback(host);
 	if (at && (!ssh || at == host))
 		return err_set(err, ERR_USER, "a user in the address, which only git+ssh takes");
-	if (*host == '-' || (at && at[1] == '-') || strchr(at ? at + 1 : host, '@') ||
-		!only(host, LOWER UPPER DIGITS ".-_:[]@"))
+	if (!is_host(at ? at + 1 : host) ||
+		(at && (*host == '-' ||
+			       strspn(host, LOWER UPPER DIGITS "._-") != (size_t)(at - host))))
 		return err_set(err, ERR_USER, "not the name of a host");
 	if (strcmp(scheme, "http") == 0 && !r->local)
 		return err_set(
@@ -166,7 +174,7 @@ static int parse_oci(const char *text, struct ref *r, struct err *err)
 	if (!slash || slash == rest)
 		return err_set(err, ERR_USER, "expected oci://HOST/NAME@sha256:DIGEST");
 	r->host = xstrndup(rest, (size_t)(slash - rest));
-	if (!only(r->host, LOWER DIGITS ".-:[]") || *r->host == '-' ||
+	if (!is_host(r->host) || strpbrk(r->host, UPPER) ||
 		(!strpbrk(r->host, ".:") && strcmp(r->host, "localhost") != 0))
 		return err_set(err, ERR_USER, "%s: not the name of a registry's host", r->host);
 	r->local = is_loopback(r->host);

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from test_kit_sources import commit, git
 from test_kits import write
 
 KIT = """schemaVersion: "2"
@@ -94,3 +95,23 @@ def test_effects_and_cache(home, kit):
     home.ok("kit", "cache", "rm")
     assert entries(home) == [] and os.listdir(home.path("data", "hutch", "cache")) == []
     assert home.run("kit", "cache", "rm", "abcdef").returncode == 125
+
+
+def test_kit_from_elsewhere(home):
+    """A kit from git in a real sandbox: pinned in its plan, its files and steps there."""
+    repo = home.path("repo")
+    os.makedirs(home.path("work"))
+    os.makedirs(repo)
+    git("init", "-q", "-b", "main", cwd=repo)
+    write(home, "repo/once", KIT)
+    os.makedirs(os.path.join(repo, "once", "files", "home"))
+    with open(os.path.join(repo, "once", "files", "home", "seed"), "w") as f:
+        f.write("${{ kit.args.word }} seed")
+    ref = "git+file://%s#ref=%s&dir=once" % (repo, commit(repo))
+    r = home.run("create", "--name", "a", "--kit", ref, "shell", home.path("work"))
+    assert r.returncode == 2
+    code = r.stderr.split("--approve-kit ")[1].strip()
+    create(home, ref, "a", "--approve-kit", code)
+    assert sh(home, "a", "cat ~/seed; cat /opt/seed") == "hello seedhello seed"
+    with open(home.box("a", "spec.json")) as f:
+        assert {"what": "kit once", "from": ref} in json.load(f)["origins"]

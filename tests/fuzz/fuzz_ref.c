@@ -20,9 +20,9 @@ static void check_git(const struct ref *r)
 {
 	check(*r->url != '-' && strstr(r->url, "://") &&
 		!strpbrk(r->url, "%?# \t\n\\\"'`$;|&<>(){}*"));
-	check(!strstr(r->url, "/../") && *r->dir != '-' && *r->dir != '/' &&
-		!strstr(r->dir, ".."
-				"/"));
+	check(!strstr(r->url, "/../") && *r->dir != '-' && *r->dir != '/');
+	check(strncmp(r->dir, "../", 3) != 0 && !strstr(r->dir, "/../") &&
+		strcmp(r->dir, "..") != 0);
 	check(!r->name || *r->name != '-');
 }
 
