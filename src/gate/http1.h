@@ -16,6 +16,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "gate/filter.h"
 #include "policy/name.h"
 
 #define HTTP1_HEAD_MAX    65536u /* bytes of a head */
@@ -58,7 +59,8 @@ struct http1_head {
 	struct http1_slice method, target;
 	enum http1_form form;
 	struct http1_slice path, query; /* parts of target; query without '?', empty if none */
-	struct http1_slice send_path;   /* set by the owner: http1_write sends it instead of path */
+	/* Set by the owner: http1_write sends them instead; p is NULL where it shall not. */
+	struct http1_slice send_path, send_query;
 	bool has_host;                  /* only HTTP/1.0 may have none */
 	struct policy_host host; /* from Host, equal to the target's authority if that has one */
 	uint16_t port;           /* as written, else 0 (scheme's default) */
@@ -113,9 +115,21 @@ struct http1_edit {
 int http1_write(
 	const struct http1_head *h, const struct http1_edit *edits, size_t n, struct buf *out);
 
+/* How a body is written. */
+enum http1_written {
+	HTTP1_AS_READ,  /* with the framing that it has */
+	HTTP1_BARE,     /* without any, trailers dropped */
+	HTTP1_IN_CHUNKS /* in chunks, whatever it was */
+};
+
 /* Streaming body. Output is the same body with its framing normalised: chunk extensions dropped,
- * sizes in plain hex; trailers are checked and kept. Output is never longer than its input. */
+ * sizes in plain hex; trailers are checked and kept. Output is never longer than its input, unless
+ * the owner asks for another framing or a filter. */
 struct http1_body {
+	/* Set by the owner behind http1_body_init. A filter needs HTTP1_AS_READ with replacements
+	 * that keep their length, or another framing. Borrowed until the body is done. */
+	enum http1_written written;
+	struct filter *filter;
 	enum http1_framing framing;
 	int state;
 	uint64_t left;     /* of the length or the chunk */
@@ -128,11 +142,14 @@ struct http1_body {
 void http1_body_init(struct http1_body *b, const struct http1_head *h);
 void http1_body_done(struct http1_body *b); /* {0} is fine */
 /* Consume from @data what belongs to this body and what @out has room for (give at least 64 bytes
- * of room), append to @out. Returns 1: the message is complete, the rest of @data is the next one;
+ * of room, with a filter filter_room() more), append to @out. Returns 1: the message is complete, the rest of @data is the next one;
  * 0: call again with more input or, even without input, when @out has more room; -1: malformed
  * (ERR_PEER), close both sides. *ret_used is set always. */
 int http1_body_feed(struct http1_body *b, const void *data, size_t len, size_t *ret_used,
 	struct buf *out, struct err *err);
+/* The sender closed where http1_body_eof agrees: append what the filter holds back. Returns as
+ * http1_body_feed. */
+int http1_body_end(struct http1_body *b, struct buf *out);
 /* The sender closed. True when the body is complete (also HTTP1_UNTIL_CLOSE), false: truncated. */
 bool http1_body_eof(const struct http1_body *b);
 

@@ -10,6 +10,7 @@
 /* The longest thing that is written in one go: CRLF, or a chunk line. */
 #define OUT_MIN      24u
 #define CHUNK_DIGITS 15 /* below 2^60: no overflow, no disagreement */
+#define PIECE_MAX    16384u
 
 /* States of a body; those below BODY_DONE want input. */
 enum {
@@ -21,6 +22,7 @@ enum {
 	CHUNK_DATA_CR,
 	CHUNK_DATA_LF,
 	TRAILER,       /* field lines up to the empty line, collected */
+	FILTER_FLUSH,  /* the payload is complete, the filter holds something back */
 	TRAILER_FLUSH, /* checked; on their way out */
 	BODY_DONE,
 };
@@ -55,24 +57,96 @@ void http1_body_done(struct http1_body *b)
 
 bool http1_body_eof(const struct http1_body *b)
 {
-	return b->state == BODY_DONE ||
+	return b->state == BODY_DONE || b->state == FILTER_FLUSH || b->state == TRAILER_FLUSH ||
 	       (b->state == BODY_DATA &&
 		       (b->framing == HTTP1_UNTIL_CLOSE || b->framing == HTTP1_TUNNEL));
+}
+
+/* Whether payload goes out in chunks of our own, because what is read is not what is sent. */
+static bool makes_chunks(const struct http1_body *b)
+{
+	return b->written == HTTP1_IN_CHUNKS ||
+	       (b->written == HTTP1_AS_READ && b->framing == HTTP1_CHUNKED && b->filter);
+}
+
+/* Chunk lines pass as they are. */
+static bool keeps_chunks(const struct http1_body *b)
+{
+	return b->framing == HTTP1_CHUNKED && b->written == HTTP1_AS_READ && !b->filter;
+}
+
+static void put_chunk(struct buf *piece, struct buf *out)
+{
+	char line[OUT_MIN];
+
+	if (buf_len(piece) == 0)
+		return;
+	snprintf(line, sizeof(line), "%zx\r\n", buf_len(piece));
+	buf_puts(out, line);
+	buf_put(out, buf_head(piece), buf_len(piece));
+	buf_puts(out, "\r\n");
+}
+
+/* Payload on its way out; with @last also what the filter holds back. Returns how much was taken,
+ * or with @last whether nothing is left. */
+static size_t put_payload(
+	struct http1_body *b, const uint8_t *p, size_t len, bool last, struct buf *out)
+{
+	struct buf piece, *to = out;
+	size_t n;
+
+	if (makes_chunks(b)) {
+		buf_init(&piece,
+			MIN(buf_room(out) - OUT_MIN,
+				MAX(b->filter ? filter_room(b->filter) : 0, (size_t)PIECE_MAX)));
+		to = &piece;
+	}
+	if (!b->filter) {
+		n = MIN(len, buf_room(to));
+		buf_put(to, p, n);
+	} else {
+		n = last ? filter_flush(b->filter, to) : filter_feed(b->filter, p, len, to);
+	}
+	if (to == &piece) {
+		put_chunk(&piece, out);
+		buf_wipe(&piece);
+	}
+	return n;
+}
+
+/* The state behind the payload's last byte. */
+static int after_payload(const struct http1_body *b)
+{
+	return b->filter || b->written == HTTP1_IN_CHUNKS ? FILTER_FLUSH : BODY_DONE;
 }
 
 /* Copy a run of data. Returns how much was taken. */
 static size_t copy_data(struct http1_body *b, const uint8_t *p, size_t len, struct buf *out)
 {
-	size_t n = MIN(len, buf_room(out));
+	size_t n = put_payload(b, p, (size_t)MIN((uint64_t)len, b->left), false, out);
 
-	n = (size_t)MIN((uint64_t)n, b->left);
-	buf_put(out, p, n);
 	b->received += n;
 	if (b->framing == HTTP1_LENGTH || b->framing == HTTP1_CHUNKED)
 		b->left -= n;
 	if (b->left == 0)
-		b->state = b->framing == HTTP1_CHUNKED ? CHUNK_DATA_CR : BODY_DONE;
+		b->state = b->framing == HTTP1_CHUNKED ? CHUNK_DATA_CR : after_payload(b);
 	return n;
+}
+
+/* Behind the payload: what is held back, and the last chunk where the framing is ours. False when
+ * @out has no room. */
+static bool flush_filter(struct http1_body *b, struct buf *out)
+{
+	if (b->filter && !put_payload(b, NULL, 0, true, out))
+		return false;
+	if (b->framing == HTTP1_CHUNKED) {
+		b->state = b->written == HTTP1_BARE ? BODY_DONE : TRAILER_FLUSH;
+		return true;
+	}
+	if (b->written == HTTP1_IN_CHUNKS)
+		buf_puts(out, "0\r\n\r\n");
+	b->state = BODY_DONE;
+	return true;
 }
 
 static int hex_value(uint8_t c)
@@ -94,8 +168,10 @@ static void end_chunk_line(struct http1_body *b, struct buf *out)
 		buf_puts(&b->trailer, "0\r\n");
 		return;
 	}
-	snprintf(line, sizeof(line), "%llx\r\n", (unsigned long long)b->left);
-	buf_puts(out, line);
+	if (keeps_chunks(b)) {
+		snprintf(line, sizeof(line), "%llx\r\n", (unsigned long long)b->left);
+		buf_puts(out, line);
+	}
 	b->state = CHUNK_DATA;
 }
 
@@ -186,8 +262,12 @@ static int trailer_byte(struct http1_body *b, uint8_t c, struct err *err)
 	if (c != '\n')
 		return 0;
 	if (b->line == 2) {
-		b->state = TRAILER_FLUSH;
-		return check_trailer(&b->trailer, err);
+		if (check_trailer(&b->trailer, err) < 0)
+			return -1;
+		if (b->filter)
+			filter_in_place(b->filter, buf_head(&b->trailer), buf_len(&b->trailer));
+		b->state = FILTER_FLUSH;
+		return 0;
 	}
 	b->line = 0;
 	return 0;
@@ -203,6 +283,17 @@ static void flush_trailer(struct http1_body *b, struct buf *out)
 		b->state = BODY_DONE;
 }
 
+int http1_body_end(struct http1_body *b, struct buf *out)
+{
+	if (b->state == BODY_DATA)
+		b->state = after_payload(b);
+	if (b->state == FILTER_FLUSH && buf_room(out) >= OUT_MIN)
+		flush_filter(b, out);
+	if (b->state == TRAILER_FLUSH)
+		flush_trailer(b, out);
+	return b->state == BODY_DONE;
+}
+
 /* One byte where framing is read. */
 static int framing_byte(struct http1_body *b, uint8_t c, struct buf *out, struct err *err)
 {
@@ -213,7 +304,8 @@ static int framing_byte(struct http1_body *b, uint8_t c, struct buf *out, struct
 	case CHUNK_DATA_LF:
 		if (c != '\n')
 			return http1_refuse(err, 400, "chunk does not end in CR LF");
-		buf_puts(out, "\r\n");
+		if (keeps_chunks(b))
+			buf_puts(out, "\r\n");
 		b->state = CHUNK_SIZE;
 		b->left = 0;
 		return 0;
@@ -232,16 +324,26 @@ int http1_body_feed(struct http1_body *b, const void *data, size_t len, size_t *
 	int r = 0;
 
 	while (r == 0 && b->state != BODY_DONE && buf_room(out) >= OUT_MIN) {
+		if (b->state == FILTER_FLUSH) {
+			if (!flush_filter(b, out))
+				break;
+			continue;
+		}
 		if (b->state == TRAILER_FLUSH) {
 			flush_trailer(b, out);
 			continue;
 		}
 		if (used == len)
 			break;
-		if (b->state == BODY_DATA || b->state == CHUNK_DATA)
-			used += copy_data(b, p + used, len - used, out);
-		else
+		if (b->state == BODY_DATA || b->state == CHUNK_DATA) {
+			size_t n = copy_data(b, p + used, len - used, out);
+
+			if (n == 0)
+				break;
+			used += n;
+		} else {
 			r = framing_byte(b, p[used++], out, err);
+		}
 	}
 	*ret_used = used;
 	if (r < 0)

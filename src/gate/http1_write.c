@@ -82,7 +82,12 @@ static void put_request_line(const struct http1_head *h, struct buf *out)
 			buf_puts(out, "/");
 		else
 			put_slice(out, h->send_path.n ? h->send_path : h->path);
-		buf_put(out, rest, (size_t)(h->target.p + h->target.n - rest));
+		if (h->send_query.p) {
+			buf_puts(out, h->send_query.n ? "?" : "");
+			put_slice(out, h->send_query);
+		} else {
+			buf_put(out, rest, (size_t)(h->target.p + h->target.n - rest));
+		}
 	} else {
 		put_slice(out, h->target);
 	}
@@ -112,8 +117,12 @@ static void put_connection(const struct http1_head *h, struct buf *out)
 /* The most that http1_write can append. */
 static size_t write_bound(const struct http1_head *h, const struct http1_edit *edits, size_t n)
 {
-	size_t bound = h->size + h->send_path.n + h->n_headers + POLICY_NAME_MAX + 64;
+	size_t bound = h->method.n + h->target.n + h->send_path.n + h->send_query.n + h->reason.n +
+		       POLICY_NAME_MAX + 96;
 
+	/* Their owner may have replaced values. */
+	for (size_t i = 0; i < h->n_headers; i++)
+		bound += h->headers[i].name.n + h->headers[i].value.n + 4;
 	for (size_t i = 0; i < n; i++)
 		bound += strlen(edits[i].name) + edits[i].value_len + 4;
 	return bound;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "gate/escape.h"
 
 static const char base64_std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static const char base64_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -53,12 +54,6 @@ static void mask_digits(
 	buf_wipe(&out);
 }
 
-static bool is_unreserved(uint8_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       (c && strchr("-._~", c));
-}
-
 /* Percent-encoded; @keep: further characters that the encoder leaves alone. */
 static void mask_percent(
 	struct filter *f, const uint8_t *p, size_t n, const char *keep, const char *digits)
@@ -67,7 +62,7 @@ static void mask_percent(
 
 	buf_init(&out, FILTER_MAX);
 	for (size_t i = 0; i < n; i++) {
-		if (is_unreserved(p[i]) || (p[i] && strchr(keep, p[i]))) {
+		if (escape_is_unreserved(p[i]) || (p[i] && strchr(keep, p[i]))) {
 			buf_put_u8(&out, p[i]);
 			continue;
 		}

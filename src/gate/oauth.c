@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/mem.h"
+#include "gate/escape.h"
 
 #define NAME_MAX_LEN 128u
 #define LIFETIME_MAX (10ull * 366 * 86400)
@@ -125,19 +126,13 @@ enum oauth_syntax oauth_syntax_of(const char *content_type, size_t len)
 	return OAUTH_PLAIN;
 }
 
-static bool is_unreserved(uint8_t c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       (c && strchr("-._~", c));
-}
-
 static void put_as(struct buf *b, const char *p, size_t n, enum oauth_syntax syntax)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint8_t c = (uint8_t)p[i];
 
-		if (syntax == OAUTH_FORM && !is_unreserved(c)) {
-			buf_printf(b, "%%%02X", c);
+		if (syntax == OAUTH_FORM) {
+			escape_put(b, &c, 1);
 			continue;
 		}
 		if (syntax == OAUTH_JSON && (c == '"' || c == '\\'))

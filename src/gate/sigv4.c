@@ -17,6 +17,7 @@
 #include <openssl/sha.h>
 
 #include "base/mem.h"
+#include "gate/escape.h"
 
 #define ALGORITHM   "AWS4-HMAC-SHA256"
 #define TERMINATOR  "aws4_request"
@@ -73,44 +74,22 @@ static const struct http1_header *field(const struct sigv4_request *r, const cha
 
 /* ---- percent-encoding ---- */
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static void put_encoded(struct buf *b, uint8_t c, bool keep_slash)
-{
-	static const char digits[] = "0123456789ABCDEF";
-
-	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		(c && strchr("-._~", c)) || (c == '/' && keep_slash)) {
-		buf_put_u8(b, c);
-		return;
-	}
-	buf_put_u8(b, '%');
-	buf_put_u8(b, (uint8_t)digits[c >> 4]);
-	buf_put_u8(b, (uint8_t)digits[c & 15]);
-}
-
 /* Escapes in one spelling. @plus: a plus sign is a blank. */
 static void put_recoded(struct buf *b, struct http1_slice s, bool keep_slash, bool plus)
 {
 	for (size_t i = 0; i < s.n; i++) {
-		int hi = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
-		int lo = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
-		uint8_t c = (uint8_t)s.p[i];
+		int c = escape_at(s, i);
 
-		if (c == '%' && hi >= 0 && lo >= 0) {
-			c = (uint8_t)(hi * 16 + lo);
-			i += 2;
-		} else if (c == '+' && plus) {
-			c = ' ';
-		}
-		/* An escaped slash stays one. */
-		put_encoded(b, c, keep_slash && s.p[i] == '/');
+		if (c >= 0)
+			i += 2; /* an escaped slash stays one */
+		else if (s.p[i] == '/' && keep_slash)
+			c = -1;
+		else
+			c = s.p[i] == '+' && plus ? ' ' : (uint8_t)s.p[i];
+		if (c < 0)
+			buf_puts(b, "/");
+		else
+			escape_put(b, &(uint8_t){(uint8_t)c}, 1);
 	}
 }
 
@@ -120,15 +99,10 @@ static void decode(struct http1_slice s, char *ret, size_t size)
 	size_t n = 0;
 
 	for (size_t i = 0; i < s.n && n + 1 < size; i++) {
-		int hi = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1;
-		int lo = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
+		int c = escape_at(s, i);
 
-		if (s.p[i] == '%' && hi >= 0 && lo >= 0) {
-			ret[n++] = (char)(hi * 16 + lo);
-			i += 2;
-		} else {
-			ret[n++] = s.p[i];
-		}
+		ret[n++] = c >= 0 ? (char)c : s.p[i];
+		i += c >= 0 ? 2 : 0;
 	}
 	ret[n] = '\0';
 }
@@ -229,24 +203,14 @@ static int read_authorization(
 	return read_scope(credential, ret, err) < 0 ? -1 : read_names(names, ret, err);
 }
 
-static bool is_parameter(struct http1_slice key, const char *name)
-{
-	char text[64];
-
-	decode(key, text, sizeof(text));
-	return strcmp(text, name) == 0;
-}
-
 /* The value of the query's parameter. False when it is not there, or more than once. */
 static bool parameter(const struct sigv4_request *r, const char *name, struct http1_slice *ret)
 {
-	struct http1_slice rest = r->query;
+	struct http1_slice rest = r->query, key, value;
 	unsigned found = 0;
 
-	while (rest.n) {
-		struct http1_slice value = cut(&rest, '&'), key = cut(&value, '=');
-
-		if (is_parameter(key, name)) {
+	while (query_next(&rest, &key, &value)) {
+		if (query_is(key, name)) {
 			*ret = value;
 			found++;
 		}
@@ -372,8 +336,12 @@ static void put_path(struct buf *b, const struct sigv4 *s, struct http1_slice pa
 	}
 	if (buf_len(&norm) == 0 || path.p[path.n - 1] == '/')
 		buf_puts(&norm, "/");
-	for (size_t i = 0; i < buf_len(&norm); i++)
-		put_encoded(b, buf_head(&norm)[i], true);
+	for (size_t i = 0; i < buf_len(&norm); i++) {
+		if (buf_head(&norm)[i] == '/')
+			buf_puts(b, "/");
+		else
+			escape_put(b, buf_head(&norm) + i, 1);
+	}
 }
 
 /* Encoded "key=value" texts: by key, then by value. "=" would sort behind some key characters. */
@@ -413,8 +381,8 @@ static char *make_credential(const struct sigv4 *s, const struct sigv4_key *key)
 
 static bool is_replaced(struct http1_slice name)
 {
-	return is_parameter(name, "X-Amz-Signature") || is_parameter(name, "X-Amz-Credential") ||
-	       is_parameter(name, "X-Amz-Security-Token");
+	return query_is(name, "X-Amz-Signature") || query_is(name, "X-Amz-Credential") ||
+	       query_is(name, "X-Amz-Security-Token");
 }
 
 /* The canonical query; of a presigned URL with our key in place of the guest's. */
@@ -422,11 +390,10 @@ static void put_query(
 	struct buf *b, const struct sigv4 *s, struct http1_slice query, const struct sigv4_key *key)
 {
 	bool presigned = s->form == SIGV4_QUERY;
+	struct http1_slice name, value;
 	struct strv params = {0};
 
-	while (query.n && params.n < PARAMS_MAX) {
-		struct http1_slice value = cut(&query, '&'), name = cut(&value, '=');
-
+	while (params.n < PARAMS_MAX && query_next(&query, &name, &value)) {
 		if ((name.n || value.n) && !(presigned && is_replaced(name)))
 			add_parameter(&params, name, value);
 	}

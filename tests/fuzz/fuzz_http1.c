@@ -57,8 +57,9 @@ static int parse_cut(
 }
 
 /* Decode a body in cuts; all output to @all. */
-static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, size_t step,
-	size_t room, struct buf *all, size_t *ret_used, bool *ret_eof)
+static int body_cut_as(const struct http1_head *h, enum http1_written written, struct filter *f,
+	const uint8_t *p, size_t len, size_t step, size_t room, struct buf *all, size_t *ret_used,
+	bool *ret_eof)
 {
 	struct http1_body b;
 	_buf_ struct buf out;
@@ -67,6 +68,8 @@ static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, si
 
 	buf_init(&out, room);
 	http1_body_init(&b, h);
+	b.written = written;
+	b.filter = f;
 	while (r == 0) {
 		r = http1_body_feed(&b, p + used, avail - used, &n, &out, NULL);
 		require(n <= avail - used && !out.failed);
@@ -79,11 +82,55 @@ static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, si
 		}
 		buf_reset(&out);
 	}
-	require(buf_len(all) <= used);
 	*ret_eof = http1_body_eof(&b);
+	if (r == 0 && *ret_eof)
+		require(http1_body_end(&b, all) == 1);
 	http1_body_done(&b);
 	*ret_used = used;
 	return r;
+}
+
+static int body_cut(const struct http1_head *h, const uint8_t *p, size_t len, size_t step,
+	size_t room, struct buf *all, size_t *ret_used, bool *ret_eof)
+{
+	int r = body_cut_as(h, HTTP1_AS_READ, NULL, p, len, step, room, all, ret_used, ret_eof);
+
+	require(buf_len(all) <= *ret_used);
+	return r;
+}
+
+/* Masked on the way is the same as masked afterwards, whatever the framing becomes. */
+static void check_filter(const struct http1_head *h, const uint8_t *p, size_t len, size_t step)
+{
+	struct filter *f = filter_new();
+	struct http1_head chunked = *h;
+	_buf_ struct buf bare, masked, again;
+	bool eof, eof2;
+	size_t used;
+	int r;
+
+	buf_init(&bare, OUT_MAX);
+	buf_init(&masked, OUT_MAX);
+	buf_init(&again, OUT_MAX);
+	require(filter_add_mask(f, "secret", 6) == 0 && filter_add_mask(f, "aaaa", 4) == 0);
+	r = body_cut_as(h, HTTP1_BARE, NULL, p, len, len + 1, OUT_MAX, &bare, &used, &eof);
+	require(body_cut_as(h,
+			h->framing == HTTP1_LENGTH && (len & 1) ? HTTP1_AS_READ : HTTP1_IN_CHUNKS,
+			f, p, len, step, 100 + step, &masked, &used, &eof2) == r);
+	require(eof == eof2);
+	if (r == 1 || eof) {
+		if (!(h->framing == HTTP1_LENGTH && (len & 1)))
+			chunked.framing = HTTP1_CHUNKED;
+		if (h->framing == HTTP1_NO_BODY)
+			chunked.framing = HTTP1_NO_BODY;
+		require(body_cut_as(&chunked, HTTP1_BARE, NULL, buf_head(&masked), buf_len(&masked),
+				7, 100, &again, &used, &eof) == 1);
+		filter_in_place(f, buf_head(&bare), buf_len(&bare));
+		require(buf_len(&bare) == buf_len(&again));
+		require(!buf_len(&bare) ||
+			memcmp(buf_head(&bare), buf_head(&again), buf_len(&bare)) == 0);
+	}
+	filter_free(f);
 }
 
 static void check_body(const struct http1_head *h, const uint8_t *p, size_t len, size_t step)
@@ -175,5 +222,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!one.response)
 		check_path(&one);
 	check_body(&one, data + one.size, size - one.size, step);
+	check_filter(&one, data + one.size, size - one.size, step);
 	return 0;
 }

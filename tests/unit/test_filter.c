@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "gate/filter.h"
+#include "gate/http1.h"
 #include "gate/mask.h"
 
 static void add(struct filter *f, const char *find, const char *with)
@@ -140,6 +141,79 @@ static void test_in_place(void **state)
 	filter_free(f);
 }
 
+/* ---- bodies ---- */
+
+/* Send @body as a response with @fields through a filter, @step bytes at a time. */
+static char *through(const char *fields, const char *body, enum http1_written written,
+	struct filter *f, size_t step)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+	_free_ char *text = xasprintf("HTTP/1.1 200 OK\r\n%s\r\n", fields);
+	struct http1_head q, h;
+	struct http1_body b;
+	_buf_ struct buf all, out;
+	size_t at = 0;
+	int r = 0;
+
+	http1_request_init(&q);
+	assert_int_equal(http1_parse(&q, request, strlen(request), NULL), 1);
+	http1_response_init(&h, &q);
+	assert_int_equal(http1_parse(&h, text, strlen(text), NULL), 1);
+	http1_body_init(&b, &h);
+	b.written = written;
+	b.filter = f;
+	filter_reset(f);
+	buf_init(&all, 65536);
+	buf_init(&out, 300);
+	while (r == 0) {
+		size_t n = MIN(step, strlen(body) - at), used;
+
+		r = http1_body_feed(&b, body + at, n, &used, &out, NULL);
+		at += used;
+		if (r == 0 && used == 0 && buf_len(&out) == 0) {
+			assert_int_equal(at, strlen(body));
+			assert_true(http1_body_eof(&b));
+			r = http1_body_end(&b, &out);
+		}
+		buf_put(&all, buf_head(&out), buf_len(&out));
+		buf_reset(&out);
+	}
+	assert_int_equal(r, 1);
+	http1_body_done(&b);
+	return xstrdup(buf_cstr(&all));
+}
+
+static void test_bodies(void **state)
+{
+	struct filter *mask = filter_new(), *longer = filter_new();
+
+	filter_add_mask(mask, "secret", 6);
+	add(longer, "name", "a longer name");
+	for (size_t step = 1; step < 40; step++) {
+		_free_ char
+			*plain = through("Content-Length: 12\r\n", "a secret secr", HTTP1_AS_READ,
+				mask, step),
+			*cut = through("Transfer-Encoding: chunked\r\n",
+				"5;x=y\r\na sec\r\n3\r\nret\r\n4\r\nsecr\r\n0\r\nT: secret\r\n\r\n",
+				HTTP1_BARE, mask, step),
+			*trailer = through("Transfer-Encoding: chunked\r\n",
+				"2\r\nse\r\n4\r\ncret\r\n0\r\nT: secret\r\n\r\n", HTTP1_AS_READ,
+				mask, 40),
+			*end = through("Connection: close\r\n", "my secret, secre", HTTP1_AS_READ,
+				mask, step),
+			*chunks = through(
+				"Content-Length: 9\r\n", "my name na", HTTP1_IN_CHUNKS, longer, 40);
+
+		assert_string_equal(plain, "a ****** sec");
+		assert_string_equal(cut, "a ******secr");
+		assert_string_equal(trailer, "6\r\n******\r\n0\r\nT: ******\r\n\r\n");
+		assert_string_equal(end, "my ******, secre");
+		assert_string_equal(chunks, "11\r\nmy a longer name \r\n1\r\nn\r\n0\r\n\r\n");
+	}
+	filter_free(mask);
+	filter_free(longer);
+}
+
 /* ---- masks ---- */
 
 /* At least @at_least bytes of @echoed are masked. */
@@ -228,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_holds_no_more_than_it_must),
 		cmocka_unit_test(test_in_place),
+		cmocka_unit_test(test_bodies),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_short_values_are_left_alone),
 		cmocka_unit_test(test_base64),
