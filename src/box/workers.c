@@ -257,6 +257,25 @@ static int open_secrets(struct box *b, int *ret_all, int *ret_own, struct err *e
 	return *ret_own < 0 ? err_errno(err, "%s/secrets", b->dir) : 0;
 }
 
+/* Tokens that OAuth endpoints have issued, to be written by the gate. Apart from the secrets: those
+ * can name commands. -1 for none; *err says whether that is a failure. */
+static int open_tokens(struct box *b, struct err *err)
+{
+	_free_ char *path = NULL;
+	bool wanted = false;
+	int fd;
+
+	for (size_t i = 0; i < b->spec.net.n_credentials; i++)
+		wanted = wanted || b->spec.net.credentials[i].n_oauth > 0;
+	if (!wanted)
+		return -1;
+	path = path_data("tokens", err);
+	if (!path || fs_mkdirs(path, 0700, err) < 0)
+		return -1;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? err_errno(err, "%s", path) : fd;
+}
+
 /* Started first, with the whole environment of the command that starts the sandbox; then that is
  * forgotten here. */
 static int start_secret(struct box *b, struct pair *gate, struct err *err)
@@ -294,19 +313,26 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	struct err *err)
 {
 	_free_ char *path = path_program("hutch-gate");
-	_close_ int all = -1, own = -1, dir_fd = open_gate_dir(b, err);
+	_close_ int all = -1, own = -1, tokens = -1, dir_fd = open_gate_dir(b, err);
 	char **argv = ARGV("hutch-gate", b->spec.name);
 	struct strv env = {0};
-	int fds[6], result;
+	struct err why = {0};
+	int fds[7], result;
 
 	if (dir_fd < 0 || open_secrets(b, &all, &own, err) < 0)
 		return -1;
+	tokens = open_tokens(b, &why);
+	if (why.class) {
+		*err = why;
+		return -1;
+	}
 	fds[0] = control->fd[1];
 	fds[1] = link->fd[1];
 	fds[2] = dir_fd;
 	fds[3] = all;
 	fds[4] = own;
 	fds[5] = b->spec.net.n_credentials ? secret->fd[1] : -1;
+	fds[6] = tokens;
 	environ_pick(ENVIRON_NETWORK, &env);
 	result = spawn(b, WORKER_GATE,
 		    &(struct child_spec){.path = path,

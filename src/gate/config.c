@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/mem.h"
+#include "gate/escape.h"
 #include "gate/http1.h"
 #include "secret/store.h"
 
@@ -26,7 +27,7 @@ static int check_format(const char *format, struct err *err)
 	return 0;
 }
 
-static int check_inject(const struct spec_inject *i, struct err *err)
+static int check_header(const struct spec_inject *i, struct err *err)
 {
 	for (size_t h = 0; h < ARRAY_SIZE(reserved_headers); h++)
 		if (strcasecmp(i->header, reserved_headers[h]) == 0)
@@ -34,11 +35,52 @@ static int check_inject(const struct spec_inject *i, struct err *err)
 				reserved_headers[h]);
 	if (!http1_header_valid(i->header, "x", 1))
 		return err_set(err, ERR_USER, "'%.80s' is no header name", i->header);
-	if (i->username)
-		return strchr(i->username, ':')
-			       ? err_set(err, ERR_USER, "a user name cannot contain ':'")
-			       : 0;
-	return check_format(i->format, err);
+	return i->username ? 0 : check_format(i->format, err);
+}
+
+/* What no encoding changes, so that it is found in a head and in bodies. */
+static bool is_plain(const char *s, size_t min)
+{
+	for (const char *c = s; *c; c++)
+		if (!escape_is_unreserved((uint8_t)*c))
+			return false;
+	return strlen(s) >= min && strlen(s) <= 256;
+}
+
+/* Without TLS a value goes to the machine itself and nowhere else. */
+static int check_insecure(const struct config_inject *c, struct err *err)
+{
+	if (!c->inject->insecure)
+		return 0;
+	if (c->inject->kind == SPEC_INJECT_CERTIFICATE || c->target.kind != POLICY_EXACT ||
+		strcmp(c->target.name, POLICY_THIS_HOST) != 0)
+		return err_set(err, ERR_USER, "insecure is for %s only", POLICY_THIS_HOST);
+	return 0;
+}
+
+static int check_inject(const struct spec_inject *i, struct err *err)
+{
+	if (i->username && strchr(i->username, ':'))
+		return err_set(err, ERR_USER, "a user name cannot contain ':'");
+	switch (i->kind) {
+	case SPEC_INJECT_HEADER:
+		return check_header(i, err);
+	case SPEC_INJECT_QUERY:
+		return i->parameter && is_plain(i->parameter, 1)
+			       ? 0
+			       : err_set(err, ERR_USER, "no name of a parameter");
+	case SPEC_INJECT_PLACEHOLDER:
+		return i->placeholder && is_plain(i->placeholder, 8)
+			       ? 0
+			       : err_set(err, ERR_USER, "no placeholder");
+	case SPEC_INJECT_AWS:
+	case SPEC_INJECT_REGISTRY:
+	case SPEC_INJECT_CERTIFICATE:
+		return 0;
+	case SPEC_INJECT_KINDS:
+		break;
+	}
+	return err_set(err, ERR_BUG, "no kind of credential");
 }
 
 static int add_injects(struct config *c, const struct spec_credential *cred, struct err *err)
@@ -56,6 +98,56 @@ static int add_injects(struct config *c, const struct spec_credential *cred, str
 		to->credential = cred;
 		to->inject = &cred->injects[i];
 		c->n_injects++;
+		if (check_insecure(to, err) < 0)
+			return err_wrap(err, "credential %s", cred->service);
+	}
+	return 0;
+}
+
+static int check_sentinel(const char *s, struct err *err)
+{
+	size_t n = strlen(s);
+
+	if (n < 4 || n > 4000 || !http1_header_valid("a", s, n) || strpbrk(s, " \t\"\\"))
+		return err_set(err, ERR_USER, "a sentinel has 4 to 4000 characters without blanks");
+	return 0;
+}
+
+static int add_oauth(struct config *c, const struct spec_credential *cred,
+	const struct spec_oauth *o, struct err *err)
+{
+	struct config_oauth *to = &c->oauths[c->n_oauths];
+
+	if (check_sentinel(o->access_sentinel, err) < 0 ||
+		check_sentinel(o->refresh_sentinel, err) < 0 ||
+		policy_host_rule_parse(o->host, &to->endpoint, err) < 0)
+		return -1;
+	to->credential = cred;
+	to->oauth = o;
+	c->n_oauths++;
+	to->resources = xcalloc(o->resource_hosts.n + 1, sizeof(*to->resources));
+	for (size_t i = 0; i < o->resource_hosts.n; i++) {
+		if (policy_host_rule_parse(o->resource_hosts.v[i], &to->resources[i], err) < 0)
+			return -1;
+		to->n_resources++;
+	}
+	return 0;
+}
+
+static int add_oauths(struct config *c, struct err *err)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->net.n_credentials; i++)
+		n += c->net.credentials[i].n_oauth;
+	c->oauths = xcalloc(n + 1, sizeof(*c->oauths));
+	for (size_t i = 0; i < c->net.n_credentials; i++) {
+		const struct spec_credential *cred = &c->net.credentials[i];
+
+		for (size_t k = 0; k < cred->n_oauth; k++)
+			if (!cred->oauth[k].passthrough &&
+				add_oauth(c, cred, &cred->oauth[k], err) < 0)
+				return err_wrap(err, "credential %s", cred->service);
 	}
 	return 0;
 }
@@ -70,7 +162,7 @@ static int add_credentials(struct config *c, struct err *err)
 	for (size_t i = 0; i < c->net.n_credentials; i++)
 		if (add_injects(c, &c->net.credentials[i], err) < 0)
 			return -1;
-	return 0;
+	return add_oauths(c, err);
 }
 
 static int parse_endpoint(const char *text, struct config_resolve *to, struct err *err)
@@ -163,6 +255,13 @@ void config_free(struct config *c)
 	for (size_t i = 0; i < c->n_injects; i++)
 		policy_rule_done(&c->injects[i].target);
 	free(c->injects);
+	for (size_t i = 0; i < c->n_oauths; i++) {
+		policy_rule_done(&c->oauths[i].endpoint);
+		for (size_t k = 0; k < c->oauths[i].n_resources; k++)
+			policy_rule_done(&c->oauths[i].resources[k]);
+		free(c->oauths[i].resources);
+	}
+	free(c->oauths);
 	free(c->resolves);
 	policy_done(&c->policy);
 	spec_net_done(&c->net);
@@ -177,6 +276,15 @@ bool config_wants_credential(const struct config *c, const char *name, uint16_t 
 	for (size_t i = 0; i < c->n_injects; i++)
 		if (policy_rule_matches(&c->injects[i].target, &q))
 			return true;
+	for (size_t i = 0; i < c->n_oauths; i++) {
+		const struct config_oauth *o = &c->oauths[i];
+
+		if (policy_rule_matches(&o->endpoint, &q))
+			return true;
+		for (size_t k = 0; k < o->n_resources; k++)
+			if (policy_rule_matches(&o->resources[k], &q))
+				return true;
+	}
 	return false;
 }
 

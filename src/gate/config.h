@@ -16,6 +16,15 @@ struct config_inject {
 	struct policy_rule target;
 };
 
+/* OAuth of a credential whose tokens stay on the host. */
+struct config_oauth {
+	const struct spec_credential *credential; /* borrowed from net */
+	const struct spec_oauth *oauth;           /* borrowed from net */
+	struct policy_rule endpoint;
+	struct policy_rule *resources;
+	size_t n_resources;
+};
+
 struct config_resolve {
 	const char *name; /* borrowed from net */
 	struct policy_addr addr;
@@ -28,6 +37,8 @@ struct config {
 	struct policy policy;
 	struct config_inject *injects;
 	size_t n_injects;
+	struct config_oauth *oauths;
+	size_t n_oauths;
 	struct config_resolve *resolves;
 	size_t n_resolves;
 };

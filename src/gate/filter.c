@@ -21,7 +21,9 @@ struct filter {
 	struct entry entries[FILTER_COUNT]; /* the longest first */
 	size_t n, longest_with;
 	bool begins[256]; /* bytes with which an entry begins */
+	bool grows;       /* some entry changes its length */
 	struct buf work;  /* what is held back, and the bytes under examination */
+	size_t shown;     /* bytes at its begin that are in the output already */
 	uint64_t hits;
 };
 
@@ -65,6 +67,7 @@ int filter_add(struct filter *f, const void *find, size_t n, const void *with, s
 	f->n++;
 	f->begins[e.find[0]] = true;
 	f->longest_with = MAX(f->longest_with, with_n);
+	f->grows = f->grows || with_n != n;
 	return 0;
 }
 
@@ -95,6 +98,7 @@ void filter_reset(struct filter *f)
 {
 	buf_wipe(&f->work);
 	buf_init(&f->work, FILTER_MAX + STEP);
+	f->shown = 0;
 	f->hits = 0;
 }
 
@@ -127,6 +131,30 @@ static size_t next_place(
 	return n;
 }
 
+/* Move @n bytes of work, which become @as, but for those that have been shown. */
+static void move(struct filter *f, const uint8_t *as, size_t as_n, size_t n, struct buf *out)
+{
+	size_t shown = MIN(f->shown, n);
+
+	if (as_n > shown)
+		buf_put(out, as + shown, as_n - shown);
+	buf_consume(&f->work, n);
+	f->shown -= shown;
+}
+
+/* Of @n bytes that may become a string, show the first. */
+static void show_lead(struct filter *f, size_t n, struct buf *out)
+{
+	size_t lead = MIN(n, (size_t)FILTER_LEAD);
+
+	if (f->grows || lead <= f->shown || buf_room(out) < lead - f->shown)
+		return;
+	if (n <= FILTER_LEAD) {
+		buf_put(out, buf_head(&f->work) + f->shown, lead - f->shown);
+		f->shown = lead;
+	}
+}
+
 /* Move from work to @out what is certain. False when @out is full. */
 static bool scan(struct filter *f, struct buf *out, bool last)
 {
@@ -136,32 +164,49 @@ static bool scan(struct filter *f, struct buf *out, bool last)
 		const struct entry *e;
 
 		plain = next_place(f, p, n, last, &e);
-		fits = MIN(plain, buf_room(out));
-		buf_put(out, p, fits);
-		buf_consume(&f->work, fits);
+		fits = MIN(plain, buf_room(out) + f->shown);
+		move(f, p, fits, fits, out);
 		if (fits < plain)
 			return false;
+		if (e && e->n > n - plain)
+			show_lead(f, n - plain, out);
 		if (!e || e->n > n - plain)
 			return true;
 		if (buf_room(out) < e->with_n)
 			return false;
-		buf_put(out, e->with, e->with_n);
-		buf_consume(&f->work, e->n);
+		move(f, e->with, e->with_n, e->n, out);
 		f->hits++;
 	}
 	return true;
 }
 
+/* How many of @len more bytes can be taken so that what is not held back fits. */
+static size_t may_take(const struct filter *f, size_t len, const struct buf *out)
+{
+	size_t held = buf_len(&f->work) - f->shown, room = buf_room(out);
+
+	len = MIN(len, (size_t)STEP);
+	return f->grows ? len : MIN(len, room > held ? room - held : 0);
+}
+
+/* Nothing but what may become a string stays in work: the caller would not know that it has to come
+ * back for the rest. */
 size_t filter_feed(struct filter *f, const void *data, size_t len, struct buf *out)
 {
 	const uint8_t *p = data;
-	size_t used = 0;
+	size_t used = 0, n;
 
-	while (scan(f, out, false) && used < len) {
-		size_t n = MIN(len - used, (size_t)STEP);
+	while ((n = may_take(f, len - used, out)) > 0) {
+		size_t back = 0;
 
 		buf_put(&f->work, p + used, n);
-		used += n;
+		if (!scan(f, out, false)) {
+			back = MIN(buf_len(&f->work), n);
+			f->work.len -= back;
+		}
+		used += n - back;
+		if (back)
+			break;
 	}
 	return used;
 }

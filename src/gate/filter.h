@@ -3,7 +3,11 @@
  *
  * At each place the longest of the strings that begin there is replaced, and the search goes on
  * behind it. What may still become one of them is held back: at most the longest one less a byte,
- * and nothing at all while no string can have begun. */
+ * and nothing at all while no string can have begun.
+ *
+ * A filter that only masks does not hold back the first FILTER_LEAD bytes of what may become a
+ * string: two sides that take turns would wait for each other whenever a message ends in the first
+ * byte of one. When it does become one, only the rest is masked. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,6 +18,7 @@
 
 #define FILTER_MIN   4u             /* bytes of the shortest string that can be looked for */
 #define FILTER_MAX   (256u * 1024u) /* bytes of the longest one, and of what replaces it */
+#define FILTER_LEAD  3u             /* bytes that a mask may show */
 #define FILTER_COUNT 256u           /* strings */
 
 struct filter;

@@ -37,7 +37,7 @@ void http1_body_init(struct http1_body *b, const struct http1_head *h)
 		break;
 	case HTTP1_LENGTH:
 		b->left = h->content_length;
-		b->state = b->left ? BODY_DATA : BODY_DONE;
+		b->state = b->left ? BODY_DATA : FILTER_FLUSH;
 		break;
 	case HTTP1_CHUNKED:
 		b->state = CHUNK_SIZE;

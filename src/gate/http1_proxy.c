@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "gate/oauth.h"
 #include "gate/request.h"
 #include "gate/via.h"
 
@@ -20,7 +21,8 @@
 
 enum proxy_state {
 	PROXY_REQUEST,  /* no complete request head yet; nothing of it has been sent on */
-	PROXY_UPSTREAM, /* `req` is read and permitted; the server, or a credential, is not ready yet */
+	PROXY_UPSTREAM, /* `req` is read and permitted; the server, or a credential, is not ready
+			   yet */
 	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
 };
 
@@ -32,8 +34,14 @@ struct proxy {
 	struct http1_head req, resp;
 	struct http1_body up_body, down_body;
 	struct request request;
-	bool up_done;   /* request body complete */
-	bool answering; /* final response head has gone to the guest */
+	bool up_done; /* request body complete */
+	/* Credentials may need a body whole: the request's before its head is sent on, a token
+	 * endpoint's answer before its head is (oauth.h). */
+	bool collecting, collected;
+	struct buf up_whole, down_whole;
+	struct buf down_head;     /* what `resp` points into then */
+	struct filter *up_filter; /* owned; of a body that streams */
+	bool answering;           /* final response head has gone to the guest */
 };
 
 static void new_request(struct proxy *p)
@@ -43,7 +51,12 @@ static void new_request(struct proxy *p)
 	http1_body_done(&p->down_body);
 	p->up_body = p->down_body = (struct http1_body){0};
 	p->state = PROXY_REQUEST;
-	p->up_done = p->answering = false;
+	p->up_done = p->answering = p->collecting = p->collected = false;
+	buf_wipe(&p->up_whole);
+	buf_wipe(&p->down_whole);
+	buf_wipe(&p->down_head);
+	filter_free(p->up_filter);
+	p->up_filter = NULL;
 	request_done(&p->request);
 	p->resp.status = 0;
 }
@@ -67,6 +80,10 @@ void proxy_free(struct proxy *p)
 	http1_body_done(&p->up_body);
 	http1_body_done(&p->down_body);
 	request_done(&p->request);
+	buf_wipe(&p->up_whole);
+	buf_wipe(&p->down_whole);
+	buf_wipe(&p->down_head);
+	filter_free(p->up_filter);
 	buf_done(&p->head);
 	free(p);
 }
@@ -247,30 +264,98 @@ static size_t drop_h2c(struct http1_head *h, struct http1_edit *edits)
 	return 2;
 }
 
+/* Read the body whole. Whether something has happened; p->collected when it is complete. */
+static bool collect(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->guest.in;
+	size_t used = 0;
+	struct err err;
+	int r;
+
+	if (!p->collecting) {
+		p->collecting = true;
+		http1_body_init(&p->up_body, &p->req);
+		p->up_body.written = HTTP1_BARE;
+		buf_init(&p->up_whole, INJECT_BODY_MAX + 64);
+		if (p->req.expect_continue)
+			buf_puts(&f->guest.out, "HTTP/1.1 100 Continue\r\n\r\n");
+	}
+	r = http1_body_feed(&p->up_body, buf_head(in), buf_len(in), &used, &p->up_whole, &err);
+	buf_consume(in, used);
+	if (r < 0)
+		return refuse(f, 400, "request", err.msg, NULL);
+	if (buf_len(&p->up_whole) > INJECT_BODY_MAX ||
+		(p->req.framing == HTTP1_LENGTH && p->req.content_length > INJECT_BODY_MAX))
+		return refuse(f, 413, "credential",
+			"a credential of this request depends on its body, which is larger than "
+			"1 MiB",
+			NULL);
+	if (r == 0 && f->guest.eof && buf_len(in) == 0) {
+		flow_reset(f, AUDIT_ERROR, "guest: the request ended too early");
+		return true;
+	}
+	p->collected = r == 1;
+	return used > 0 || p->collected;
+}
+
+/* A body that was changed goes out with another framing. */
+static size_t reframe(struct proxy *p, char length[static 24], struct http1_edit *edits)
+{
+	size_t n = 0;
+
+	if (p->collected) {
+		snprintf(length, 24, "%zu", buf_len(&p->up_whole));
+		edits[n++] = (struct http1_edit){"Content-Length", length, strlen(length)};
+		edits[n++] = (struct http1_edit){.name = "Transfer-Encoding"};
+		edits[n++] = (struct http1_edit){.name = "Expect"};
+	} else if (p->up_filter && p->req.framing == HTTP1_LENGTH) {
+		edits[n++] = (struct http1_edit){.name = "Content-Length"};
+		edits[n++] = (struct http1_edit){"Transfer-Encoding", "chunked", 7};
+	}
+	return n;
+}
+
+static void start_body(struct proxy *p)
+{
+	if (p->collected)
+		return;
+	http1_body_init(&p->up_body, &p->req);
+	p->up_body.filter = p->up_filter;
+	if (p->up_filter)
+		p->up_body.written = HTTP1_IN_CHUNKS;
+	p->up_done = p->req.framing == HTTP1_NO_BODY;
+}
+
 static bool send_head(struct flow *f)
 {
 	struct proxy *p = f->proxy;
 	struct request_changes c;
 	struct request_refusal why;
+	char length[24];
 	int r;
 
-	if (!request_prepare(f, &p->request, &p->req, &c, &why)) {
+	if (!request_prepare(
+		    f, &p->request, &p->req, p->collected ? &p->up_whole : NULL, &c, &why)) {
 		request_changes_done(&c);
 		answer(f, &why.r);
 		return true;
 	}
+	p->up_filter = steal_ptr(&c.inject.body);
 	c.n += drop_h2c(&p->req, c.edits + c.n);
 	if (f->via && via_forwards(f->via))
 		c.n += via_edit_request(f->via, &p->req, c.edits + c.n);
+	c.n += reframe(p, length, c.edits + c.n);
 	f->up.wipe = true;
 	r = http1_write(&p->req, c.edits, c.n, &f->up.out);
 	request_changes_done(&c);
-	if (r < 0) {
+	if (r < 0 || (p->up_filter && p->req.minor == 0)) {
 		p->request.services[0] = '\0';
-		return refuse(f, 431, "request", "the request's head is too long", NULL);
+		return r < 0 ? refuse(f, 431, "request", "the request's head is too long", NULL)
+			     : refuse(f, 413, "request",
+				       "the request's body is too large for HTTP/1.0", NULL);
 	}
-	http1_body_init(&p->up_body, &p->req);
-	p->up_done = p->req.framing == HTTP1_NO_BODY;
+	start_body(p);
 	http1_response_init(&p->resp, &p->req);
 	p->state = PROXY_EXCHANGE;
 	flow_deadline(f, 0);
@@ -327,10 +412,26 @@ static bool wait_for_server(struct flow *f)
 		flow_deadline(f, 0); /* the set has its own */
 		return false;
 	}
+	if (!p->collected && (p->collecting || request_wants_body(f, &p->request, &p->req)))
+		return collect(f);
 	return send_head(f);
 }
 
 /* ---- the exchange ---- */
+
+/* The body that was collected. */
+static bool forward_whole(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	size_t n = MIN(buf_len(&p->up_whole), buf_room(&f->up.out));
+
+	buf_put(&f->up.out, buf_head(&p->up_whole), n);
+	buf_consume(&p->up_whole, n);
+	p->up_done = buf_len(&p->up_whole) == 0;
+	if (p->up_done)
+		buf_wipe(&p->up_whole);
+	return true;
+}
 
 static bool forward_request_body(struct flow *f)
 {
@@ -349,6 +450,8 @@ static bool forward_request_body(struct flow *f)
 	}
 	if (!stream_has_room(&f->up))
 		return false;
+	if (p->collected)
+		return forward_whole(f);
 	r = http1_body_feed(&p->up_body, buf_head(in), buf_len(in), &used, &f->up.out, &err);
 	buf_consume(in, used);
 	if (r < 0 && !p->answering)
@@ -388,6 +491,69 @@ static bool upgrade(struct flow *f)
 	return true;
 }
 
+/* The head waits for the body; its slices have to stay where they are. */
+static bool start_whole_answer(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->up.in;
+	struct err err;
+
+	buf_init(&p->down_head, HTTP1_HEAD_MAX);
+	buf_init(&p->down_whole, OAUTH_BODY_MAX + 64);
+	buf_put(&p->down_head, buf_head(in), p->resp.size);
+	buf_consume(in, p->resp.size);
+	http1_response_init(&p->resp, &p->req);
+	if (http1_parse(&p->resp, buf_head(&p->down_head), buf_len(&p->down_head), &err) != 1)
+		return fail_upstream(f, "the response's head cannot be read");
+	http1_body_init(&p->down_body, &p->resp);
+	p->down_body.written = HTTP1_BARE;
+	return true;
+}
+
+static bool finish_request(struct flow *f);
+
+static bool send_whole_answer(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct http1_edit edits[2] = {{.name = "Transfer-Encoding"}, {.name = "Content-Length"}};
+	char length[24];
+	struct err err;
+
+	if (inject_answer_body(&p->request.answer, f->gate->config, f->gate->tokens, p->resp.status,
+		    &p->down_whole, &err) < 0)
+		return fail_upstream(f, err.msg);
+	snprintf(length, sizeof(length), "%zu", buf_len(&p->down_whole));
+	edits[1].value = length;
+	edits[1].value_len = strlen(length);
+	if (http1_write(&p->resp, edits, 2, &f->guest.out) < 0 ||
+		buf_put(&f->guest.out, buf_head(&p->down_whole), buf_len(&p->down_whole)) < 0)
+		return fail_upstream(f, "the response is too long");
+	p->answering = true;
+	p->request.answered_ns = loop_now(f->gate->loop);
+	return finish_request(f);
+}
+
+static bool collect_answer(struct flow *f)
+{
+	struct proxy *p = f->proxy;
+	struct buf *in = &f->up.in;
+	size_t used = 0;
+	struct err err;
+	int r;
+
+	if (!stream_has_room(&f->guest))
+		return false;
+	r = http1_body_feed(&p->down_body, buf_head(in), buf_len(in), &used, &p->down_whole, &err);
+	buf_consume(in, used);
+	if (r == 0 && f->up.eof && buf_len(in) == 0)
+		r = !f->up.read_failed && http1_body_eof(&p->down_body) ? 1 : -1;
+	if (r < 0 || buf_len(&p->down_whole) > OAUTH_BODY_MAX)
+		return fail_upstream(f, "the token endpoint's answer is cut off or too long");
+	if (r == 1)
+		return send_whole_answer(f);
+	return used > 0;
+}
+
 static bool read_response_head(struct flow *f)
 {
 	struct proxy *p = f->proxy;
@@ -413,6 +579,10 @@ static bool read_response_head(struct flow *f)
 		return false;
 	if (f->via && via_forwards(f->via) && via_explain(f->via, p->resp.status))
 		return fail_upstream(f, via_explain(f->via, p->resp.status));
+	if (inject_answer_head(&p->request.answer, &p->resp, &err) < 0)
+		return fail_upstream(f, err.msg);
+	if (inject_answer_is_whole(&p->request.answer, &p->resp))
+		return start_whole_answer(f);
 	if (http1_write(&p->resp, NULL, 0, &f->guest.out) < 0)
 		return fail_upstream(f, "the response's head is too long");
 	buf_consume(in, p->resp.size);
@@ -428,6 +598,7 @@ static bool read_response_head(struct flow *f)
 	p->answering = true;
 	p->request.answered_ns = loop_now(f->gate->loop);
 	http1_body_init(&p->down_body, &p->resp);
+	p->down_body.filter = p->request.answer.mask;
 	return true;
 }
 
@@ -448,7 +619,7 @@ static bool forward_response_body(struct flow *f)
 	if (r == 0 && f->up.eof && buf_len(in) == 0) {
 		if (f->up.read_failed || !http1_body_eof(&p->down_body))
 			return fail_upstream(f, "the response ended too early");
-		r = 1;
+		r = http1_body_end(&p->down_body, &f->guest.out);
 	}
 	if (r == 1)
 		return finish_request(f);
@@ -468,6 +639,8 @@ static bool exchange(struct flow *f)
 		return true;
 	if (f->proxy->answering)
 		return forward_response_body(f) || moved;
+	if (buf_len(&f->proxy->down_head) > 0)
+		return collect_answer(f) || moved;
 	return read_response_head(f) || moved;
 }
 

@@ -3,9 +3,9 @@
  *
  * Descriptors: 3 control (stream, JSON lines, from hutch-box), 4 link to the VMM (SOCK_SEQPACKET),
  * 5 its directory in the sandbox's, 6 the secret store, 7 the sandbox's own secrets, 8 hutch-secret
- * (SOCK_SEQPACKET); the last three may be closed.
+ * (SOCK_SEQPACKET), 9 the store of OAuth tokens; the last four may be closed.
  *
- * Trusts: fd 3, 5, 6, 7, 8. Hostile: everything on fd 4 and in the streams that come with it, everything
+ * Trusts: fd 3, 5 to 9. Hostile: everything on fd 4 and in the streams that come with it, everything
  * that servers and name servers answer. The process needs the real network, the resolver's files
  * and the host's certificates, so it keeps network and mount namespace; it gives up privileges, all
  * other files and most system calls instead (seal.c).
@@ -35,10 +35,11 @@
 #include "base/probe.h"
 #include "gate/flow.h"
 #include "gate/gate.h"
+#include "gate/oauth.h"
 #include "gate/seal.h"
 #include "gate/udp.h"
 
-enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, FD_END };
+enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, FD_TOKENS, FD_END };
 
 #define CONTROL_MAX (16u << 20) /* bytes of one configuration */
 #define FDS_SPARE   128u        /* everything but connections */
@@ -214,7 +215,8 @@ static int start(struct gate *g, struct err *err)
 	if (loop_add(g->loop, &g->control, FD_CONTROL, EPOLLIN, on_control) < 0)
 		return err_errno(err, "watch the control stream");
 	json_object_seed(0); /* reads a device file */
-	if (gate_seal(FD_BOX, g->secrets, g->own_secrets, &g->jail_missing, err) < 0)
+	oauth_wipe_json();
+	if (gate_seal(FD_BOX, g->secrets, g->own_secrets, g->tokens, &g->jail_missing, err) < 0)
 		return -1;
 	jail_probe("gate");
 	return 0;
@@ -253,6 +255,7 @@ int main(int argc, char **argv)
 	g.secrets = given(FD_SECRETS);
 	g.own_secrets = given(FD_OWN_SECRETS);
 	g.broker = given(FD_BROKER);
+	g.tokens = given(FD_TOKENS);
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	read_proxies(&g);

@@ -15,7 +15,7 @@
 #include "gate/filter.h"
 #include "secret/secret.h"
 
-#define OAUTH_BODY_MAX     (256u * 1024u) /* bytes of a token endpoint's messages */
+#define OAUTH_BODY_MAX     (64u * 1024u) /* bytes of a token endpoint's messages */
 #define OAUTH_ACCOUNTS_MAX 8u
 #define OAUTH_SENTINEL_MAX 4096u /* with NUL and an account's number */
 

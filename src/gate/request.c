@@ -32,6 +32,7 @@ void request_begin(struct request *r, struct flow *f, const struct http1_head *h
 void request_done(struct request *r)
 {
 	values_done(&r->values);
+	inject_answer_done(&r->answer);
 	policy_path_done(&r->canon);
 	*r = (struct request){0};
 }
@@ -116,8 +117,8 @@ static bool is_ambiguous(const struct flow *f, const struct request *r)
 	return f->ruled && !r->canon.exact && r->form != HTTP1_ASTERISK;
 }
 
-bool request_check(struct flow *f, struct request *r, const struct http1_head *h,
-	struct request_refusal *why)
+bool request_check(
+	struct flow *f, struct request *r, const struct http1_head *h, struct request_refusal *why)
 {
 	struct flow_decision d;
 	char contradiction[700];
@@ -152,18 +153,37 @@ static size_t pin_request(const struct flow *f, const struct request *r, struct 
 	static const char *const fields[REQUEST_OVERRIDES] = {"X-HTTP-Method-Override",
 		"X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL"};
 
-	if (!f->ruled)
+	if (!f->ruled && !f->credential)
 		return 0;
-	if (r->canon.exact)
+	if (f->ruled && r->canon.exact)
 		h->send_path = (struct http1_slice){r->canon.exact, strlen(r->canon.exact)};
 	for (size_t i = 0; i < REQUEST_OVERRIDES; i++)
 		edits[i] = (struct http1_edit){.name = fields[i]};
 	return REQUEST_OVERRIDES;
 }
 
-bool request_prepare(struct flow *f, struct request *r, struct http1_head *h,
+static struct inject_request for_inject(struct flow *f, struct request *r)
+{
+	return (struct inject_request){.config = f->gate->config,
+		.values = &r->values,
+		.tokens = f->gate->tokens,
+		.name = f->name,
+		.port = f->port,
+		.secure = f->up.tls && tls_ready(f->up.tls),
+		.path = r->canon.exact};
+}
+
+bool request_wants_body(struct flow *f, struct request *r, const struct http1_head *h)
+{
+	const struct inject_request q = for_inject(f, r);
+
+	return f->credential && inject_wants_body(&q, h);
+}
+
+bool request_prepare(struct flow *f, struct request *r, struct http1_head *h, struct buf *body,
 	struct request_changes *ret, struct request_refusal *why)
 {
+	const struct inject_request q = for_inject(f, r);
 	struct inject *in = &ret->inject;
 	struct err err;
 	int got = 0;
@@ -173,13 +193,15 @@ bool request_prepare(struct flow *f, struct request *r, struct http1_head *h,
 	if (is_ambiguous(f, r)) /* the rules have changed while the server was being connected */
 		return request_refuse(why, 403, "policy", r->canon_err.msg, NULL);
 	ret->n = pin_request(f, r, h, ret->edits);
-	if (f->up.tls && tls_ready(f->up.tls) && f->credential)
-		got = inject_prepare(in, f->gate->config, &r->values, f->name, f->port, h, &err);
+	if (f->credential)
+		got = inject_prepare(in, &q, h, body, &err);
 	values_done(&r->values);
 	if (got < 0)
 		return request_refuse(why, 403, "credential", err.msg, err.hint);
 	memcpy(ret->edits + ret->n, in->edits, in->n * sizeof(*in->edits));
 	ret->n += in->n;
+	r->answer = in->answer;
+	in->answer = (struct inject_answer){0};
 	snprintf(r->services, sizeof(r->services), "%s", in->services);
 	return true;
 }

@@ -15,8 +15,8 @@
 
 #define REQUEST_PATH_LOGGED 512
 #define REQUEST_OVERRIDES   5
-/* Credentials, fields that are dropped, and three for what is special to a version. */
-#define REQUEST_EDITS_MAX (INJECT_MAX + REQUEST_OVERRIDES + 3)
+/* Credentials, fields that are dropped, and some for what is special to a version. */
+#define REQUEST_EDITS_MAX (INJECT_MAX + REQUEST_OVERRIDES + 6)
 
 struct request {
 	struct flow *flow; /* whose it is, once begun */
@@ -27,6 +27,7 @@ struct request {
 	struct policy_path canon; /* owned; what rules see. {0}: ambiguous, and why */
 	struct err canon_err;
 	struct values_set values;      /* of its credentials; their arrival wakes the flow */
+	struct inject_answer answer;   /* what its answer must not show */
 	char services[256];            /* credentials added */
 	uint64_t bytes_up, bytes_down; /* of bodies */
 };
@@ -56,9 +57,13 @@ void request_query(const struct request *r, struct policy_query *q);
  * (r->values). A refusal that no rule decided becomes a question to the user. */
 bool request_check(struct flow *f, struct request *r, const struct http1_head *h,
 	struct request_refusal *why);
+/* Whether its body has to be whole before it can be sent. */
+bool request_wants_body(struct flow *f, struct request *r, const struct http1_head *h);
 /* The server is there and verified, r->values are there: the last look before it is sent. Takes the
- * values, sets h->send_path. *ret needs request_changes_done, whatever is returned. */
-bool request_prepare(struct flow *f, struct request *r, struct http1_head *h,
+ * values; target and fields of @h may point into *ret afterwards. @body: whole, or NULL; what is
+ * replaced in one that streams is ret->inject.body. *ret needs request_changes_done, whatever is
+ * returned. */
+bool request_prepare(struct flow *f, struct request *r, struct http1_head *h, struct buf *body,
 	struct request_changes *ret, struct request_refusal *why);
 void request_changes_done(struct request_changes *c);
 

@@ -4,7 +4,7 @@
 
 #include "base/err.h"
 
-/* Confine the process: @dirfd is its directory, @secrets the secret store or -1, @own_secrets what the
- * sandbox has of its own or -1. Layers that
- * the host lacks are added to *missing. */
-int gate_seal(int dirfd, int secrets, int own_secrets, unsigned *missing, struct err *err);
+/* Confine the process: @dirfd is its directory, @secrets and @own_secrets the stores that it reads,
+ * @tokens the one that it writes, or -1. Layers that the host lacks are added to *missing. */
+int gate_seal(
+	int dirfd, int secrets, int own_secrets, int tokens, unsigned *missing, struct err *err);

@@ -313,7 +313,7 @@ void sigv4_hash(const void *p, size_t len, char ret[static SIGV4_HASH_HEX])
 /* Segments "", "." and ".." are resolved, except for S3, where a path is a name. */
 static void put_path(struct buf *b, const struct sigv4 *s, struct http1_slice path)
 {
-	_buf_ struct buf norm;
+	_buf_ struct buf norm = {.max = HTTP1_HEAD_MAX};
 	struct http1_slice rest = path;
 	const char *text;
 
@@ -321,7 +321,6 @@ static void put_path(struct buf *b, const struct sigv4 *s, struct http1_slice pa
 		put_recoded(b, path.n ? path : (struct http1_slice){"/", 1}, true, false);
 		return;
 	}
-	buf_init(&norm, HTTP1_HEAD_MAX);
 	while (rest.n) {
 		struct http1_slice part = cut(&rest, '/');
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -78,8 +79,12 @@ static int write_value(int store, const char *tmp, struct secret *value)
 
 int secret_store_set(int store, const char *name, struct secret *value, struct err *err)
 {
-	_free_ char *tmp = xasprintf(".%s.%d", name, (int)getpid());
+	_free_ char *tmp = NULL;
+	struct timespec now;
 
+	/* Process numbers alone do not tell writers apart: each gate is number 1 of its own. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	tmp = xasprintf(".%s.%d.%lld.%ld", name, (int)getpid(), (long long)now.tv_sec, now.tv_nsec);
 	if (check_name(name, err) < 0)
 		return -1;
 	unlinkat(store, tmp, 0);

@@ -54,12 +54,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct oauth_names usual, other = {"a.b", "a.c.d", "ttl", "s"};
 	struct oauth_tokens t = {0};
 	struct err err = {0};
-	_buf_ struct buf out;
+	_buf_ struct buf out = {.max = OAUTH_BODY_MAX};
 	int r;
 
 	if (size < 1 || size > OAUTH_BODY_MAX)
 		return 0;
-	buf_init(&out, OAUTH_BODY_MAX);
 	r = oauth_rewrite(data + 1, size - 1, data[0] & 1 ? &other : &usual, access_sentinel,
 		refresh_sentinel, 1, &t, &out, &err);
 	require(r == 1 ? t.access || t.refresh : !t.access && !t.refresh);
