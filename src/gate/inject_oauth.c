@@ -72,16 +72,42 @@ static bool is_host(const struct policy_rule *r, const struct inject_request *q)
 	return policy_rule_matches(r, &target);
 }
 
-/* Some servers do not mind case and a slash at the end. */
+/* The next byte of a path as the most lenient server would read it: no case, "\\" and an escaped
+ * slash are slashes, several are one, and what stands behind ";" in a segment does not count. */
+static char next_of_path(const char **at)
+{
+	const char *s = *at;
+	bool slash = false;
+
+	for (;; slash = true) {
+		if (*s == ';')
+			s += strcspn(s, "/");
+		if (*s == '/' || *s == '\\')
+			s++;
+		else if (strncasecmp(s, "%2f", 3) == 0 || strncasecmp(s, "%5c", 3) == 0)
+			s += 3;
+		else
+			break;
+	}
+	if (slash) {
+		*at = s;
+		return *s ? '/' : '\0'; /* one at the end does not count either */
+	}
+	*at = *s ? s + 1 : s;
+	return (char)(*s >= 'A' && *s <= 'Z' ? *s | 0x20 : *s);
+}
+
+/* @path is the endpoint, for some server at least. */
 static bool is_path(const char *path, const char *endpoint)
 {
-	size_t n = strlen(path), m = strlen(endpoint);
+	for (;;) {
+		char a = next_of_path(&path), b = next_of_path(&endpoint);
 
-	for (; n > 1 && path[n - 1] == '/'; n--)
-		;
-	for (; m > 1 && endpoint[m - 1] == '/'; m--)
-		;
-	return n == m && strncasecmp(path, endpoint, n) == 0;
+		if (a != b)
+			return false;
+		if (!a)
+			return true;
+	}
 }
 
 bool inject_oauth_is_endpoint(const struct inject_request *q)
@@ -131,8 +157,8 @@ static void to_endpoint(struct inject *in, const struct inject_request *q,
 		body ? buf_head(body) : NULL, body ? buf_len(body) : 0, o->oauth->refresh_sentinel);
 	for (unsigned a = 1; body && a <= OAUTH_ACCOUNTS_MAX; a++)
 		put_tokens(in, q, o, a, syntax);
-	/* As it was compared. */
-	h->send_path = (struct http1_slice){q->path, strlen(q->path)};
+	/* No other spelling of it. */
+	h->send_path = (struct http1_slice){o->oauth->path, strlen(o->oauth->path)};
 	inject_note(in, o->credential->service);
 }
 
@@ -282,6 +308,12 @@ bool inject_answer_is_whole(const struct inject_answer *a, const struct http1_he
 	return a->oauth[0] && h->status >= 200 && h->framing != HTTP1_NO_BODY;
 }
 
+/* It points into bytes of ours. */
+static void mask_slice(struct filter *f, struct http1_slice s)
+{
+	filter_in_place(f, (char *)(uintptr_t)s.p, s.n);
+}
+
 int inject_answer_head(const struct inject_answer *a, struct http1_head *h, struct err *err)
 {
 	const struct http1_header *encoding = http1_find(h, "content-encoding");
@@ -293,12 +325,11 @@ int inject_answer_head(const struct inject_answer *a, struct http1_head *h, stru
 		return err_set(err, ERR_PEER,
 			"its answer is compressed although it was asked for a plain one: it cannot "
 			"be searched for the credential that was sent");
-	for (size_t i = 0; a->mask && i < h->n_headers; i++) {
-		struct http1_slice v = h->headers[i].value;
-
-		/* They point into bytes of ours. */
-		filter_in_place(a->mask, (char *)(uintptr_t)v.p, v.n);
-	}
+	if (!a->mask)
+		return 0;
+	mask_slice(a->mask, h->reason);
+	for (size_t i = 0; i < h->n_headers; i++)
+		mask_slice(a->mask, h->headers[i].value);
 	return 0;
 }
 

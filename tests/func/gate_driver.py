@@ -36,6 +36,13 @@ def credential(service, domain, header="Authorization", fmt="Bearer %s", usernam
             "injects": [{"domain": domain, "header": header, "format": fmt, "username": username}]}
 
 
+def credential_of(service, *injects, required=False, oauth=None):
+    """A credential of any kind: @injects are dicts with domain, kind and what belongs to it."""
+    fixed = {"header": "", "format": "", "username": None}
+    return {"service": service, "env": "TOKEN", "kit": "test", "required": required,
+            "injects": [{**fixed, **i} for i in injects], **({"oauth": [oauth]} if oauth else {})}
+
+
 class Gate:
     """One hutch-gate process. Use as a context manager."""
 
@@ -44,9 +51,11 @@ class Gate:
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
+        self.token_dir = os.path.join(path, "tokens")
         self.stderr_path = os.path.join(path, "gate.log")
         os.makedirs(self.box_dir, exist_ok=True)
         os.makedirs(self.secret_dir, mode=0o700, exist_ok=True)
+        os.makedirs(self.token_dir, mode=0o700, exist_ok=True)
         os.makedirs(self.own_dir, mode=0o700, exist_ok=True)
         for name, value in (secrets or {}).items():
             self.set_secret(name, value)
@@ -85,6 +94,7 @@ class Gate:
         fds += [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in (self.secret_dir, self.own_dir)]
         fds.append(os.open("/dev/null", os.O_RDONLY) if self.broker is None
                    else os.dup(self.broker.fileno()))
+        fds.append(os.open(self.token_dir, os.O_RDONLY | os.O_DIRECTORY))
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
         for name in list(env):
