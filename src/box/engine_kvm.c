@@ -5,9 +5,12 @@
 
 /* Kernel parameters. The clock is the host's, so nothing is calibrated; the initcalls left out are
  * self-checks that nothing here uses, as in the qemu engine. */
+/* tsc=reliable and nowatchdog: no timer looks twice a second at clocks that KVM keeps, or for processors
+ * that hang. For the rest see engine_qemu.c. */
 #define CMDLINE                                                                                    \
 	"console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check "                  \
-	"cryptomgr.notests 8250.nr_uarts=1 rcupdate.rcu_expedited=1 "                              \
+	"tsc=reliable nowatchdog swiotlb=noforce cryptomgr.notests 8250.nr_uarts=1 "               \
+	"rcupdate.rcu_expedited=1 "                                                                \
 	"initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list"
 
 void engine_kvm_argv(const struct box_spec *s, const char *kernel_args, struct strv *argv)

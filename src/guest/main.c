@@ -302,6 +302,14 @@ static int start_serving(struct init *in, struct err *err)
 	return control_open(&in->control, in->loop, fd, &control_ops, in, err);
 }
 
+/* What the kernel would wake up for several times a second, for nothing: memory is compacted when someone
+ * needs it, too, and nobody reads its counters each second. */
+static void be_idle_when_idle(void)
+{
+	file_set("/proc/sys/vm/compaction_proactiveness", "0");
+	file_set("/proc/sys/vm/stat_interval", "60");
+}
+
 static int boot(struct init *in, struct err *err)
 {
 	pid_t network;
@@ -318,6 +326,7 @@ static int boot(struct init *in, struct err *err)
 	trace("mounts");
 	in->tracing = kernel_was_told("hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
+	be_idle_when_idle();
 	if (users_ensure_agent("", err) < 0)
 		return -1;
 	trace("users");
