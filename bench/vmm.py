@@ -5,9 +5,9 @@ import contextlib
 import fcntl
 import os
 import select
-import shutil
 import socket
 import struct
+import subprocess
 import time
 
 import common
@@ -37,7 +37,8 @@ class Pack:
         self.base = base
         self.dir = os.path.realpath(os.path.join(common.DATA, "hutch", "kernels", "default"))
         self.kernel = os.path.join(base, "kernel")  # where both can map it: 9p shares cannot be
-        shutil.copyfile(os.path.join(self.dir, "kernel"), self.kernel)
+        subprocess.run(["cp", "--sparse=always", os.path.join(self.dir, "kernel"), self.kernel],
+                       check=True)
 
     def read(self, *parts):
         with open(os.path.join(self.dir, *parts), "rb") as f:

@@ -145,6 +145,15 @@ static struct rd find_payload(const struct buf *image)
 	return r;
 }
 
+/* The kvm engine does not load what is a hole: zeros that the kernel's file spells out. As well as it
+ * goes on this file system. */
+static void dig_holes(const char *path)
+{
+	char **argv = ARGV("fallocate", "--dig-holes", path);
+
+	job_run(&(struct job){.what = "holes", .argv = argv, .in = CHILD_NULL, .out = CHILD_NULL}, NULL);
+}
+
 /* Write the ELF kernel inside @bz to @to. 1: done, 0: not possible (use the bzImage), -1: error. */
 static int extract_elf(struct build *b, const char *bz, const char *to, struct err *err)
 {
@@ -178,6 +187,7 @@ static int extract_elf(struct build *b, const char *bz, const char *to, struct e
 	unlink(part);
 	if (result < 0)
 		return 0;
+	dig_holes(to);
 	return pread(out, magic, 4, 0) == 4 && memcmp(magic, "\177ELF", 4) == 0;
 }
 

@@ -91,17 +91,9 @@ static void make_map(struct load *l)
 		map_add(&l->map, gpa[1], gpa[1] + len[1], RAM);
 }
 
-/* [@off, @off + @len) of @fd to guest address @addr. Read, although mapping the file copy-on-write would
- * cost nothing here: file pages are of 4 KiB, and the guest then faults on each of ten thousand, while
- * what is read lies in the memory's own 2 MiB pages. */
-static int place(struct load *l, int fd, uint64_t off, uint64_t len, uint64_t addr)
+/* [@off, @off + @len) of @fd, which a hole does not begin, to @to. */
+static int read_all(struct load *l, int fd, uint64_t off, uint64_t len, uint8_t *to)
 {
-	uint8_t *to = gmem_ptr(l->mem, addr, len);
-
-	if (len == 0)
-		return 0;
-	if (!to)
-		return err_set(l->err, ERR_USER, "the sandbox's memory is too small for the kernel");
 	while (len) {
 		ssize_t n = pread(fd, to, len, (off_t)off);
 
@@ -114,6 +106,38 @@ static int place(struct load *l, int fd, uint64_t off, uint64_t len, uint64_t ad
 		off += (uint64_t)n;
 		to += n;
 		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* [@off, @off + @len) of @fd to guest address @addr. Read, although mapping the file copy-on-write would
+ * cost nothing here: file pages are of 4 KiB, and the guest then faults on each of ten thousand, while
+ * what is read lies in the memory's own 2 MiB pages. Holes of the file, a fifth of a stock kernel, are
+ * left out: this memory is new and zero. */
+static int place(struct load *l, int fd, uint64_t off, uint64_t len, uint64_t addr)
+{
+	uint8_t *to = gmem_ptr(l->mem, addr, len);
+	uint64_t end = off + len, start = off;
+
+	if (len == 0)
+		return 0;
+	if (!to)
+		return err_set(l->err, ERR_USER, "the sandbox's memory is too small for the kernel");
+	while (off < end) {
+		off_t data = lseek(fd, (off_t)off, SEEK_DATA), hole = -1;
+
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data >= 0)
+			hole = lseek(fd, data, SEEK_HOLE);
+		if (data < 0 || hole <= data) /* no such thing here */
+			data = (off_t)off, hole = (off_t)end;
+		if ((uint64_t)data >= end)
+			break;
+		if (read_all(l, fd, (uint64_t)data, MIN((uint64_t)hole, end) - (uint64_t)data,
+			    to + ((uint64_t)data - start)) < 0)
+			return -1;
+		off = (uint64_t)hole;
 	}
 	return 0;
 }

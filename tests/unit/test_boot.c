@@ -9,6 +9,7 @@
 
 #include <asm/bootparam.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -307,6 +308,27 @@ static void pvh_memory(void **state)
 	world_done(&w);
 }
 
+/* Memory is not even touched where the file has nothing. */
+static void holes_are_left_out(void **state)
+{
+	struct elf f = elf_make(true);
+	int fd = memfd_with(&f, sizeof(f));
+	struct x86_start s;
+	struct world w;
+
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				 offsetof(struct elf, text), 4096),
+		0);
+	world_make(&w, fd, -1);
+	memset(w.ram + 0x1000000, 0xaa, sizeof(f.text));
+	assert_int_equal(boot_load(&w.c, &w.mem, &s, NULL), 0);
+	for (unsigned i = 0; i < 4096; i++)
+		assert_int_equal(w.ram[0x1000000 + i], 0xaa);
+	assert_memory_equal(w.ram + 0x1000000 + 4096, f.text, 4096 - 10);
+	assert_memory_equal(w.ram + 0x1200020, f.data, sizeof(f.data));
+	world_done(&w);
+}
+
 static void linux64_memory(void **state)
 {
 	size_t len = 5 * 512 + 4096;
@@ -462,6 +484,7 @@ int main(void)
 		cmocka_unit_test(bz_images),
 		cmocka_unit_test(memory_regions),
 		cmocka_unit_test(pvh_memory),
+		cmocka_unit_test(holes_are_left_out),
 		cmocka_unit_test(linux64_memory),
 		cmocka_unit_test(too_little_memory),
 		cmocka_unit_test(acpi_tables),
