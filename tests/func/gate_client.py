@@ -68,8 +68,9 @@ class Guest:
         kw.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(
             ["nsenter", "-t", str(self.proc.pid), "-U", "-n", "-m", "--preserve-credentials",
-             "--", *argv], env=full, cwd=kw.pop("cwd", self.home), capture_output=True,
-            timeout=timeout, **kw)
+             # Entering a mount namespace leads to its root directory.
+             "--", "sh", "-c", 'cd "$0" && exec "$@"', kw.pop("cwd", self.home), *argv],
+            env=full, capture_output=True, timeout=timeout, **kw)
 
     def ok(self, *argv, **kw):
         r = self.run(*argv, **kw)
@@ -106,12 +107,19 @@ class Guest:
             _reset(conn)
             return
         to.sock.settimeout(None)
-        back = threading.Thread(target=self._copy, args=(to.sock, conn), daemon=True)
-        back.start()
-        self._copy(conn, to.sock)
-        back.join()
+        ways = [threading.Thread(target=self._copy, args=pair, daemon=True)
+                for pair in ((to.sock, conn), (conn, to.sock))]
+        for t in ways:
+            t.start()
+        while any(t.is_alive() for t in ways):
+            with self.gate.lock:
+                if self.gate.lock.wait_for(lambda: TCP_RESET in self.gate.events[to.ident], 0.1):
+                    break
         if TCP_RESET in self.gate.events[to.ident]:
             _reset(conn)
+            to.sock.shutdown(socket.SHUT_RDWR)
+        for t in ways:
+            t.join()
         conn.close()
         to.close()
 
@@ -130,5 +138,7 @@ class Guest:
 
 
 def _reset(conn):
+    """The client sees it even while another thread waits for the socket."""
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    conn.shutdown(socket.SHUT_RD)
     conn.close()
