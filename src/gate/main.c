@@ -146,6 +146,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	asks_apply(g->asks, &c->policy);
 	if (link_start(g, FD_LINK) < 0)
 		return err_errno(err, "watch the link");
+	tls_shared_forget(g->tls);
 	flow_recheck_all(g);
 	udp_recheck_all(g->udp);
 	log_info("configured: rules=%zu credentials=%zu", c->policy.n, c->net.n_credentials);
@@ -259,6 +260,7 @@ int main(int argc, char **argv)
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	read_proxies(&g);
+	g.http2_budget.max = GATE_HTTP2_MAX;
 	g.max_flows = limit_resources();
 	if (tidy_descriptors(&err) == 0 && jail(&g, &err) == 0 && start(&g, &err) == 0)
 		status = loop_run(g.loop, &err);

@@ -3,6 +3,7 @@
 #include "gate/tls.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/err.h>
@@ -10,6 +11,8 @@
 #include <openssl/x509v3.h>
 
 #include "base/mem.h"
+#include "gate/tls_sessions.h"
+#include "policy/name.h"
 
 #define TLS_STEP 16384u /* bytes moved at once: one record */
 /* Ciphertext that may wait inside OpenSSL on its way in, so that a peer cannot make it grow. */
@@ -18,23 +21,48 @@
 struct tls_shared {
 	SSL_CTX *server; /* owned */
 	SSL_CTX *client; /* owned; made at first use: loading the trust store takes a while */
+	struct tls_sessions *sessions;
 };
 
 struct tls {
-	SSL *ssl;       /* owned, with both BIOs */
-	BIO *from, *to; /* borrowed from ssl: ciphertext in, ciphertext out */
+	SSL *ssl;           /* owned, with both BIOs */
+	BIO *from, *to;     /* borrowed from ssl: ciphertext in, ciphertext out */
+	enum tls_alpn alpn; /* server: to be chosen; client: chosen, when ready */
 	bool client, ready, ended, ending, failed;
+	/* client: whose session it is */
+	struct tls_sessions *sessions;
+	uint16_t port;
+	char name[POLICY_NAME_MAX + 1];
 };
 
-static const unsigned char alpn_http11[] = "\x08http/1.1";
-#define ALPN_LEN (sizeof(alpn_http11) - 1)
+/* As in the handshake: each name behind its length. */
+static const unsigned char names_both[] = "\x02h2\x08http/1.1", names_h2[] = "\x02h2",
+			   names_http11[] = "\x08http/1.1";
+
+struct alpn_names {
+	const unsigned char *p;
+	unsigned len;
+};
+
+static struct alpn_names offer_names(unsigned offer)
+{
+	if (offer == TLS_OFFER_H2)
+		return (struct alpn_names){names_h2, sizeof(names_h2) - 1};
+	if (offer & TLS_OFFER_H2)
+		return (struct alpn_names){names_both, sizeof(names_both) - 1};
+	return (struct alpn_names){names_http11, sizeof(names_http11) - 1};
+}
 
 static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
 	const unsigned char *in, unsigned inlen, void *arg)
 {
+	const struct tls *t = SSL_get_app_data(ssl);
+	struct alpn_names want = offer_names(t->alpn == TLS_ALPN_H2 ? TLS_OFFER_H2 : 0);
 	unsigned char *chosen = NULL;
 
-	if (SSL_select_next_proto(&chosen, outlen, alpn_http11, ALPN_LEN, in, inlen) !=
+	if (t->alpn == TLS_ALPN_NONE)
+		return SSL_TLSEXT_ERR_NOACK;
+	if (SSL_select_next_proto(&chosen, outlen, want.p, want.len, in, inlen) !=
 		OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
@@ -58,8 +86,8 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
 	if (!ctx)
 		return NULL;
 	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-	SSL_CTX_set_options(
-		ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_timeout(ctx, TLS_SESSION_S);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 				      SSL_MODE_RELEASE_BUFFERS);
@@ -76,7 +104,9 @@ struct tls_shared *tls_shared_new(struct err *err)
 		free(s);
 		return NULL;
 	}
-	SSL_CTX_set_num_tickets(s->server, 0);
+	/* The ticket holds the session, sealed with a key that ends with the process. */
+	SSL_CTX_set_num_tickets(s->server, 1);
+	s->sessions = tls_sessions_new();
 	SSL_CTX_set_alpn_select_cb(s->server, choose_alpn, NULL);
 	return s;
 }
@@ -87,19 +117,38 @@ void tls_shared_free(struct tls_shared *s)
 		return;
 	SSL_CTX_free(s->server);
 	SSL_CTX_free(s->client);
+	tls_sessions_free(s->sessions);
 	free(s);
+}
+
+void tls_shared_forget(struct tls_shared *s)
+{
+	tls_sessions_clear(s->sessions);
+}
+
+/* Returns whether it takes @session. */
+static int on_session(SSL *ssl, SSL_SESSION *session)
+{
+	const struct tls *t = SSL_get_app_data(ssl);
+
+	if (!t || !t->client || SSL_get_verify_result(ssl) != X509_V_OK ||
+		!SSL_SESSION_is_resumable(session))
+		return 0;
+	tls_sessions_put(t->sessions, t->name, t->port, session);
+	return 1;
 }
 
 static int load_client(struct tls_shared *s, struct err *err)
 {
 	SSL_CTX *ctx = new_ctx(TLS_client_method());
 
-	if (!ctx || SSL_CTX_set_default_verify_paths(ctx) != 1 ||
-		SSL_CTX_set_alpn_protos(ctx, alpn_http11, ALPN_LEN) != 0) {
+	if (!ctx || SSL_CTX_set_default_verify_paths(ctx) != 1) {
 		SSL_CTX_free(ctx);
 		return fail(err, "TLS trust store");
 	}
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(ctx, on_session);
 	ERR_clear_error();
 	s->client = ctx;
 	return 0;
@@ -123,10 +172,23 @@ static struct tls *new_tls(SSL_CTX *ctx, struct err *err)
 	/* An empty BIO means "later", not end of file. */
 	BIO_set_mem_eof_return(t->from, -1);
 	SSL_set_bio(t->ssl, t->from, t->to);
+	SSL_set_app_data(t->ssl, t);
 	return t;
 }
 
-struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name, struct err *err)
+/* A ticket of one name is none for another. */
+static int bind_sessions(SSL *ssl, const char *name)
+{
+	unsigned char id[EVP_MAX_MD_SIZE];
+	unsigned len;
+
+	if (EVP_Digest(name, strlen(name), id, &len, EVP_sha256(), NULL) != 1)
+		return -1;
+	return SSL_set_session_id_context(ssl, id, len) == 1 ? 0 : -1;
+}
+
+struct tls *tls_server_new(
+	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err)
 {
 	EVP_PKEY *key;
 	struct tls *t;
@@ -137,11 +199,13 @@ struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name
 	t = new_tls(s->server, err);
 	if (!t)
 		return NULL;
-	if (SSL_use_certificate(t->ssl, cert) != 1 || SSL_use_PrivateKey(t->ssl, key) != 1) {
+	if (SSL_use_certificate(t->ssl, cert) != 1 || SSL_use_PrivateKey(t->ssl, key) != 1 ||
+		bind_sessions(t->ssl, name) < 0) {
 		fail(err, "TLS certificate");
 		tls_free(t);
 		return NULL;
 	}
+	t->alpn = alpn;
 	SSL_set_accept_state(t->ssl);
 	return t;
 }
@@ -151,7 +215,8 @@ static int expect_peer(SSL *ssl, const char *name)
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 	struct in_addr ip;
 
-	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	X509_VERIFY_PARAM_set_hostflags(
+		param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 	if (inet_pton(AF_INET, name, &ip) == 1)
 		return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1 ? 0 : -1;
 	if (X509_VERIFY_PARAM_set1_host(param, name, 0) != 1)
@@ -159,8 +224,20 @@ static int expect_peer(SSL *ssl, const char *name)
 	return SSL_set_tlsext_host_name(ssl, name) == 1 ? 0 : -1;
 }
 
-struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *err)
+static void resume(struct tls *t)
 {
+	SSL_SESSION *session = tls_sessions_take(t->sessions, t->name, t->port);
+
+	if (!session)
+		return;
+	SSL_set_session(t->ssl, session);
+	SSL_SESSION_free(session);
+}
+
+struct tls *tls_client_new(
+	struct tls_shared *s, const char *name, uint16_t port, unsigned offer, struct err *err)
+{
+	struct alpn_names names = offer_names(offer);
 	struct tls *t;
 
 	if (!s->client && load_client(s, err) < 0)
@@ -168,12 +245,16 @@ struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *e
 	t = new_tls(s->client, err);
 	if (!t)
 		return NULL;
-	if (expect_peer(t->ssl, name) < 0) {
+	if (expect_peer(t->ssl, name) < 0 || SSL_set_alpn_protos(t->ssl, names.p, names.len) != 0) {
 		fail(err, "TLS");
 		tls_free(t);
 		return NULL;
 	}
 	t->client = true;
+	t->sessions = s->sessions;
+	t->port = port;
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	resume(t);
 	SSL_set_connect_state(t->ssl);
 	return t;
 }
@@ -182,6 +263,9 @@ void tls_free(struct tls *t)
 {
 	if (!t)
 		return;
+	/* Otherwise OpenSSL spoils the session: it has seen no end of the connection. */
+	if (t->ready && !t->failed)
+		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(t->ssl);
 	free(t);
 }
@@ -231,6 +315,24 @@ static void drain(struct tls *t, struct buf *net_out)
 	}
 }
 
+static enum tls_alpn chosen_alpn(const SSL *ssl)
+{
+	const unsigned char *name;
+	unsigned len;
+
+	SSL_get0_alpn_selected(ssl, &name, &len);
+	if (len == 2 && memcmp(name, "h2", 2) == 0)
+		return TLS_ALPN_H2;
+	return len > 0 ? TLS_ALPN_HTTP11 : TLS_ALPN_NONE;
+}
+
+/* In TLS 1.2 a session that was taken up has no successor. */
+static void keep_session(struct tls *t)
+{
+	if (SSL_session_reused(t->ssl) && SSL_version(t->ssl) < TLS1_3_VERSION)
+		tls_sessions_put(t->sessions, t->name, t->port, SSL_get1_session(t->ssl));
+}
+
 static int shake_hands(struct tls *t, struct err *err)
 {
 	int r;
@@ -246,6 +348,10 @@ static int shake_hands(struct tls *t, struct err *err)
 			return err_set(err, ERR_PEER, "the server's certificate is not valid");
 		}
 		t->ready = true;
+		if (t->client) {
+			t->alpn = chosen_alpn(t->ssl);
+			keep_session(t);
+		}
 		return 0;
 	}
 	return waiting(t, r, "TLS handshake", err) ? 0 : -1;
@@ -302,6 +408,11 @@ int tls_pump(struct tls *t, struct buf *net_in, struct buf *in, struct buf *out,
 bool tls_ready(const struct tls *t)
 {
 	return t->ready;
+}
+
+enum tls_alpn tls_alpn(const struct tls *t)
+{
+	return t->alpn;
 }
 
 bool tls_ended(const struct tls *t)
