@@ -7,8 +7,8 @@
  *   no rule, and the server would speak first    refuse the SYN
  *   no rule                                      accept, read, explain (HTTP, TLS) or reset
  *   allowed, first bytes contradict the name     explain or reset
- *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (http1_proxy.c)
- *   allowed, HTTP without TLS                    requests are read (http1_proxy.c)
+ *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (intercept.c)
+ *   allowed, HTTP without TLS                    requests are read (http1_proxy.c, http2_proxy.c)
  *   allowed, TLS or anything else                tunnel
  *
  * A hello with encrypted server name (or the imitation of one that browsers send) hides where the
@@ -128,17 +128,24 @@ static void audit_open(struct flow *f)
 	audit_write(f->gate->audit, &r);
 }
 
+static void end_requests(struct flow *f)
+{
+	if (f->proxy)
+		f->proxy->ops->end(f);
+}
+
 static void flow_free(struct flow *f)
 {
 	struct gate *g = f->gate;
 
-	proxy_end(f);
+	end_requests(f);
 	audit_connection(f);
 	dial_cancel(&f->dial);
 	via_free(f->via);
 	stream_done(&f->guest, g->loop);
 	stream_done(&f->up, g->loop);
-	proxy_free(f->proxy);
+	if (f->proxy)
+		f->proxy->ops->free(f);
 	if (f->prev)
 		f->prev->next = f->next;
 	else
@@ -174,13 +181,19 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	va_start(ap, fmt);
 	vsnprintf(f->reason, sizeof(f->reason), fmt, ap);
 	va_end(ap);
-	proxy_end(f);
+	end_requests(f);
 	audit_connection(f);
 	drop_upstream(f);
 	stream_abandon(&f->guest);
 	link_send(f->gate, LINK_TCP_RESET, f->id, NULL, 0);
 	f->state = FLOW_RESET;
 	flow_deadline(f, LINGER_MS);
+}
+
+void flow_note_guest_error(struct flow *f)
+{
+	f->verdict = f->allowed ? AUDIT_ERROR : AUDIT_DENY;
+	snprintf(f->reason, sizeof(f->reason), "guest: %.600s", f->guest.err.msg);
 }
 
 static void reset_unreached(struct flow *f)
@@ -242,27 +255,10 @@ static bool deny_raw(struct flow *f, const char *why)
 	return true;
 }
 
-static bool intercept(struct flow *f, const char *name)
-{
-	struct gate *g = f->gate;
-	struct err err;
-	struct tls *tls = tls_server_new(g->tls, g->ca, name, &err);
-
-	if (!tls) {
-		flow_reset(f, AUDIT_ERROR, "%s", err.msg);
-		return true;
-	}
-	stream_start_tls(&f->guest, tls);
-	f->proto = AUDIT_HTTPS;
-	f->state = FLOW_PROXY;
-	flow_deadline(f, HELLO_MS);
-	proxy_start(f, true);
-	return true;
-}
-
 void flow_explain_unreached(struct flow *f)
 {
 	struct buf *hello = f->bytes_up ? &f->up.out : &f->guest.in;
+	struct sniff s;
 
 	/* Only while all that the guest has said is still here. */
 	if (f->proto != AUDIT_TLS || f->proxy || f->bytes_up > buf_room(&f->guest.in) ||
@@ -273,23 +269,26 @@ void flow_explain_unreached(struct flow *f)
 	if (f->bytes_up)
 		stream_move(hello, &f->guest.in);
 	f->bytes_up = 0;
-	intercept(f, f->name);
+	if (sniff(buf_head(&f->guest.in), buf_len(&f->guest.in), &s) == SNIFF_TLS)
+		intercept_start(f, &s);
+	else
+		reset_unreached(f);
 }
 
-/* Learning wants the requests, where there is reason to believe that it is HTTP/1 that is spoken. */
+/* Learning wants the requests, where there is reason to believe that it is HTTP that is spoken. */
 static bool is_learnable(const struct flow *f, const struct sniff *s)
 {
 	return f->gate->config->net.learn && s->has_sni &&
-	       (s->alpn_http11 || (s->n_alpn == 0 && f->port == 443));
+	       (s->alpn_http11 || s->alpn_h2 || (s->n_alpn == 0 && f->port == 443));
 }
 
 static bool on_hello(struct flow *f, const struct sniff *s)
 {
-	const char *name = s->has_sni ? s->sni : f->name;
-
 	f->proto = AUDIT_TLS;
-	if (!f->allowed)
-		return intercept(f, name);
+	if (!f->allowed) {
+		intercept_start(f, s);
+		return true;
+	}
 	if (s->has_sni && (f->is_addr || strcmp(s->sni, f->name) != 0))
 		snprintf(f->identity, sizeof(f->identity),
 			"the connection goes to %s, but asks for the server name %s", f->name,
@@ -301,18 +300,19 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 		drop_upstream(f);
 	dial_late(f, UPSTREAM_TLS);
 	if (f->identity[0] || f->inspect || s->ech || is_learnable(f, s))
-		return intercept(f, name);
-	flow_tunnel(f, AUDIT_TLS);
+		intercept_start(f, s);
+	else
+		flow_tunnel(f, AUDIT_TLS);
 	return true;
 }
 
-static bool start_http(struct flow *f)
+static bool start_http(struct flow *f, void (*start)(struct flow *f))
 {
 	f->proto = AUDIT_HTTP;
 	f->state = FLOW_PROXY;
 	flow_deadline(f, 0);
-	dial_late(f, UPSTREAM_HTTP);
-	proxy_start(f, false);
+	dial_late(f, start == proxy_start_http1 ? UPSTREAM_HTTP : UPSTREAM_OTHER);
+	start(f);
 	return true;
 }
 
@@ -355,17 +355,15 @@ static bool sniff_step(struct flow *f)
 		f->proto = AUDIT_TLS;
 		return deny_raw(f, s.why);
 	case SNIFF_HTTP1:
-		return start_http(f);
+		return start_http(f, proxy_start_http1);
 	case SNIFF_HTTP2:
-		f->proto = AUDIT_HTTP;
-		proxy_refuse_unread(
-			f, 505, "request", "HTTP/2 without TLS is not supported, use HTTP/1.1");
-		return true;
+		return start_http(f, proxy_start_http2);
 	case SNIFF_OTHER:
 		if (!f->allowed || f->inspect)
-			return deny_raw(f, f->credential
-						   ? "a credential belongs here: only HTTP is passed on"
-						   : "an HTTP rule is about this: only HTTP is passed on");
+			return deny_raw(
+				f, f->credential
+					   ? "a credential belongs here: only HTTP is passed on"
+					   : "an HTTP rule is about this: only HTTP is passed on");
 		flow_tunnel(f, AUDIT_TCP);
 		return true;
 	default:
@@ -408,10 +406,12 @@ static bool step(struct flow *f)
 	switch (f->state) {
 	case FLOW_SNIFF:
 		return sniff_step(f);
+	case FLOW_MIRROR:
+		return intercept_step(f);
 	case FLOW_TUNNEL:
 		return tunnel_step(f);
 	case FLOW_PROXY:
-		return proxy_step(f);
+		return f->proxy->ops->step(f);
 	case FLOW_DNS:
 		return dns_step(f);
 	case FLOW_CLOSING:
@@ -473,8 +473,8 @@ static void on_upstream_there(struct flow *f, int fd, const struct err *err, con
 {
 	if (fd >= 0 && stream_attach(&f->up, f->gate->loop, fd, on_upstream) == 0) {
 		snprintf(f->peer, sizeof(f->peer), "%s", peer);
-		if (f->state == FLOW_PROXY)
-			proxy_connected(f);
+		if (f->intercepted)
+			intercept_connected(f);
 	} else {
 		if (fd >= 0)
 			close(fd);
@@ -514,8 +514,10 @@ static void expire(struct flow *f)
 		deny_raw(f, "no readable first bytes in time");
 	else if (f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 		f->state = FLOW_DEAD;
+	else if (f->state == FLOW_MIRROR)
+		intercept_timeout(f);
 	else if (f->state == FLOW_PROXY)
-		proxy_timeout(f);
+		f->proxy->ops->timeout(f);
 	else
 		flow_reset(f, AUDIT_ERROR, "took too long");
 }
@@ -691,12 +693,14 @@ void flow_recheck_all(struct gate *g)
 		next = f->next;
 		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
 			continue;
-		flow_decide(f, proxy_request(f->proxy), &d);
+		flow_decide(f, NULL, &d);
 		want_inspection(f, &d);
 		if (!d.allowed)
 			flow_reset(f, AUDIT_DENY, "%s", d.reason);
 		else if (d.inspect && f->state == FLOW_TUNNEL && !f->proxy)
 			flow_reset(f, AUDIT_DENY, "a new HTTP rule is about this: connect again");
+		else if (f->proxy)
+			f->proxy->ops->recheck(f);
 		else
 			continue;
 		flow_run(f);

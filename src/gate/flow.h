@@ -7,15 +7,33 @@
 
 struct request;
 
+/* What reads HTTP between the guest and a server, one for each version of it. */
+struct proxy_ops {
+	bool (*step)(struct flow *f);
+	void (*timeout)(struct flow *f); /* the deadline has passed */
+	void (*recheck)(struct flow *f); /* other rules: end the requests that they deny */
+	/* The flow ends: write the audit lines of requests that are under way. */
+	void (*end)(struct flow *f);
+	void (*free)(struct flow *f);
+};
+
+/* First member of a proxy's own structure. */
+struct proxy {
+	const struct proxy_ops *ops;
+};
+
 /* What may happen in each state; flow.c alone changes it, through the functions below. */
 enum flow_state {
 	/* Accepted. The guest's first bytes decide what follows; a destination that is allowed is
 	 * being dialled meanwhile, and a server that speaks first decides it, too. */
 	FLOW_SNIFF,
+	/* The guest's TLS hello is in guest.in, unanswered: which protocol we choose depends on the
+	 * server, with whom we shake hands first (intercept.c). */
+	FLOW_MIRROR,
 	/* Bytes pass untouched, each direction ends on its own. `up` may still be connecting. */
 	FLOW_TUNNEL,
-	/* HTTP/1 is read in both directions (http1_proxy.c); TLS towards the guest is ours. Also the
-	 * state in which a refusal is worded. */
+	/* HTTP is read in both directions (http1_proxy.c, http2_proxy.c); TLS towards the guest is
+	 * ours. Also the state in which a refusal is worded. */
 	FLOW_PROXY,
 	/* Questions to the name server, over TCP. No `up`. */
 	FLOW_DNS,
@@ -41,10 +59,12 @@ struct flow {
 	bool is_addr;
 	struct policy_addr addr; /* with is_addr */
 	uint16_t port;
-	bool allowed;       /* by the policy, when it was opened */
-	bool credential;    /* a credential may have to be added */
-	bool ruled;         /* HTTP rules are about it */
-	bool inspect;       /* either: never pass it on unread */
+	bool allowed;     /* by the policy, when it was opened */
+	bool credential;  /* a credential may have to be added */
+	bool ruled;       /* HTTP rules are about it */
+	bool inspect;     /* either: never pass it on unread */
+	bool intercepted; /* TLS towards the guest is ours, so it is towards the server */
+	bool offers_h2, offers_http11; /* FLOW_MIRROR: the guest, in its hello */
 	char identity[640]; /* not "": its own bytes contradict the destination, and how */
 
 	struct stream guest, up;
@@ -57,7 +77,7 @@ struct flow {
 	struct err dial_err;
 	char peer[POLICY_ADDR_TEXT + 8]; /* dialled address, for the audit log */
 
-	struct proxy *proxy; /* owned; FLOW_PROXY, and after an upgrade */
+	struct proxy *proxy; /* owned; FLOW_PROXY, and after an upgrade; else NULL */
 
 	/* For the audit line of the connection; request.c writes lines for requests. */
 	enum audit_proto proto;
@@ -74,7 +94,7 @@ struct flow {
  * HTTP rules matter. Text only: outlives the policy. */
 struct flow_decision {
 	bool allowed;
-	bool inspect; /* HTTP rules are about this destination */
+	bool inspect;                              /* HTTP rules are about this destination */
 	char rule[POLICY_TARGET_MAX], source[128]; /* "" without a rule */
 	char reason[POLICY_EXPLAIN_MAX];           /* when denied */
 	char remedy[POLICY_EXPLAIN_MAX];           /* when denied; may be "" */
@@ -99,7 +119,7 @@ void flow_open(struct gate *g, const struct link_msg *m, int fd);
 void flow_recheck_all(struct gate *g);
 void flow_end_all(struct gate *g);
 
-/* Called by http1_proxy.c and tunnel.c while they are being stepped. */
+/* Called by proxies, intercept.c and tunnel.c while they are being stepped. */
 /* Pass everything on from now on. */
 void flow_tunnel(struct flow *f, enum audit_proto proto);
 /* End with what is in guest.out. */
@@ -111,6 +131,8 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 void flow_wake(struct flow *f);
 /* The server of a tunnel could not be dialled: say so in HTTP where the guest speaks TLS, else reset. */
 void flow_explain_unreached(struct flow *f);
+/* What the audit log says of a guest that was not able to ask anything. */
+void flow_note_guest_error(struct flow *f);
 void flow_deadline(struct flow *f, unsigned ms); /* 0: none */
 /* Fields that every audit line of this connection has. */
 void flow_audit_fields(
@@ -119,20 +141,15 @@ void flow_audit_fields(
 /* tunnel.c: move bytes in both directions. Whether anything moved. */
 bool tunnel_step(struct flow *f);
 
-/* http1_proxy.c */
-struct proxy;
-/* Read HTTP/1 from now on. @tls: with TLS towards the guest, which has just been started, and
- * towards the server. */
-void proxy_start(struct flow *f, bool tls);
-bool proxy_step(struct flow *f);
-/* The connection to the server is there: start TLS on it where that is due. */
-void proxy_connected(struct flow *f);
+/* intercept.c: TLS at both ends. @s: the guest's hello, which is still in guest.in. */
+struct sniff;
+void intercept_start(struct flow *f, const struct sniff *s);
+bool intercept_step(struct flow *f);
+/* The connection to the server is there: start TLS on it. */
+void intercept_connected(struct flow *f);
 /* The deadline has passed. */
-void proxy_timeout(struct flow *f);
-/* The flow ends: write the audit line of a request that is under way. */
-void proxy_end(struct flow *f);
-void proxy_free(struct proxy *p); /* NULL is fine */
-/* The request that is under way on it, if any. */
-const struct request *proxy_request(const struct proxy *p); /* NULL is fine */
-/* Refuse without having read a request. */
-void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason);
+void intercept_timeout(struct flow *f);
+
+/* Read requests from now on: of HTTP/1, in http1_proxy.c; of HTTP/2, in http2_proxy.c. */
+void proxy_start_http1(struct flow *f);
+void proxy_start_http2(struct flow *f);

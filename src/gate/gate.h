@@ -11,6 +11,7 @@
 #include "gate/ca.h"
 #include "gate/config.h"
 #include "gate/dial.h"
+#include "gate/http2.h"
 #include "gate/names.h"
 #include "gate/tls.h"
 #include "gate/upstream.h"
@@ -22,6 +23,9 @@
 
 /* Addresses on the guest's link (DESIGN: network). */
 #define GATE_GATEWAY 0x0a000202u /* 10.0.2.2: name server, nothing else */
+
+/* All HTTP/2 connections together. */
+#define GATE_HTTP2_MAX (512u << 20)
 
 struct flow;
 struct udp;
@@ -45,6 +49,7 @@ struct gate {
 	struct buf link_out; /* packets that wait, each behind its size */
 	struct flow *flows;  /* all connections of the guest */
 	unsigned n_flows, max_flows;
+	struct http2_budget http2_budget;
 	unsigned jail_missing; /* layers that the host refuses */
 	struct loop_timer sweep;
 };

@@ -205,8 +205,7 @@ static int chunk_line_byte(struct http1_body *b, uint8_t c, struct buf *out, str
 	return 0;
 }
 
-/* Fields that must be known before the body; at its end they would speak for another message. */
-static bool forbidden_trailer(struct http1_slice name)
+bool http1_trailer_forbidden(struct http1_slice name)
 {
 	static const char *const forbidden[] = {"content-length", "transfer-encoding", "host",
 		"connection", "keep-alive", "upgrade", "te", "trailer", "expect", "authorization",
@@ -236,7 +235,7 @@ static int check_trailer(const struct buf *trailer, struct err *err)
 				err, 400, "more than %d trailer fields", HTTP1_HEADERS_MAX);
 		if (http1_field(s, (size_t)(cr - s), &f, err) < 0)
 			return -1;
-		if (forbidden_trailer(f.name))
+		if (http1_trailer_forbidden(f.name))
 			return http1_refuse(err, 400, "field %.*s in a trailer",
 				(int)MIN(f.name.n, 64u), f.name.p);
 		s = cr + 2;

@@ -13,3 +13,7 @@ int http1_refuse(struct err *err, int status, const char *fmt, ...)
 /* The next element of a comma-separated list, blanks trimmed; moves @rest behind it. False at the
  * end; empty elements are skipped. */
 bool http1_next_token(struct http1_slice *rest, struct http1_slice *ret);
+/* Fields that must be known before the body; at its end they would speak for another message. */
+bool http1_trailer_forbidden(struct http1_slice name);
+/* The request target as http1_write sends it. */
+void http1_put_target(const struct http1_head *h, struct buf *out);

@@ -26,9 +26,9 @@ enum proxy_state {
 	PROXY_EXCHANGE, /* the head has gone out: request body up, response down */
 };
 
-struct proxy {
+struct http1_proxy {
+	struct proxy base;
 	enum proxy_state state;
-	bool tls;            /* towards the guest, so also towards the server */
 	unsigned n_requests; /* answered on this connection */
 	struct buf head;     /* bytes of the request's head: what `req` points into */
 	struct http1_head req, resp;
@@ -44,7 +44,12 @@ struct proxy {
 	bool answering;           /* final response head has gone to the guest */
 };
 
-static void new_request(struct proxy *p)
+static struct http1_proxy *proxy_of(const struct flow *f)
+{
+	return container_of(f->proxy, struct http1_proxy, base);
+}
+
+static void new_request(struct http1_proxy *p)
 {
 	http1_request_init(&p->req);
 	http1_body_done(&p->up_body);
@@ -61,70 +66,22 @@ static void new_request(struct proxy *p)
 	p->resp.status = 0;
 }
 
-void proxy_start(struct flow *f, bool tls)
-{
-	struct proxy *p = xcalloc(1, sizeof(*p));
-
-	p->tls = tls;
-	buf_init(&p->head, HTTP1_HEAD_MAX);
-	new_request(p);
-	f->proxy = p;
-	if (f->up.fd >= 0)
-		proxy_connected(f);
-}
-
-void proxy_free(struct proxy *p)
-{
-	if (!p)
-		return;
-	http1_body_done(&p->up_body);
-	http1_body_done(&p->down_body);
-	request_done(&p->request);
-	buf_wipe(&p->up_whole);
-	buf_wipe(&p->down_whole);
-	buf_wipe(&p->down_head);
-	filter_free(p->up_filter);
-	buf_done(&p->head);
-	free(p);
-}
-
-const struct request *proxy_request(const struct proxy *p)
-{
-	return p ? &p->request : NULL;
-}
-
-void proxy_connected(struct flow *f)
-{
-	struct tls *tls;
-
-	f->up.wipe = true;
-	if (!f->proxy->tls || f->up.tls)
-		return;
-	tls = tls_client_new(f->gate->tls, f->name, &f->dial_err);
-	if (tls)
-		stream_start_tls(&f->up, tls);
-	else
-		f->dial_failed = true;
-	if (f->proxy->state != PROXY_REQUEST)
-		flow_deadline(f, UPSTREAM_TLS_MS);
-}
-
 /* ---- audit ---- */
 
 static void audit(struct flow *f, enum audit_verdict verdict, int status, const char *reason)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 
 	p->request.bytes_up = p->up_body.received;
 	p->request.bytes_down = p->down_body.received;
 	request_audit(f, &p->request, verdict, status, reason);
 }
 
-void proxy_end(struct flow *f)
+static void end(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 
-	if (!p || !p->request.open)
+	if (!p->request.open)
 		return;
 	/* After an upgrade the connection's bytes are the request's. */
 	p->up_body.received += f->bytes_up;
@@ -137,15 +94,14 @@ void proxy_end(struct flow *f)
 
 static void answer(struct flow *f, struct refusal *r)
 {
-	struct proxy *p = f->proxy;
-	bool read = p && p->state != PROXY_REQUEST;
+	struct http1_proxy *p = proxy_of(f);
+	bool read = p->state != PROXY_REQUEST;
 
 	r->host = f->name;
 	r->port = f->port;
 	refuse_write(&f->guest.out, r, read && request_accepts_json(&p->req),
 		read && http1_slice_is(p->req.method, "HEAD"));
-	if (p)
-		audit(f, r->status == 403 ? AUDIT_DENY : AUDIT_ERROR, r->status, r->reason);
+	audit(f, r->status == 403 ? AUDIT_DENY : AUDIT_ERROR, r->status, r->reason);
 	flow_close(f);
 }
 
@@ -159,21 +115,10 @@ static bool refuse(
 	return true;
 }
 
-void proxy_refuse_unread(struct flow *f, int status, const char *code, const char *reason)
-{
-	struct flow_decision d;
-
-	flow_decide(f, NULL, &d);
-	f->verdict = AUDIT_DENY;
-	if (d.allowed)
-		snprintf(f->reason, sizeof(f->reason), "%s", reason);
-	refuse(f, status, code, d.allowed ? reason : d.reason, d.remedy);
-}
-
 /* The server is at fault, or cannot be reached. */
 static bool fail_upstream(struct flow *f, const char *reason)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 
 	if (p->answering) {
 		flow_reset(f, AUDIT_ERROR, "server: %s", reason);
@@ -186,25 +131,19 @@ static bool fail_upstream(struct flow *f, const char *reason)
 
 static bool check_request(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct request_refusal why;
 
-	if (!request_check(f, &p->request, &p->req, &why)) {
+	if (!request_check(f, &p->request, &p->req, &why))
 		answer(f, &why.r);
-		return true;
-	}
-	if (f->up.tls && !tls_ready(f->up.tls))
-		flow_deadline(f, UPSTREAM_TLS_MS);
 	return true;
 }
 
 /* No request is under way. */
 static bool end_of_guest(struct flow *f)
 {
-	if (f->proxy->n_requests == 0 && f->guest.read_failed) {
-		f->verdict = f->allowed ? AUDIT_ERROR : AUDIT_DENY;
-		snprintf(f->reason, sizeof(f->reason), "guest: %.600s", f->guest.err.msg);
-	}
+	if (proxy_of(f)->n_requests == 0 && f->guest.read_failed)
+		flow_note_guest_error(f);
 	flow_close(f);
 	return true;
 }
@@ -218,7 +157,7 @@ static bool server_left(const struct flow *f)
 
 static bool read_request(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->guest.in;
 	struct err err;
 	int r;
@@ -267,7 +206,7 @@ static size_t drop_h2c(struct http1_head *h, struct http1_edit *edits)
 /* Read the body whole. Whether something has happened; p->collected when it is complete. */
 static bool collect(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->guest.in;
 	size_t used = 0;
 	struct err err;
@@ -300,7 +239,7 @@ static bool collect(struct flow *f)
 }
 
 /* A body that was changed goes out with another framing. */
-static size_t reframe(struct proxy *p, char length[static 24], struct http1_edit *edits)
+static size_t reframe(struct http1_proxy *p, char length[static 24], struct http1_edit *edits)
 {
 	size_t n = 0;
 
@@ -316,7 +255,7 @@ static size_t reframe(struct proxy *p, char length[static 24], struct http1_edit
 	return n;
 }
 
-static void start_body(struct proxy *p)
+static void start_body(struct http1_proxy *p)
 {
 	if (p->collected)
 		return;
@@ -329,7 +268,7 @@ static void start_body(struct proxy *p)
 
 static bool send_head(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct request_changes c;
 	struct request_refusal why;
 	char length[24];
@@ -362,20 +301,9 @@ static bool send_head(struct flow *f)
 	return true;
 }
 
-/* The name is allowed, but leads to an address that is not. */
-static bool refuse_address(struct flow *f)
+static void timeout(struct flow *f)
 {
-	struct policy_query q = {.addr = &f->dial.peer, .port = f->port};
-	char target[POLICY_TARGET_MAX], remedy[POLICY_TARGET_MAX + 80];
-
-	snprintf(remedy, sizeof(remedy), "hutch policy allow %s, if this is meant to be reached",
-		policy_query_text(&q, target));
-	return refuse(f, 403, "policy", f->dial_err.msg, remedy);
-}
-
-void proxy_timeout(struct flow *f)
-{
-	if (f->proxy->state == PROXY_REQUEST)
+	if (proxy_of(f)->state == PROXY_REQUEST)
 		flow_reset(f, AUDIT_ERROR, "the guest took too long");
 	else
 		fail_upstream(f, "the server took too long to set up TLS");
@@ -383,13 +311,16 @@ void proxy_timeout(struct flow *f)
 
 static bool wait_for_server(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct stream *up = &f->up;
 
-	if (f->dial_failed && f->dial_err.class == ERR_USER)
-		return refuse_address(f);
-	if (f->dial_failed)
-		return fail_upstream(f, f->dial_err.msg);
+	if (f->dial_failed) {
+		struct request_refusal why;
+
+		request_refuse_unreached(f, &why);
+		answer(f, &why.r);
+		return true;
+	}
 	if (up->read_failed && p->n_requests == 0)
 		return fail_upstream(f, up->err.msg);
 	if (up->eof) {
@@ -406,6 +337,8 @@ static bool wait_for_server(struct flow *f)
 	}
 	if (buf_len(&up->in) > 0)
 		return fail_upstream(f, "the server speaks without being asked: this is not HTTP");
+	if (up->tls && !tls_ready(up->tls) && !f->deadline_ns)
+		flow_deadline(f, UPSTREAM_TLS_MS);
 	if (up->fd < 0 || (up->tls && !tls_ready(up->tls)) || !stream_has_room(up))
 		return false;
 	if (values_pending(&p->request.values)) {
@@ -422,7 +355,7 @@ static bool wait_for_server(struct flow *f)
 /* The body that was collected. */
 static bool forward_whole(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	size_t n = MIN(buf_len(&p->up_whole), buf_room(&f->up.out));
 
 	buf_put(&f->up.out, buf_head(&p->up_whole), n);
@@ -435,7 +368,7 @@ static bool forward_whole(struct flow *f)
 
 static bool forward_request_body(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->guest.in;
 	size_t used = 0;
 	struct err err;
@@ -467,7 +400,7 @@ static bool forward_request_body(struct flow *f)
 
 static bool finish_request(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	bool keep = p->up_done && p->req.keep_alive && p->resp.keep_alive &&
 		    p->resp.framing != HTTP1_UNTIL_CLOSE;
 
@@ -483,7 +416,7 @@ static bool finish_request(struct flow *f)
 
 static bool upgrade(struct flow *f)
 {
-	if (!f->proxy->req.upgrade) {
+	if (!proxy_of(f)->req.upgrade) {
 		flow_reset(f, AUDIT_ERROR, "server: an upgrade that nobody asked for");
 		return true;
 	}
@@ -494,7 +427,7 @@ static bool upgrade(struct flow *f)
 /* The head waits for the body; its slices have to stay where they are. */
 static bool start_whole_answer(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->up.in;
 	struct err err;
 
@@ -514,7 +447,7 @@ static bool finish_request(struct flow *f);
 
 static bool send_whole_answer(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct http1_edit edits[2] = {{.name = "Transfer-Encoding"}, {.name = "Content-Length"}};
 	char length[24];
 	struct err err;
@@ -535,7 +468,7 @@ static bool send_whole_answer(struct flow *f)
 
 static bool collect_answer(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->up.in;
 	size_t used = 0;
 	struct err err;
@@ -556,7 +489,7 @@ static bool collect_answer(struct flow *f)
 
 static bool read_response_head(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->up.in;
 	struct err err;
 	int r;
@@ -604,7 +537,7 @@ static bool read_response_head(struct flow *f)
 
 static bool forward_response_body(struct flow *f)
 {
-	struct proxy *p = f->proxy;
+	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->up.in;
 	size_t used = 0;
 	struct err err;
@@ -637,16 +570,16 @@ static bool exchange(struct flow *f)
 	moved = forward_request_body(f);
 	if (f->state != FLOW_PROXY)
 		return true;
-	if (f->proxy->answering)
+	if (proxy_of(f)->answering)
 		return forward_response_body(f) || moved;
-	if (buf_len(&f->proxy->down_head) > 0)
+	if (buf_len(&proxy_of(f)->down_head) > 0)
 		return collect_answer(f) || moved;
 	return read_response_head(f) || moved;
 }
 
-bool proxy_step(struct flow *f)
+static bool step(struct flow *f)
 {
-	switch (f->proxy->state) {
+	switch (proxy_of(f)->state) {
 	case PROXY_REQUEST:
 		return read_request(f);
 	case PROXY_UPSTREAM:
@@ -656,4 +589,49 @@ bool proxy_step(struct flow *f)
 	default:
 		return false;
 	}
+}
+
+/* ---- begin and end ---- */
+
+static void recheck(struct flow *f)
+{
+	const struct request *r = &proxy_of(f)->request;
+	struct flow_decision d;
+
+	if (!r->open)
+		return;
+	flow_decide(f, r, &d);
+	if (!d.allowed)
+		flow_reset(f, AUDIT_DENY, "%s", d.reason);
+}
+
+static void proxy_free(struct flow *f)
+{
+	struct http1_proxy *p = proxy_of(f);
+
+	http1_body_done(&p->up_body);
+	http1_body_done(&p->down_body);
+	request_done(&p->request);
+	buf_wipe(&p->up_whole);
+	buf_wipe(&p->down_whole);
+	buf_wipe(&p->down_head);
+	filter_free(p->up_filter);
+	buf_done(&p->head);
+	free(p);
+	f->proxy = NULL;
+}
+
+void proxy_start_http1(struct flow *f)
+{
+	static const struct proxy_ops ops = {.step = step,
+		.timeout = timeout,
+		.recheck = recheck,
+		.end = end,
+		.free = proxy_free};
+	struct http1_proxy *p = xcalloc(1, sizeof(*p));
+
+	p->base.ops = &ops;
+	buf_init(&p->head, HTTP1_HEAD_MAX);
+	new_request(p);
+	f->proxy = &p->base;
 }

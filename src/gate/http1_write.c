@@ -68,10 +68,8 @@ static void put_field(struct buf *out, struct http1_slice name, struct http1_sli
 	buf_puts(out, "\r\n");
 }
 
-static void put_request_line(const struct http1_head *h, struct buf *out)
+void http1_put_target(const struct http1_head *h, struct buf *out)
 {
-	put_slice(out, h->method);
-	buf_puts(out, " ");
 	if (h->form == HTTP1_ORIGIN || h->form == HTTP1_ABSOLUTE) {
 		const char *rest = h->path.p + h->path.n; /* with the '?' even if nothing follows it */
 
@@ -91,6 +89,13 @@ static void put_request_line(const struct http1_head *h, struct buf *out)
 	} else {
 		put_slice(out, h->target);
 	}
+}
+
+static void put_request_line(const struct http1_head *h, struct buf *out)
+{
+	put_slice(out, h->method);
+	buf_puts(out, " ");
+	http1_put_target(h, out);
 	buf_puts(out, h->minor ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n");
 }
 

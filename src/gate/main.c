@@ -259,6 +259,7 @@ int main(int argc, char **argv)
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);
 	signal(SIGPIPE, SIG_IGN);
 	read_proxies(&g);
+	g.http2_budget.max = GATE_HTTP2_MAX;
 	g.max_flows = limit_resources();
 	if (tidy_descriptors(&err) == 0 && jail(&g, &err) == 0 && start(&g, &err) == 0)
 		status = loop_run(g.loop, &err);

@@ -8,8 +8,6 @@
 
 #include "base/mem.h"
 
-#define BODY_MAX 8192u
-
 static const char *status_text(int status)
 {
 	switch (status) {
@@ -54,13 +52,15 @@ static void put_text(struct buf *b, const struct refusal *r)
 	if (r->remedy)
 		buf_printf(b, "  remedy:      %s\n", r->remedy);
 	if (r->ask)
-		buf_printf(b, "  ask:         your user can allow it with: hutch policy approve %s/%s\n",
+		buf_printf(b,
+			"  ask:         your user can allow it with: hutch policy approve %s/%s\n",
 			r->box, r->ask);
 	if (r->status == 403)
 		buf_puts(b, "\nNothing was sent. Trying again or another way round gives the same "
 			    "answer until the user changes it.\n");
 	if (r->ask)
-		buf_puts(b, "Tell your user what you need it for, and go on with something else.\n");
+		buf_puts(
+			b, "Tell your user what you need it for, and go on with something else.\n");
 }
 
 static void set(json_t *o, const char *key, const char *value)
@@ -82,8 +82,8 @@ static void put_json(struct buf *b, const struct refusal *r)
 	set(o, "rule", r->rule);
 	set(o, "allow", r->remedy);
 	if (r->ask)
-		json_object_set_new(o, "approve",
-			json_sprintf("hutch policy approve %s/%s", r->box, r->ask));
+		json_object_set_new(
+			o, "approve", json_sprintf("hutch policy approve %s/%s", r->box, r->ask));
 	text = json_dumps(o, JSON_ENSURE_ASCII);
 	json_decref(o);
 	if (text)
@@ -91,20 +91,30 @@ static void put_json(struct buf *b, const struct refusal *r)
 	free(text);
 }
 
+void refuse_body(struct buf *body, const struct refusal *r, bool json)
+{
+	if (json)
+		put_json(body, r);
+	else
+		put_text(body, r);
+}
+
+const char *refuse_content_type(bool json)
+{
+	return json ? "application/json; charset=utf-8" : "text/plain; charset=utf-8";
+}
+
 void refuse_write(struct buf *out, const struct refusal *r, bool json, bool head_only)
 {
 	_buf_ struct buf body;
 
-	buf_init(&body, BODY_MAX);
-	if (json)
-		put_json(&body, r);
-	else
-		put_text(&body, r);
+	buf_init(&body, REFUSE_BODY_MAX);
+	refuse_body(&body, r, json);
 	buf_printf(out,
-		"HTTP/1.1 %d %s\r\nContent-Type: %s; charset=utf-8\r\nContent-Length: %zu\r\n"
+		"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
 		"X-Hutch-Refused: %s\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
-		r->status, status_text(r->status), json ? "application/json" : "text/plain",
-		buf_len(&body), r->code);
+		r->status, status_text(r->status), refuse_content_type(json), buf_len(&body),
+		r->code);
 	if (!head_only)
 		buf_put(out, buf_head(&body), buf_len(&body));
 }

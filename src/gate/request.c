@@ -75,6 +75,18 @@ static bool refuse_policy(
 	return false;
 }
 
+bool request_refuse_unreached(const struct flow *f, struct request_refusal *why)
+{
+	struct policy_query q = {.addr = &f->dial.peer, .port = f->port};
+	char target[POLICY_TARGET_MAX], remedy[POLICY_TARGET_MAX + 80];
+
+	if (f->dial_err.class != ERR_USER)
+		return request_refuse(why, 502, "upstream", f->dial_err.msg, NULL);
+	snprintf(remedy, sizeof(remedy), "hutch policy allow %s, if this is meant to be reached",
+		policy_query_text(&q, target));
+	return request_refuse(why, 403, "policy", f->dial_err.msg, remedy);
+}
+
 bool request_accepts_json(const struct http1_head *h)
 {
 	static const char json[] = "application/json";

@@ -74,5 +74,8 @@ void request_audit(struct flow *f, struct request *r, enum audit_verdict verdict
 /* Fill in @why; @reason and @remedy (may be NULL) are copied. Always false. */
 bool request_refuse(struct request_refusal *why, int status, const char *code, const char *reason,
 	const char *remedy);
+/* The server could not be dialled: it does not answer, or the name leads to an address that is not
+ * allowed. */
+bool request_refuse_unreached(const struct flow *f, struct request_refusal *why);
 /* How the answer to @h should look. */
 bool request_accepts_json(const struct http1_head *h);

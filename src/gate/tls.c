@@ -21,20 +21,40 @@ struct tls_shared {
 };
 
 struct tls {
-	SSL *ssl;       /* owned, with both BIOs */
-	BIO *from, *to; /* borrowed from ssl: ciphertext in, ciphertext out */
+	SSL *ssl;           /* owned, with both BIOs */
+	BIO *from, *to;     /* borrowed from ssl: ciphertext in, ciphertext out */
+	enum tls_alpn alpn; /* server: to be chosen; client: chosen, when ready */
 	bool client, ready, ended, ending, failed;
 };
 
-static const unsigned char alpn_http11[] = "\x08http/1.1";
-#define ALPN_LEN (sizeof(alpn_http11) - 1)
+/* As in the handshake: each name behind its length. */
+static const unsigned char names_both[] = "\x02h2\x08http/1.1", names_h2[] = "\x02h2",
+			   names_http11[] = "\x08http/1.1";
+
+struct alpn_names {
+	const unsigned char *p;
+	unsigned len;
+};
+
+static struct alpn_names offer_names(unsigned offer)
+{
+	if (offer == TLS_OFFER_H2)
+		return (struct alpn_names){names_h2, sizeof(names_h2) - 1};
+	if (offer & TLS_OFFER_H2)
+		return (struct alpn_names){names_both, sizeof(names_both) - 1};
+	return (struct alpn_names){names_http11, sizeof(names_http11) - 1};
+}
 
 static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *outlen,
 	const unsigned char *in, unsigned inlen, void *arg)
 {
+	const struct tls *t = SSL_get_app_data(ssl);
+	struct alpn_names want = offer_names(t->alpn == TLS_ALPN_H2 ? TLS_OFFER_H2 : 0);
 	unsigned char *chosen = NULL;
 
-	if (SSL_select_next_proto(&chosen, outlen, alpn_http11, ALPN_LEN, in, inlen) !=
+	if (t->alpn == TLS_ALPN_NONE)
+		return SSL_TLSEXT_ERR_NOACK;
+	if (SSL_select_next_proto(&chosen, outlen, want.p, want.len, in, inlen) !=
 		OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	*out = chosen;
@@ -94,8 +114,7 @@ static int load_client(struct tls_shared *s, struct err *err)
 {
 	SSL_CTX *ctx = new_ctx(TLS_client_method());
 
-	if (!ctx || SSL_CTX_set_default_verify_paths(ctx) != 1 ||
-		SSL_CTX_set_alpn_protos(ctx, alpn_http11, ALPN_LEN) != 0) {
+	if (!ctx || SSL_CTX_set_default_verify_paths(ctx) != 1) {
 		SSL_CTX_free(ctx);
 		return fail(err, "TLS trust store");
 	}
@@ -123,10 +142,12 @@ static struct tls *new_tls(SSL_CTX *ctx, struct err *err)
 	/* An empty BIO means "later", not end of file. */
 	BIO_set_mem_eof_return(t->from, -1);
 	SSL_set_bio(t->ssl, t->from, t->to);
+	SSL_set_app_data(t->ssl, t);
 	return t;
 }
 
-struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name, struct err *err)
+struct tls *tls_server_new(
+	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err)
 {
 	EVP_PKEY *key;
 	struct tls *t;
@@ -142,6 +163,7 @@ struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name
 		tls_free(t);
 		return NULL;
 	}
+	t->alpn = alpn;
 	SSL_set_accept_state(t->ssl);
 	return t;
 }
@@ -159,8 +181,10 @@ static int expect_peer(SSL *ssl, const char *name)
 	return SSL_set_tlsext_host_name(ssl, name) == 1 ? 0 : -1;
 }
 
-struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *err)
+struct tls *tls_client_new(
+	struct tls_shared *s, const char *name, uint16_t port, unsigned offer, struct err *err)
 {
+	struct alpn_names names = offer_names(offer);
 	struct tls *t;
 
 	if (!s->client && load_client(s, err) < 0)
@@ -168,7 +192,7 @@ struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *e
 	t = new_tls(s->client, err);
 	if (!t)
 		return NULL;
-	if (expect_peer(t->ssl, name) < 0) {
+	if (expect_peer(t->ssl, name) < 0 || SSL_set_alpn_protos(t->ssl, names.p, names.len) != 0) {
 		fail(err, "TLS");
 		tls_free(t);
 		return NULL;
@@ -231,6 +255,17 @@ static void drain(struct tls *t, struct buf *net_out)
 	}
 }
 
+static enum tls_alpn chosen_alpn(const SSL *ssl)
+{
+	const unsigned char *name;
+	unsigned len;
+
+	SSL_get0_alpn_selected(ssl, &name, &len);
+	if (len == 2 && memcmp(name, "h2", 2) == 0)
+		return TLS_ALPN_H2;
+	return len > 0 ? TLS_ALPN_HTTP11 : TLS_ALPN_NONE;
+}
+
 static int shake_hands(struct tls *t, struct err *err)
 {
 	int r;
@@ -246,6 +281,8 @@ static int shake_hands(struct tls *t, struct err *err)
 			return err_set(err, ERR_PEER, "the server's certificate is not valid");
 		}
 		t->ready = true;
+		if (t->client)
+			t->alpn = chosen_alpn(t->ssl);
 		return 0;
 	}
 	return waiting(t, r, "TLS handshake", err) ? 0 : -1;
@@ -302,6 +339,11 @@ int tls_pump(struct tls *t, struct buf *net_in, struct buf *in, struct buf *out,
 bool tls_ready(const struct tls *t)
 {
 	return t->ready;
+}
+
+enum tls_alpn tls_alpn(const struct tls *t)
+{
+	return t->alpn;
 }
 
 bool tls_ended(const struct tls *t)

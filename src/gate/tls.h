@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS as a filter between buffers: ciphertext on one side, plaintext on the other. No I/O.
  *
- * Only this file and ca.c call OpenSSL. HTTP/1.1 is the only protocol negotiated, TLS 1.2 the
- * oldest version, no renegotiation, no resumption, no early data. */
+ * Only this file and ca.c call OpenSSL. TLS 1.2 is the oldest version; no renegotiation, no
+ * resumption, no early data. */
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -17,11 +18,19 @@ struct tls;
 struct tls_shared *tls_shared_new(struct err *err);
 void tls_shared_free(struct tls_shared *s);
 
-/* Towards the guest: a server that proves to be @name with a certificate of @ca. */
-struct tls *tls_server_new(struct tls_shared *s, struct ca *ca, const char *name, struct err *err);
+/* What ALPN has chosen. */
+enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP11, TLS_ALPN_H2 };
+#define TLS_OFFER_HTTP11 1u
+#define TLS_OFFER_H2     2u
+
+/* Towards the guest: a server that proves to be @name with a certificate of @ca. Of what the guest
+ * offers it takes @alpn; TLS_ALPN_NONE: nothing. */
+struct tls *tls_server_new(
+	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err);
 /* Towards the world: a client that insists on a valid certificate for @name (host name or IPv4
  * address), judged by the host's trust store (SSL_CERT_FILE and SSL_CERT_DIR are honoured). */
-struct tls *tls_client_new(struct tls_shared *s, const char *name, struct err *err);
+struct tls *tls_client_new(
+	struct tls_shared *s, const char *name, uint16_t port, unsigned offer, struct err *err);
 void tls_free(struct tls *t); /* NULL is fine */
 
 /* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as
@@ -32,6 +41,7 @@ int tls_pump(struct tls *t, struct buf *net_in, struct buf *in, struct buf *out,
 	struct buf *net_out, struct err *err);
 /* The handshake is complete; for a client: the peer is verified. */
 bool tls_ready(const struct tls *t);
+enum tls_alpn tls_alpn(const struct tls *t); /* when ready */
 /* The peer said that it will send nothing more. */
 bool tls_ended(const struct tls *t);
 /* Say so to the peer; the message appears in net_out at the next pump. */

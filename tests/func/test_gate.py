@@ -442,15 +442,11 @@ def test_absolute_target_must_agree(gate, serve):
     assert s.requests[0].path == "/x?y"
 
 
-def test_connect_and_http2_are_refused_readably(gate, serve):
+def test_connect_is_refused_readably(gate, serve):
     s = serve(HttpServer())
     g = gate(rules=[rule("a.test:80")], resolves={"a.test": s.address})
     code, _, body = g.open("a.test", 80).request("CONNECT", "a.test:80", host="a.test:80")
     assert code == 403 and b"CONNECT" in body
-    c = g.open("a.test", 80)
-    c.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-    code, _, body = c.response()
-    assert code == 505 and b"HTTP/1.1" in body
     assert s.requests == []
 
 

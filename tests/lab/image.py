@@ -29,7 +29,7 @@ KERNEL = "linux-image-amd64"
 
 PACKAGES = """
 bash busybox-static kmod ca-certificates openssl iproute2 procps strace util-linux
-libjansson4 libyaml-0-2 libssl3 libc-ares2 libasan8 libubsan1 libtsan2
+libjansson4 libyaml-0-2 libssl3 libc-ares2 libnghttp2-14 libasan8 libubsan1 libtsan2
 e2fsprogs squashfs-tools uidmap qemu-system-x86
 python3 python3-pytest
 """.split()
