@@ -146,6 +146,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	asks_apply(g->asks, &c->policy);
 	if (link_start(g, FD_LINK) < 0)
 		return err_errno(err, "watch the link");
+	tls_shared_forget(g->tls);
 	flow_recheck_all(g);
 	udp_recheck_all(g->udp);
 	log_info("configured: rules=%zu credentials=%zu", c->policy.n, c->net.n_credentials);

@@ -3,6 +3,7 @@
 #include "gate/tls.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/err.h>
@@ -10,6 +11,8 @@
 #include <openssl/x509v3.h>
 
 #include "base/mem.h"
+#include "gate/tls_sessions.h"
+#include "policy/name.h"
 
 #define TLS_STEP 16384u /* bytes moved at once: one record */
 /* Ciphertext that may wait inside OpenSSL on its way in, so that a peer cannot make it grow. */
@@ -18,6 +21,7 @@
 struct tls_shared {
 	SSL_CTX *server; /* owned */
 	SSL_CTX *client; /* owned; made at first use: loading the trust store takes a while */
+	struct tls_sessions *sessions;
 };
 
 struct tls {
@@ -25,6 +29,10 @@ struct tls {
 	BIO *from, *to;     /* borrowed from ssl: ciphertext in, ciphertext out */
 	enum tls_alpn alpn; /* server: to be chosen; client: chosen, when ready */
 	bool client, ready, ended, ending, failed;
+	/* client: whose session it is */
+	struct tls_sessions *sessions;
+	uint16_t port;
+	char name[POLICY_NAME_MAX + 1];
 };
 
 /* As in the handshake: each name behind its length. */
@@ -78,8 +86,8 @@ static SSL_CTX *new_ctx(const SSL_METHOD *method)
 	if (!ctx)
 		return NULL;
 	SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-	SSL_CTX_set_options(
-		ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_timeout(ctx, TLS_SESSION_S);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 				      SSL_MODE_RELEASE_BUFFERS);
@@ -96,7 +104,9 @@ struct tls_shared *tls_shared_new(struct err *err)
 		free(s);
 		return NULL;
 	}
-	SSL_CTX_set_num_tickets(s->server, 0);
+	/* The ticket holds the session, sealed with a key that ends with the process. */
+	SSL_CTX_set_num_tickets(s->server, 1);
+	s->sessions = tls_sessions_new();
 	SSL_CTX_set_alpn_select_cb(s->server, choose_alpn, NULL);
 	return s;
 }
@@ -107,7 +117,25 @@ void tls_shared_free(struct tls_shared *s)
 		return;
 	SSL_CTX_free(s->server);
 	SSL_CTX_free(s->client);
+	tls_sessions_free(s->sessions);
 	free(s);
+}
+
+void tls_shared_forget(struct tls_shared *s)
+{
+	tls_sessions_clear(s->sessions);
+}
+
+/* Returns whether it takes @session. */
+static int on_session(SSL *ssl, SSL_SESSION *session)
+{
+	const struct tls *t = SSL_get_app_data(ssl);
+
+	if (!t || !t->client || SSL_get_verify_result(ssl) != X509_V_OK ||
+		!SSL_SESSION_is_resumable(session))
+		return 0;
+	tls_sessions_put(t->sessions, t->name, t->port, session);
+	return 1;
 }
 
 static int load_client(struct tls_shared *s, struct err *err)
@@ -119,6 +147,8 @@ static int load_client(struct tls_shared *s, struct err *err)
 		return fail(err, "TLS trust store");
 	}
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(ctx, on_session);
 	ERR_clear_error();
 	s->client = ctx;
 	return 0;
@@ -146,6 +176,17 @@ static struct tls *new_tls(SSL_CTX *ctx, struct err *err)
 	return t;
 }
 
+/* A ticket of one name is none for another. */
+static int bind_sessions(SSL *ssl, const char *name)
+{
+	unsigned char id[EVP_MAX_MD_SIZE];
+	unsigned len;
+
+	if (EVP_Digest(name, strlen(name), id, &len, EVP_sha256(), NULL) != 1)
+		return -1;
+	return SSL_set_session_id_context(ssl, id, len) == 1 ? 0 : -1;
+}
+
 struct tls *tls_server_new(
 	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err)
 {
@@ -158,7 +199,8 @@ struct tls *tls_server_new(
 	t = new_tls(s->server, err);
 	if (!t)
 		return NULL;
-	if (SSL_use_certificate(t->ssl, cert) != 1 || SSL_use_PrivateKey(t->ssl, key) != 1) {
+	if (SSL_use_certificate(t->ssl, cert) != 1 || SSL_use_PrivateKey(t->ssl, key) != 1 ||
+		bind_sessions(t->ssl, name) < 0) {
 		fail(err, "TLS certificate");
 		tls_free(t);
 		return NULL;
@@ -173,12 +215,23 @@ static int expect_peer(SSL *ssl, const char *name)
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
 	struct in_addr ip;
 
-	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	X509_VERIFY_PARAM_set_hostflags(
+		param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 	if (inet_pton(AF_INET, name, &ip) == 1)
 		return X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1 ? 0 : -1;
 	if (X509_VERIFY_PARAM_set1_host(param, name, 0) != 1)
 		return -1;
 	return SSL_set_tlsext_host_name(ssl, name) == 1 ? 0 : -1;
+}
+
+static void resume(struct tls *t)
+{
+	SSL_SESSION *session = tls_sessions_take(t->sessions, t->name, t->port);
+
+	if (!session)
+		return;
+	SSL_set_session(t->ssl, session);
+	SSL_SESSION_free(session);
 }
 
 struct tls *tls_client_new(
@@ -198,6 +251,10 @@ struct tls *tls_client_new(
 		return NULL;
 	}
 	t->client = true;
+	t->sessions = s->sessions;
+	t->port = port;
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	resume(t);
 	SSL_set_connect_state(t->ssl);
 	return t;
 }
@@ -206,6 +263,9 @@ void tls_free(struct tls *t)
 {
 	if (!t)
 		return;
+	/* Otherwise OpenSSL spoils the session: it has seen no end of the connection. */
+	if (t->ready && !t->failed)
+		SSL_set_shutdown(t->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 	SSL_free(t->ssl);
 	free(t);
 }
@@ -266,6 +326,13 @@ static enum tls_alpn chosen_alpn(const SSL *ssl)
 	return len > 0 ? TLS_ALPN_HTTP11 : TLS_ALPN_NONE;
 }
 
+/* In TLS 1.2 a session that was taken up has no successor. */
+static void keep_session(struct tls *t)
+{
+	if (SSL_session_reused(t->ssl) && SSL_version(t->ssl) < TLS1_3_VERSION)
+		tls_sessions_put(t->sessions, t->name, t->port, SSL_get1_session(t->ssl));
+}
+
 static int shake_hands(struct tls *t, struct err *err)
 {
 	int r;
@@ -281,8 +348,10 @@ static int shake_hands(struct tls *t, struct err *err)
 			return err_set(err, ERR_PEER, "the server's certificate is not valid");
 		}
 		t->ready = true;
-		if (t->client)
+		if (t->client) {
 			t->alpn = chosen_alpn(t->ssl);
+			keep_session(t);
+		}
 		return 0;
 	}
 	return waiting(t, r, "TLS handshake", err) ? 0 : -1;

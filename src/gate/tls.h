@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS as a filter between buffers: ciphertext on one side, plaintext on the other. No I/O.
  *
- * Only this file and ca.c call OpenSSL. TLS 1.2 is the oldest version; no renegotiation, no
- * resumption, no early data. */
+ * Only the files tls*.c and ca.c call OpenSSL. TLS 1.2 is the oldest version; no renegotiation, no
+ * early data. Sessions are resumed: by the guest for one name, and with servers (tls_sessions.h).
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -17,6 +18,8 @@ struct tls;
 
 struct tls_shared *tls_shared_new(struct err *err);
 void tls_shared_free(struct tls_shared *s);
+/* Who is who may have changed: take up no session again. */
+void tls_shared_forget(struct tls_shared *s);
 
 /* What ALPN has chosen. */
 enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP11, TLS_ALPN_H2 };
