@@ -15,6 +15,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "gate/filter.h"
 #include "gate/http1.h"
 
 #define HTTP2_STREAMS_MAX 100u /* at a time, towards the guest */
@@ -24,6 +25,7 @@
 #define HTTP2_SERVER_WINDOW     (1024 * 1024)
 #define HTTP2_SERVER_WINDOW_ALL (2 * 1024 * 1024)
 #define HTTP2_SHARE             (256 * 1024)      /* bytes that a connection may always hold */
+#define HTTP2_WHOLE_MAX         (64 * 1024)       /* bytes of a response that is held */
 #define HTTP2_MEMORY_MAX        (2 * 1024 * 1024) /* nghttp2's own, of one session */
 
 enum http2_side { HTTP2_GUEST, HTTP2_SERVER, HTTP2_SIDES };
@@ -59,8 +61,13 @@ struct http2_ops {
 	void (*request)(struct http2_stream *s);
 	/* It cannot be read: to be answered with err->errnum. s->head is NULL. */
 	void (*unreadable)(struct http2_stream *s, const struct err *err);
-	/* The head of the final response is on its way to the guest. */
-	void (*answered)(struct http2_stream *s);
+	/* The request's body is there, as http2_collect has asked, or longer than that. */
+	void (*whole_request)(struct http2_stream *s);
+	/* The head of a response, interim ones included: its values may be changed in place. 1:
+	 * hold it until the body is there; -1 with @err: it must not pass. */
+	int (*response)(struct http2_stream *s, struct http1_head *h, struct err *err);
+	/* The body of a response that was held, to be changed. -1 with @err: it must not pass. */
+	int (*whole_response)(struct http2_stream *s, struct buf *body, struct err *err);
 	/* The server is gone, or has sent a head that cannot be read, before it answered:
 	 * http2_answer now. */
 	void (*failed)(struct http2_stream *s, const char *reason);
@@ -98,6 +105,13 @@ bool http2_over(const struct http2 *h, enum http2_side side);
 /* What was wrong with what this side sent: static text, or NULL. */
 const char *http2_why(const struct http2 *h, enum http2_side side);
 
+/* Read the request's body whole before it is forwarded; more than @max bytes are too many. */
+void http2_collect(struct http2_stream *s, size_t max);
+struct buf *http2_body(struct http2_stream *s); /* then */
+bool http2_body_ended(const struct http2_stream *s);
+/* Pass a body through @f, which is borrowed until the stream has ended. From the server's side it
+ * must keep lengths, and sees the trailer, too. */
+void http2_filter(struct http2_stream *s, enum http2_side from, struct filter *f);
 /* Send the request on, with the head's changes. -1: it is too long, or there is no server. */
 int http2_forward(struct http2_stream *s, const struct http1_edit *edits, size_t n);
 /* Answer in the server's place. The fields are name and value in turn, NULL behind the last. */

@@ -223,8 +223,8 @@ int http2_read_trailer(struct buf *ret, const struct http2_block *b, struct err 
 	return 0;
 }
 
-int http2_read_response(const struct http2_stream *s, const struct http2_block *b, struct buf *text,
-	struct http1_head *ret, struct err *err)
+int http2_read_response(const struct http2_stream *s, const struct http2_block *b, bool ended,
+	struct buf *text, struct http1_head *ret, struct err *err)
 {
 	const char *method = s->private_->to_head ? "HEAD" : "GET";
 	struct http1_head request = {.method = {method, strlen(method)}};
@@ -237,9 +237,11 @@ int http2_read_response(const struct http2_stream *s, const struct http2_block *
 	put(text, &b->fields);
 	buf_puts(text, "\r\n");
 	http1_response_init(ret, &request);
-	if (http1_parse(ret, buf_head(text), buf_len(text), err) == 1)
-		return 0;
-	return err->errnum ? -1 : http1_refuse(err, 400, "the head cannot be read");
+	if (http1_parse(ret, buf_head(text), buf_len(text), err) != 1)
+		return err->errnum ? -1 : http1_refuse(err, 400, "the head cannot be read");
+	if (ended)
+		ret->framing = HTTP1_NO_BODY;
+	return 0;
 }
 
 /* ---- writing ---- */
@@ -326,7 +328,8 @@ int http2_submit_request(struct http2_stream *s, const struct http1_edit *edits,
 }
 
 int http2_submit_response(struct http2_stream *s, const struct http1_head *h,
-	const uint8_t *no_index, nghttp2_data_provider *body)
+	const uint8_t *no_index, const struct http1_edit *edits, size_t n,
+	nghttp2_data_provider *body)
 {
 	nghttp2_session *to = s->http2->peer[HTTP2_GUEST].session;
 	_free_ struct fields *f = xcalloc(1, sizeof(*f));
@@ -335,7 +338,7 @@ int http2_submit_response(struct http2_stream *s, const struct http1_head *h,
 
 	snprintf(status, sizeof(status), "%03u", h->status);
 	add_text(f, ":status", status);
-	add_head(f, h, no_index, NULL, NULL, 0);
+	add_head(f, h, no_index, NULL, edits, n);
 	if (f->failed)
 		return -1;
 	if (h->status < 200)

@@ -49,11 +49,15 @@ struct http2 {
 /* A body on its way, from one side to the other. */
 struct http2_pipe {
 	struct buf data;
-	size_t unread;      /* received, and not given back to the sender's window */
-	bool waiting;       /* the reader sleeps */
-	bool ended;         /* nothing more will come */
-	bool discard;       /* nobody reads: given back at once */
-	struct buf trailer; /* fields, as in a block */
+	size_t unread;         /* received, and not given back to the sender's window */
+	bool waiting;          /* the reader sleeps */
+	bool ended;            /* nothing more will come */
+	bool discard;          /* nobody reads: given back at once */
+	size_t collect;        /* up to so many bytes are kept, and are no concern of the window */
+	struct filter *filter; /* borrowed; NULL: none */
+	struct buf ready;      /* behind the filter */
+	bool flushed;          /* the filter has nothing left */
+	struct buf trailer;    /* fields, as in a block */
 };
 
 struct http2_private {
@@ -62,10 +66,12 @@ struct http2_private {
 	bool reset[HTTP2_SIDES]; /* by us */
 	bool server_reset;       /* by the server */
 	bool request_read;
-	bool to_head;    /* the method is HEAD */
-	bool own_answer; /* the response is the owner's, not the server's */
-	bool sent_all;   /* the guest has the whole response */
-	struct buf text; /* what the head points into */
+	bool to_head;            /* the method is HEAD */
+	bool own_answer;         /* the response is the owner's, not the server's */
+	bool sent_all;           /* the guest has the whole response */
+	struct buf text;         /* what the head points into */
+	struct http1_head *held; /* owned; a response that waits for its body … */
+	struct buf held_text;    /* … and what it points into */
 	size_t head_held;
 	uint8_t no_index[HTTP2_FIELDS_MAX];
 	struct http2_pipe pipe[HTTP2_SIDES]; /* by sender */
@@ -86,13 +92,14 @@ int http2_read_request(
 	struct http2_stream *s, const struct http2_block *b, bool ended, struct err *err);
 int http2_read_trailer(struct buf *ret, const struct http2_block *b, struct err *err);
 /* The block as a response; *ret points into @text. */
-int http2_read_response(const struct http2_stream *s, const struct http2_block *b, struct buf *text,
-	struct http1_head *ret, struct err *err);
+int http2_read_response(const struct http2_stream *s, const struct http2_block *b, bool ended,
+	struct buf *text, struct http1_head *ret, struct err *err);
 int http2_submit_request(struct http2_stream *s, const struct http1_edit *edits, size_t n,
 	nghttp2_data_provider *body);
 /* @h: as read above. Interim responses, too. */
 int http2_submit_response(struct http2_stream *s, const struct http1_head *h,
-	const uint8_t *no_index, nghttp2_data_provider *body);
+	const uint8_t *no_index, const struct http1_edit *edits, size_t n,
+	nghttp2_data_provider *body);
 int http2_submit_trailer(struct http2_stream *s, enum http2_side to, const struct buf *trailer);
 
 /* http2_stream.c */

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "gate/http2.h"
+#include "gate/oauth.h"
 #include "gate/request.h"
 
 struct http2_proxy {
@@ -23,8 +24,11 @@ struct http2_proxy {
 /* The owner's part of a stream. */
 struct exchange {
 	struct request request;
-	bool waiting; /* permitted; the server, or a credential, is not there yet */
+	bool waiting;           /* permitted; the server, or a credential, is not there yet */
+	bool collecting, whole; /* a credential needs the body before the head can be sent */
 	bool wants_json, head_only;
+	unsigned response_status;
+	struct filter *up_filter; /* owned */
 };
 
 static struct http2_proxy *proxy_of(const struct flow *f)
@@ -82,13 +86,53 @@ static void on_failed(struct http2_stream *s, const char *reason)
 	refuse(s, 502, "upstream", reason);
 }
 
-static void forward(struct http2_stream *s)
+/* A body that is changed has another length. */
+static size_t reframe(struct http2_stream *s, char length[static 24], struct http1_edit *edits)
+{
+	const struct exchange *e = s->owner;
+	size_t n = 0;
+
+	if (e->whole) {
+		snprintf(length, 24, "%zu", buf_len(http2_body(s)));
+		edits[n++] = (struct http1_edit){"content-length", length, strlen(length)};
+		edits[n++] = (struct http1_edit){.name = "expect"};
+	} else if (e->up_filter) {
+		edits[n++] = (struct http1_edit){.name = "content-length"};
+	}
+	return n;
+}
+
+static void send_on(struct http2_stream *s)
 {
 	struct flow *f = http2_arg(s);
 	struct exchange *e = s->owner;
 	struct request_changes c;
 	struct request_refusal why;
+	char length[24];
 	int r;
+
+	e->waiting = false;
+	if (!request_prepare(f, &e->request, s->head, e->whole ? http2_body(s) : NULL, &c, &why)) {
+		request_changes_done(&c);
+		answer(s, &why.r);
+		return;
+	}
+	e->up_filter = steal_ptr(&c.inject.body);
+	http2_filter(s, HTTP2_GUEST, e->up_filter);
+	c.n += reframe(s, length, c.edits + c.n);
+	r = http2_forward(s, c.edits, c.n);
+	request_changes_done(&c);
+	if (r < 0) {
+		e->request.services[0] = '\0';
+		refuse(s, 431, "request", "the request's head is too long");
+	}
+}
+
+/* Send it on as soon as all is there. */
+static void forward(struct http2_stream *s)
+{
+	struct flow *f = http2_arg(s);
+	struct exchange *e = s->owner;
 
 	if (proxy_of(f)->lost) {
 		on_failed(s, proxy_of(f)->reason);
@@ -96,18 +140,26 @@ static void forward(struct http2_stream *s)
 	}
 	if (!http2_has_server(proxy_of(f)->http2) || values_pending(&e->request.values))
 		return;
-	e->waiting = false;
-	if (!request_prepare(f, &e->request, s->head, NULL, &c, &why)) {
-		request_changes_done(&c);
-		answer(s, &why.r);
+	if (e->whole || !request_wants_body(f, &e->request, s->head)) {
+		send_on(s);
+	} else if (!e->collecting) {
+		e->collecting = true;
+		http2_collect(s, INJECT_BODY_MAX);
+	}
+}
+
+static void on_whole_request(struct http2_stream *s)
+{
+	struct exchange *e = s->owner;
+
+	if (buf_len(http2_body(s)) > INJECT_BODY_MAX || !http2_body_ended(s)) {
+		refuse(s, 413, "credential",
+			"a credential of this request depends on its body, which is larger than "
+			"1 MiB");
 		return;
 	}
-	r = http2_forward(s, c.edits, c.n);
-	request_changes_done(&c);
-	if (r < 0) {
-		e->request.services[0] = '\0';
-		refuse(s, 431, "request", "the request's head is too long");
-	}
+	e->whole = true;
+	forward(s);
 }
 
 static void on_request(struct http2_stream *s)
@@ -142,12 +194,31 @@ static void on_unreadable(struct http2_stream *s, const struct err *err)
 	refuse(s, err->errnum, "request", err->msg);
 }
 
-static void on_answered(struct http2_stream *s)
+static int on_response(struct http2_stream *s, struct http1_head *h, struct err *err)
 {
 	struct flow *f = http2_arg(s);
 	struct exchange *e = s->owner;
 
+	if (inject_answer_head(&e->request.answer, h, err) < 0)
+		return -1;
+	if (h->status < 200)
+		return 0;
 	e->request.answered_ns = loop_now(f->gate->loop);
+	if (inject_answer_is_whole(&e->request.answer, h)) {
+		e->response_status = h->status;
+		return 1;
+	}
+	http2_filter(s, HTTP2_SERVER, e->request.answer.mask);
+	return 0;
+}
+
+static int on_whole_response(struct http2_stream *s, struct buf *body, struct err *err)
+{
+	struct flow *f = http2_arg(s);
+	struct exchange *e = s->owner;
+
+	return inject_answer_body(&e->request.answer, f->gate->config, f->gate->tokens,
+		e->response_status, body, err);
 }
 
 static void on_ended(struct http2_stream *s)
@@ -167,6 +238,7 @@ static void on_ended(struct http2_stream *s)
 		request_audit(f, &e->request, verdict, (int)s->status,
 			s->end == HTTP2_COMPLETE ? NULL : reason);
 	request_done(&e->request);
+	filter_free(e->up_filter);
 	free(e);
 	s->owner = NULL;
 }
@@ -361,7 +433,9 @@ void proxy_start_http2(struct flow *f)
 		.free = proxy_free};
 	static const struct http2_ops stream_ops = {.request = on_request,
 		.unreadable = on_unreadable,
-		.answered = on_answered,
+		.whole_request = on_whole_request,
+		.response = on_response,
+		.whole_response = on_whole_response,
 		.failed = on_failed,
 		.ended = on_ended};
 	struct http2_proxy *p;

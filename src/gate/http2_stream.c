@@ -14,6 +14,7 @@
  *   the server is done before the guest   once the guest has the response: reset without error */
 #include "gate/http2_int.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -52,6 +53,8 @@ struct http2_stream *http2_find(const struct http2 *h, enum http2_side side, int
 
 /* ---- bodies ---- */
 
+static void send_held(struct http2_stream *s);
+
 /* @n received bytes are no longer here: the sender may send as many again. */
 static void give_back(struct http2_stream *s, enum http2_side from, size_t n)
 {
@@ -71,7 +74,9 @@ static void discard(struct http2_stream *s, enum http2_side from)
 	struct http2_pipe *p = &s->private_->pipe[from];
 
 	p->discard = true;
-	buf_done(&p->data);
+	p->filter = NULL;
+	buf_wipe(&p->data);
+	buf_wipe(&p->ready);
 	give_back(s, from, p->unread);
 }
 
@@ -94,6 +99,29 @@ static int pass(struct http2_stream *s, enum http2_side from, const uint8_t *dat
 	return buf_put(&s->private_->pipe[from].data, data, n);
 }
 
+/* Kept for the owner; more than it wants is its own trouble. */
+static void collect(struct http2_stream *s, enum http2_side from, const uint8_t *data, size_t n)
+{
+	struct http2_private *priv = s->private_;
+	struct http2_pipe *p = &priv->pipe[from];
+	bool fits = buf_len(&p->data) + n <= p->collect;
+
+	if (fits && pass(s, from, data, n) == 0 && from == HTTP2_GUEST) {
+		priv->head_held += n;
+		s->http2->held[from] += n;
+		s->http2->budget->used += n;
+	}
+	give_back(s, from, n);
+	if (fits)
+		return;
+	p->collect = 0;
+	p->discard = true;
+	if (from == HTTP2_SERVER)
+		http2_fail(s, "the answer is too long to be searched for credentials");
+	else
+		s->http2->ops->whole_request(s);
+}
+
 int http2_on_data(struct http2_stream *s, struct http2_peer *from, const uint8_t *data, size_t n)
 {
 	struct http2_pipe *p = &s->private_->pipe[from->side];
@@ -103,6 +131,10 @@ int http2_on_data(struct http2_stream *s, struct http2_peer *from, const uint8_t
 	from->http2->budget->used += n;
 	if (p->discard || (from->side == HTTP2_SERVER && s->private_->own_answer)) {
 		give_back(s, from->side, n);
+		return 0;
+	}
+	if (p->collect) {
+		collect(s, from->side, data, n);
 		return 0;
 	}
 	if (pass(s, from->side, data, n) < 0)
@@ -118,7 +150,50 @@ void http2_on_ended(struct http2_stream *s, enum http2_side from)
 	if (from == HTTP2_SERVER && s->private_->own_answer)
 		return;
 	p->ended = true;
+	if (p->collect && from == HTTP2_GUEST) {
+		p->collect = 0;
+		s->http2->ops->whole_request(s);
+	} else if (p->collect) {
+		p->collect = 0;
+		send_held(s);
+	}
 	wake(s, from);
+}
+
+/* Up to @len bytes for the receiver are in *ret: as sent, or as the filter leaves them. */
+static size_t next_bytes(struct http2_stream *s, enum http2_side from, size_t len, struct buf **ret)
+{
+	struct http2_pipe *p = &s->private_->pipe[from];
+
+	*ret = p->filter ? &p->ready : &p->data;
+	while (p->filter && buf_len(&p->ready) < len && buf_len(&p->data) > 0) {
+		size_t used =
+			filter_feed(p->filter, buf_head(&p->data), buf_len(&p->data), &p->ready);
+
+		buf_consume(&p->data, used);
+		give_back(s, from, used);
+		if (used == 0)
+			break;
+	}
+	if (p->filter && p->ended && buf_len(&p->data) == 0 && !p->flushed)
+		p->flushed = filter_flush(p->filter, &p->ready);
+	return MIN(len, buf_len(*ret));
+}
+
+static bool is_at_end(const struct http2_pipe *p)
+{
+	return p->ended && buf_len(&p->data) == 0 && buf_len(&p->ready) == 0 &&
+	       (!p->filter || p->flushed);
+}
+
+/* What a filter looks for may be in a trailer as well. */
+static int send_trailer(struct http2_stream *s, enum http2_side to)
+{
+	struct http2_pipe *p = &s->private_->pipe[other(to)];
+
+	if (p->filter && to == HTTP2_GUEST)
+		filter_in_place(p->filter, buf_head(&p->trailer), buf_len(&p->trailer));
+	return http2_submit_trailer(s, to, &p->trailer);
 }
 
 /* nghttp2_data_source_read_callback, in the session of the side that the body goes to. */
@@ -129,29 +204,65 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *to, size
 	struct http2_stream *s = source->ptr;
 	enum http2_side from = other(peer->side);
 	struct http2_pipe *p = &s->private_->pipe[from];
-	size_t n = MIN(len, buf_len(&p->data));
+	struct buf *bytes;
+	size_t n = next_bytes(s, from, len, &bytes);
 
 	if (n > 0) {
-		memcpy(to, buf_head(&p->data), n);
-		buf_consume(&p->data, n);
-		give_back(s, from, n);
+		memcpy(to, buf_head(bytes), n);
+		buf_consume(bytes, n);
+		if (bytes == &p->data)
+			give_back(s, from, n);
 	}
-	if (buf_len(&p->data) == 0) {
+	if (buf_len(&p->data) == 0)
 		buf_done(&p->data);
-		if (!p->ended && n == 0) {
-			p->waiting = true;
-			return NGHTTP2_ERR_DEFERRED;
-		}
-	}
-	if (p->ended && buf_len(&p->data) == 0) {
+	if (is_at_end(p)) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
 		if (buf_len(&p->trailer) > 0) {
 			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-			if (http2_submit_trailer(s, peer->side, &p->trailer) < 0)
+			if (send_trailer(s, peer->side) < 0)
 				return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 		}
+	} else if (n == 0) {
+		p->waiting = true;
+		return NGHTTP2_ERR_DEFERRED;
 	}
 	return (ssize_t)n;
+}
+
+void http2_collect(struct http2_stream *s, size_t max)
+{
+	struct http2_pipe *p = &s->private_->pipe[HTTP2_GUEST];
+	static const uint8_t no_index[HTTP2_FIELDS_MAX];
+
+	p->data.max = max + 64;
+	give_back(s, HTTP2_GUEST, p->unread);
+	if (p->ended || buf_len(&p->data) > max) {
+		s->http2->ops->whole_request(s);
+		return;
+	}
+	p->collect = max;
+	if (s->head->expect_continue)
+		http2_submit_response(
+			s, &(struct http1_head){.status = 100}, no_index, NULL, 0, NULL);
+}
+
+struct buf *http2_body(struct http2_stream *s)
+{
+	return &s->private_->pipe[HTTP2_GUEST].data;
+}
+
+bool http2_body_ended(const struct http2_stream *s)
+{
+	return s->private_->pipe[HTTP2_GUEST].ended;
+}
+
+void http2_filter(struct http2_stream *s, enum http2_side from, struct filter *f)
+{
+	struct http2_pipe *p = &s->private_->pipe[from];
+
+	p->filter = f;
+	if (f)
+		buf_init(&p->ready, HTTP2_GUEST_WINDOW + filter_room(f));
 }
 
 /* NULL when there is none. */
@@ -306,10 +417,11 @@ void http2_answer(struct http2_stream *s, unsigned status, const char *const *fi
 	buf_init(&pipe->data, len + 1);
 	buf_put(&pipe->data, body, len);
 	pipe->ended = true;
+	pipe->collect = 0;
 	for (; *fields; fields += 2)
 		h.headers[h.n_headers++] = (struct http1_header){
 			{fields[0], strlen(fields[0])}, {fields[1], strlen(fields[1])}};
-	if (http2_submit_response(s, &h, no_index, reader(s, HTTP2_SERVER, &data)) < 0)
+	if (http2_submit_response(s, &h, no_index, NULL, 0, reader(s, HTTP2_SERVER, &data)) < 0)
 		reset(s, HTTP2_GUEST, NGHTTP2_INTERNAL_ERROR);
 }
 
@@ -343,27 +455,68 @@ static void on_request(struct http2_stream *s, const struct http2_block *b, bool
 	h->ops->request(s);
 }
 
+static void hold(struct http2_stream *s, struct http1_head *head, struct buf *text,
+	const struct http2_block *b)
+{
+	struct http2_private *p = s->private_;
+
+	p->held = head;
+	p->held_text = *text;
+	*text = (struct buf){0};
+	memcpy(p->no_index, b->no_index, sizeof(p->no_index));
+	p->pipe[HTTP2_SERVER].collect = HTTP2_WHOLE_MAX;
+	p->pipe[HTTP2_SERVER].data.max = HTTP2_WHOLE_MAX + 64;
+}
+
+/* The body of a held response is there. */
+static void send_held(struct http2_stream *s)
+{
+	struct http2_private *p = s->private_;
+	struct http2_pipe *pipe = &p->pipe[HTTP2_SERVER];
+	struct http1_edit length = {.name = "content-length"};
+	nghttp2_data_provider body;
+	struct err err = {0};
+	char text[24];
+
+	if (s->http2->ops->whole_response(s, &pipe->data, &err) < 0) {
+		http2_fail(s, err.msg);
+		return;
+	}
+	snprintf(text, sizeof(text), "%zu", buf_len(&pipe->data));
+	length.value = text;
+	length.value_len = strlen(text);
+	s->status = p->held->status;
+	buf_done(&pipe->trailer);
+	if (http2_submit_response(
+		    s, p->held, p->no_index, &length, 1, reader(s, HTTP2_SERVER, &body)) < 0)
+		http2_fail(s, "the response's head is too long");
+}
+
 static void on_response(struct http2_stream *s, const struct http2_block *b, bool ended)
 {
-	struct http2 *h = s->http2;
 	_free_ struct http1_head *head = xcalloc(1, sizeof(*head));
 	_buf_ struct buf text;
 	nghttp2_data_provider body;
 	struct err err = {0};
 	bool interim;
+	int r;
 
 	buf_init(&text, HTTP1_HEAD_MAX + HTTP1_LINE_MAX);
-	if (http2_read_response(s, b, &text, head, &err) < 0) {
+	if (http2_read_response(s, b, ended, &text, head, &err) < 0 ||
+		(r = s->http2->ops->response(s, head, &err)) < 0) {
 		http2_fail(s, err.msg);
 		return;
 	}
 	interim = head->status < 200;
-	s->private_->pipe[HTTP2_SERVER].ended = ended && !interim;
-	if (!interim) {
-		s->status = head->status;
-		h->ops->answered(s);
+	if (r == 1 && !interim) {
+		hold(s, steal_ptr(&head), &text, b);
+		return;
 	}
-	if (http2_submit_response(s, head, b->no_index, reader(s, HTTP2_SERVER, &body)) < 0)
+	s->private_->pipe[HTTP2_SERVER].ended = ended && !interim;
+	if (!interim)
+		s->status = head->status;
+	if (http2_submit_response(s, head, b->no_index, NULL, 0, reader(s, HTTP2_SERVER, &body)) <
+		0)
 		http2_fail(s, "the response's head is too long");
 }
 
@@ -389,7 +542,7 @@ int http2_on_block(struct http2_stream *s, struct http2_peer *from, bool ended)
 		on_request(s, &from->block, ended);
 	else if (from->side == HTTP2_SERVER && (p->own_answer || p->closed[HTTP2_GUEST]))
 		return 0;
-	else if (from->side == HTTP2_SERVER && s->status == 0)
+	else if (from->side == HTTP2_SERVER && s->status == 0 && !p->held)
 		on_response(s, &from->block, ended);
 	else if (buf_len(&p->pipe[from->side].trailer) == 0 && !p->pipe[from->side].discard)
 		on_trailer(s, from);
@@ -406,12 +559,14 @@ void http2_stream_free(struct http2_stream *s)
 	h->ops->ended(s);
 	for (enum http2_side side = HTTP2_GUEST; side < HTTP2_SIDES; side++) {
 		discard(s, side);
-		buf_done(&p->pipe[side].trailer);
+		buf_wipe(&p->pipe[side].trailer);
 		if (h->peer[side].session && p->id[side])
 			nghttp2_session_set_stream_user_data(
 				h->peer[side].session, p->id[side], NULL);
 	}
 	release_head(s);
+	free(p->held);
+	buf_wipe(&p->held_text);
 	if (s->prev)
 		s->prev->next = s->next;
 	else

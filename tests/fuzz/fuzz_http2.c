@@ -28,6 +28,7 @@ enum move {
 static struct {
 	struct http2 *h;
 	unsigned announced, ended;
+	struct filter *mask, *replace;
 	uint8_t decisions; /* what the owner does with the next requests, two bits each */
 	struct buf in[HTTP2_SIDES], out[HTTP2_SIDES];
 	bool broken[HTTP2_SIDES];
@@ -53,9 +54,15 @@ static void decide(struct http2_stream *s, unsigned how)
 
 	if (!s->head)
 		return;
-	if (how == 0)
+	if (how == 3)
+		return; /* later */
+	if (how == 0) {
 		answer(s, 403);
-	else if (how < 3 && http2_forward(s, edits, 2) < 0 && !http2_has_server(w.h))
+		return;
+	}
+	if (how == 2)
+		http2_filter(s, HTTP2_GUEST, w.replace);
+	if (http2_forward(s, edits, 2) < 0 && s->head)
 		answer(s, 502);
 }
 
@@ -64,7 +71,10 @@ static void on_request(struct http2_stream *s)
 	w.announced++;
 	s->owner = &w;
 	require(s->head && s->head->method.n > 0);
-	decide(s, w.decisions & 3);
+	if (http1_slice_is(s->head->method, "PUT"))
+		http2_collect(s, 300);
+	else
+		decide(s, w.decisions & 3);
 	w.decisions = (uint8_t)(w.decisions >> 2 | w.decisions << 6);
 }
 
@@ -76,9 +86,29 @@ static void on_unreadable(struct http2_stream *s, const struct err *err)
 	answer(s, (unsigned)err->errnum);
 }
 
-static void on_answered(struct http2_stream *s)
+static void on_whole_request(struct http2_stream *s)
 {
-	require(s->status >= 200 && s->owner);
+	if (http2_body_ended(s))
+		decide(s, 1);
+	else
+		answer(s, 413);
+}
+
+static int on_response(struct http2_stream *s, struct http1_head *h, struct err *err)
+{
+	require(h->status >= 100 && s->owner && s->status == 0);
+	if (h->status < 200)
+		return 0;
+	if (h->status == 299)
+		return err_set(err, ERR_PEER, "forbidden");
+	http2_filter(s, HTTP2_SERVER, w.mask);
+	return h->status == 201;
+}
+
+static int on_whole_response(struct http2_stream *s, struct buf *body, struct err *err)
+{
+	require(s->owner && buf_len(body) <= HTTP2_WHOLE_MAX);
+	return buf_len(body) > 100 ? err_set(err, ERR_PEER, "too long") : 0;
 }
 
 static void on_failed(struct http2_stream *s, const char *reason)
@@ -95,7 +125,8 @@ static void on_ended(struct http2_stream *s)
 	w.ended++;
 }
 
-static const struct http2_ops ops = {on_request, on_unreadable, on_answered, on_failed, on_ended};
+static const struct http2_ops ops = {on_request, on_unreadable, on_whole_request, on_response,
+	on_whole_response, on_failed, on_ended};
 
 static void feed(enum http2_side side)
 {
@@ -157,7 +188,8 @@ static size_t move(const uint8_t *data, size_t size)
 		break;
 	case MOVE_DECIDE:
 		for (struct http2_stream *s = http2_streams(w.h); s; s = s->next)
-			decide(s, data[0] >> 3 & 3);
+			if (s->head && !http1_slice_is(s->head->method, "PUT"))
+				decide(s, data[0] >> 3 & 3);
 		break;
 	case MOVE_LOSE:
 		http2_lost_server(w.h, "lost");
@@ -191,6 +223,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memset(&w, 0, sizeof(w));
 	w.decisions = data[0];
+	w.mask = filter_new();
+	w.replace = filter_new();
+	require(filter_add_mask(w.mask, "Bearer x", 8) == 0);
+	require(filter_add(w.replace, "abcd", 4, "something longer", 16) == 0);
 	w.h = http2_new(&ops, &budget, &w);
 	require(w.h);
 	for (enum http2_side side = HTTP2_GUEST; side < HTTP2_SIDES; side++) {
@@ -215,6 +251,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		pull(HTTP2_GUEST);
 	}
 	http2_free(w.h);
+	filter_free(w.mask);
+	filter_free(w.replace);
 	require(budget.used == 0);
 	require(w.announced == w.ended);
 	for (enum http2_side side = HTTP2_GUEST; side < HTTP2_SIDES; side++) {

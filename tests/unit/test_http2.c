@@ -46,7 +46,11 @@ static struct world {
 	/* What the owner does. */
 	bool refuse, wait;
 	const char *secret;
+	size_t collect;
+	struct filter *mask, *replace;
+	bool hold, forbid;
 	/* What happened. */
+	unsigned whole_requests, whole_responses;
 	unsigned requests, unreadable, answered, failed, ended;
 	enum http2_end last_end;
 	uint32_t last_code;
@@ -92,8 +96,13 @@ static void on_request(struct http2_stream *s)
 		s->head->has_host, s->head->form != HTTP1_AUTHORITY || s->head->host.name[0]);
 	if (w.refuse)
 		owner_answer(s, 403);
-	else if (!w.wait)
+	else if (w.collect)
+		http2_collect(s, w.collect);
+	else if (!w.wait) {
+		if (w.replace)
+			http2_filter(s, HTTP2_GUEST, w.replace);
 		owner_forward(s);
+	}
 }
 
 static void on_unreadable(struct http2_stream *s, const struct err *err)
@@ -104,9 +113,35 @@ static void on_unreadable(struct http2_stream *s, const struct err *err)
 	owner_answer(s, (unsigned)err->errnum);
 }
 
-static void on_answered(struct http2_stream *s)
+static void on_whole_request(struct http2_stream *s)
 {
+	w.whole_requests++;
+	if (!http2_body_ended(s)) {
+		owner_answer(s, 413);
+		return;
+	}
+	buf_puts(http2_body(s), "+changed");
+	owner_forward(s);
+}
+
+static int on_response(struct http2_stream *s, struct http1_head *h, struct err *err)
+{
+	if (h->status < 200)
+		return 0;
 	w.answered++;
+	if (w.mask)
+		http2_filter(s, HTTP2_SERVER, w.mask);
+	if (w.forbid)
+		return err_set(err, ERR_PEER, "not allowed");
+	return w.hold;
+}
+
+static int on_whole_response(struct http2_stream *s, struct buf *body, struct err *err)
+{
+	w.whole_responses++;
+	buf_reset(body);
+	buf_puts(body, "sentinel");
+	return 0;
 }
 
 static void on_failed(struct http2_stream *s, const char *reason)
@@ -124,7 +159,8 @@ static void on_ended(struct http2_stream *s)
 	memcpy(w.last_bytes, s->bytes, sizeof(w.last_bytes));
 }
 
-static const struct http2_ops ops = {on_request, on_unreadable, on_answered, on_failed, on_ended};
+static const struct http2_ops ops = {on_request, on_unreadable, on_whole_request, on_response,
+	on_whole_response, on_failed, on_ended};
 
 /* ---- peers ---- */
 
@@ -704,6 +740,62 @@ static void test_waiting(void **state)
 	finish();
 }
 
+static void test_filters(void **state)
+{
+	int32_t id;
+
+	/* The peers' bodies count down by ones: 3 2 1 is where each ends. */
+	start(7);
+	w.mask = filter_new();
+	w.replace = filter_new();
+	assert_int_equal(filter_add_mask(w.mask, "\6\5\4\3\2\1", 6), 0);
+	assert_int_equal(filter_add_mask(w.mask, "grpc-secret", 11), 0);
+	assert_int_equal(filter_add(w.replace, "\4\3\2\1", 4, "longer than it was", 18), 0);
+	id = ask("POST", "/", NULL, NULL, 100000);
+	/* Every 256 bytes, and at the end. */
+	assert_int_equal(w.server.seen[id].body, 100000 + 391 * 14);
+	reply(id, "200", 100000, "grpc-secret");
+	assert_int_equal(w.guest.seen[id].body, 100000);
+	assert_int_equal(filter_hits(w.mask), 392);
+	assert_string_equal(w.guest.seen[id].trailer, "grpc-status: *********** (never indexed)\n");
+	assert_int_equal(w.last_end, HTTP2_COMPLETE);
+	finish();
+	filter_free(w.mask);
+	filter_free(w.replace);
+}
+
+static void test_whole_bodies(void **state)
+{
+	int32_t id;
+
+	start(100);
+	w.collect = 500000;
+	id = ask("POST", "/", NULL, NULL, 500000); /* more than the window */
+	assert_int_equal(w.whole_requests, 1);
+	assert_int_equal(w.server.seen[1].body, 500008);
+	w.hold = true;
+	reply(id, "200", 5000, "0");
+	assert_int_equal(w.whole_responses, 1);
+	assert_int_equal(w.guest.seen[id].body, 8);
+	assert_non_null(strstr(w.guest.seen[id].head, "content-length: 8"));
+	assert_int_equal(w.last_status, 200);
+	/* Too long. */
+	id = ask("POST", "/", NULL, NULL, 500001);
+	assert_non_null(strstr(w.guest.seen[id].head, ":status: 413"));
+	id = ask("POST", "/", NULL, NULL, 0);
+	reply(3, "200", 100000, NULL);
+	assert_non_null(strstr(w.guest.seen[id].head, ":status: 502"));
+	/* A head that must not pass. */
+	w.hold = false;
+	w.forbid = true;
+	id = ask("POST", "/", NULL, NULL, 0);
+	reply(5, "200", 100000, NULL);
+	assert_non_null(strstr(w.guest.seen[id].head, ":status: 502"));
+	assert_int_equal(w.whole_responses, 1);
+	assert_int_equal(w.ended, 4);
+	finish();
+}
+
 /* Each allocation of nghttp2's in turn fails. */
 static void test_out_of_memory(void **state)
 {
@@ -746,6 +838,8 @@ int main(void)
 		cmocka_unit_test(test_rapid_reset),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_waiting),
+		cmocka_unit_test(test_filters),
+		cmocka_unit_test(test_whole_bodies),
 		cmocka_unit_test(test_out_of_memory),
 	};
 
