@@ -490,6 +490,7 @@ static int plan_and_go(struct request *r)
 				     : "hutch");
 	if (plan_make(&r->plan, &s, &err) < 0)
 		return cli_fail(&err);
+	secrets_settle(&s);
 	if (r->dry_run) {
 		json_t *j = spec_to_json(&s);
 

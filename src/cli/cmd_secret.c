@@ -18,6 +18,7 @@
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/secrets.h"
+#include "cli/tokens.h"
 #include "kit/services.h"
 #include "secret/store.h"
 
@@ -313,6 +314,8 @@ static int list(const struct words *w)
 	int result = list_store(w->box, all, &err);
 
 	if (result == 0 && !w->box)
+		result = tokens_list(all, &err);
+	if (result == 0 && !w->box)
 		result = boxes_names(&boxes, &err);
 	for (size_t i = 0; i < boxes.n && result == 0; i++)
 		result = list_store(boxes.v[i], all, &err);
@@ -334,13 +337,14 @@ static int rm(const struct words *w)
 
 	for (size_t i = 0; i < w->names.n; i++) {
 		const char *name = w->names.v[i];
-		bool existed;
+		bool existed, logged_in = false;
 
 		if (!secret_name_valid(name))
 			status = cli_failf("secret rm %s: not a service name", name);
-		else if (secrets_remove(name, w->box, &existed, &err) < 0)
+		else if (secrets_remove(name, w->box, &existed, &err) < 0 ||
+			 (!w->box && tokens_remove(name, &logged_in, &err) < 0))
 			status = cli_fail(&err);
-		else if (!existed)
+		else if (!existed && !logged_in)
 			status = cli_failf("secret rm %s: nothing is stored under that name", name);
 	}
 	return status;

@@ -20,6 +20,8 @@ int secrets_remove(const char *service, const char *box, bool *ret_existed, stru
 /* A required credential without a value is an error; an optional one is left out, and with @tell so
  * is said. What has to be fetched is only looked at. */
 int secrets_check(const struct box_spec *s, bool tell, struct err *err);
+/* For a sandbox that is about to be made: files and variables that depend on what there is. */
+void secrets_settle(struct box_spec *s);
 
 /* cmd_secret_import.c; argv[0] is "secret import". */
 int secret_import(int argc, char **argv);

@@ -152,7 +152,7 @@ bool request_check(
 	check_identity(f, h, contradiction, sizeof(contradiction));
 	if (contradiction[0])
 		return request_refuse(why, 403, "identity", contradiction, NULL);
-	if (f->guest.tls && f->credential)
+	if (f->credential)
 		inject_want(&r->values, f->gate->config, f->name, f->port);
 	return true;
 }

@@ -803,3 +803,68 @@ def test_oauth_next_to_a_key(world):
     world.gate.set_secret("claude", VALUE)
     assert world.request(host=WWW)[0] == 200
     assert world.last.headers["x-api-key"] == VALUE
+
+
+# ---- while a connection is open ----
+
+
+def test_revoked_and_rotated_on_one_connection(world):
+    world.start(credential_of("q", at(HOST, "query", parameter="key")), placeholder(),
+                credential_of("reg", at(HOST, "registry", username="u")),
+                secrets={"q": "query-value-1", "svc": "holder-value-1", "reg": "login-value-1"})
+    c = world.open()
+
+    def ask():
+        assert c.request(path="/x", headers=[f"X-One: {PLACEHOLDER}"])[0] == 200
+        login = world.last.headers.get("authorization")
+        return (world.last.path, world.last.headers["x-one"],
+                base64.b64decode(login.split()[1]).decode() if login else None)
+
+    assert ask() == ("/x?key=query-value-1", "holder-value-1", "u:login-value-1")
+    for name, value in (("q", "query-value-2"), ("svc", "holder-value-2"), ("reg", "login-value-2")):
+        world.gate.set_secret(name, value)
+    world.values |= {"query-value-2", "holder-value-2", "login-value-2"}
+    assert ask() == ("/x?key=query-value-2", "holder-value-2", "u:login-value-2")
+    for name in ("q", "svc", "reg"):
+        world.gate.remove_secret(name)
+    assert ask() == ("/x", PLACEHOLDER, None)
+
+
+def test_required_kinds_without_value(world):
+    for kind in (at(HOST, "query", parameter="k"), at(HOST, "registry", username="u"),
+                 at(HOST, "aws"), at(HOST, "placeholder", placeholder=PLACEHOLDER)):
+        world.start(credential_of("svc", kind, required=True))
+        code, headers, body = world.request()
+        assert code == 403 and headers["x-hutch-refused"] == "credential"
+        assert b"hutch secret set svc" in body
+    assert not world.server.requests
+
+
+@pytest.mark.parametrize("inject,says", [
+    (at(HOST, "query", parameter="a b"), "parameter"), (at(HOST, "query"), "parameter"),
+    (at(HOST, "placeholder", placeholder="short"), "placeholder"),
+    (at(HOST, "placeholder", placeholder='"quoted-text"'), "placeholder"),
+    (at(HOST, "nonsense"), "kind"), (at(HOST, "certificate", insecure=True), "insecure"),
+    (at(f"*.{HOST}", "query", parameter="k", insecure=True), "insecure")])
+def test_bad_configuration_is_refused(world, inject, says):
+    world.start()
+    reply = world.gate.configure(credentials=[credential_of("svc", inject)])
+    assert reply["event"] == "notice" and says in reply["text"]
+
+
+def test_upgraded_connections_carry_their_credential(world):
+    world.start(credential_of("q", at(HOST, "query", parameter="key")), secrets={"q": VALUE})
+
+    def switch(r):
+        r.conn.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        r.conn.send(r.conn.recv_some())
+        return False
+
+    world.reply(switch)
+    c = world.open()
+    c.send(f"GET /ws HTTP/1.1\r\nHost: {HOST}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+           .encode())
+    assert c.recv_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101")
+    c.send(b"frame")
+    assert c.recv_all() == b"frame"
+    assert world.last.path.startswith("/ws?key=")
