@@ -23,14 +23,12 @@ static bool is_named(const struct ssh_rules *rules, struct ssh_slice key, struct
  * p) is one of them. -1: the agent does not answer as it should. */
 static int identities(struct ssh_conn *c, struct ssh_slice key, struct buf *reply)
 {
-	_buf_ struct buf request, answer, list;
+	_buf_ struct buf request = {.max = 16}, answer = {.max = SSH_MESSAGE_MAX};
+	_buf_ struct buf list = {.max = SSH_MESSAGE_MAX - 16};
 	struct rd r;
 	uint32_t n, kept = 0;
 	bool found = false;
 
-	buf_init(&request, 16);
-	buf_init(&answer, SSH_MESSAGE_MAX);
-	buf_init(&list, SSH_MESSAGE_MAX - 16);
 	buf_put_u8(&request, SSH_AGENTC_REQUEST_IDENTITIES);
 	if (c->ask(c->arg, &request, &answer) < 0)
 		return -1;
@@ -85,7 +83,7 @@ static const char *check_login(const struct ssh_conn *c, const struct ssh_sign *
 static const char *sign(
 	struct ssh_conn *c, struct rd r, const uint8_t *message, size_t len, struct buf *reply)
 {
-	_buf_ struct buf request, answer;
+	_buf_ struct buf request = {.max = SSH_MESSAGE_MAX}, answer = {.max = SSH_MESSAGE_MAX};
 	struct ssh_sign s;
 	const char *wrong;
 	int named;
@@ -99,8 +97,6 @@ static const char *sign(
 	if (named <= 0)
 		return named < 0 ? "refused: the agent does not answer"
 				 : "refused: not a key of this sandbox";
-	buf_init(&request, SSH_MESSAGE_MAX);
-	buf_init(&answer, SSH_MESSAGE_MAX);
 	buf_put(&request, message, len);
 	if (c->ask(c->arg, &request, &answer) < 0)
 		return "refused: the agent does not answer";

@@ -6,37 +6,19 @@
 #include <string.h>
 #include <strings.h>
 
-#include <openssl/evp.h>
-
 #include "ssh/verify.h"
-
-#define KEY_TEXT_MAX 8192u
-
-/* Decode base64 of @n digits; the length, or 0. @to has room for n / 4 * 3. */
-static size_t decode(const char *text, size_t n, uint8_t *to)
-{
-	size_t padding = 0;
-	int len;
-
-	if (n == 0 || n % 4 || n > KEY_TEXT_MAX)
-		return 0;
-	while (padding < 2 && text[n - 1 - padding] == '=')
-		padding++;
-	len = EVP_DecodeBlock(to, (const uint8_t *)text, (int)n);
-	return len <= 0 ? 0 : (size_t)len - padding;
-}
 
 /* "|1|SALT|HASH" */
 static bool hash_matches(const char *field, size_t n, const char *host)
 {
 	const char *salt = field + 3, *bar = memchr(salt, '|', n - 3);
-	uint8_t salt_bytes[KEY_TEXT_MAX], hash[KEY_TEXT_MAX], own[20];
+	uint8_t salt_bytes[SSH_BASE64_MAX], hash[SSH_BASE64_MAX], own[20];
 	size_t salt_len, hash_len;
 
 	if (!bar)
 		return false;
-	salt_len = decode(salt, (size_t)(bar - salt), salt_bytes);
-	hash_len = decode(bar + 1, n - (size_t)(bar + 1 - field), hash);
+	salt_len = ssh_decode_base64(salt, (size_t)(bar - salt), salt_bytes);
+	hash_len = ssh_decode_base64(bar + 1, n - (size_t)(bar + 1 - field), hash);
 	if (!salt_len || hash_len != sizeof(own))
 		return false;
 	ssh_hmac_sha1(salt_bytes, salt_len, host, own);
@@ -68,7 +50,7 @@ static bool list_matches(const char *field, size_t n, const char *host)
 static void take_line(const char *line, size_t n, const char *host, struct strv *ret)
 {
 	const char *end = line + n, *field[3];
-	uint8_t key[KEY_TEXT_MAX];
+	uint8_t key[SSH_BASE64_MAX];
 	char text[SSH_FINGERPRINT];
 	size_t len[3], key_len;
 
@@ -87,7 +69,7 @@ static void take_line(const char *line, size_t n, const char *host, struct strv 
 	if (len[0] > 3 && memcmp(field[0], "|1|", 3) == 0 ? !hash_matches(field[0], len[0], host)
 							  : !list_matches(field[0], len[0], host))
 		return;
-	key_len = decode(field[2], len[2], key);
+	key_len = ssh_decode_base64(field[2], len[2], key);
 	if (key_len)
 		strv_add(ret, ssh_fingerprint((struct ssh_slice){key, key_len}, text));
 }

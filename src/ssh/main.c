@@ -100,7 +100,7 @@ static bool take_message(struct connection *c, bool *ret_more)
 {
 	struct rd r = rd_make(buf_head(&c->in), buf_len(&c->in));
 	size_t len = rd_be32(&r);
-	_buf_ struct buf reply;
+	_buf_ struct buf reply = {.max = SSH_MESSAGE_MAX};
 	const uint8_t *message;
 	const char *what;
 
@@ -112,7 +112,6 @@ static bool take_message(struct connection *c, bool *ret_more)
 	message = rd_bytes(&r, len);
 	if (!message)
 		return true;
-	buf_init(&reply, SSH_MESSAGE_MAX);
 	what = ssh_conn_message(&c->ssh, message, len, &reply);
 	if (strncmp(what, "refused", 7) == 0)
 		log_limited(LOG_WARN, "%s host=%s", what, c->ssh.host_key);

@@ -47,6 +47,19 @@ void ssh_hmac_sha1(const void *key, size_t key_len, const char *text, uint8_t ou
 	HMAC(EVP_sha1(), key, (int)key_len, (const uint8_t *)text, strlen(text), out, &len);
 }
 
+size_t ssh_decode_base64(const char *text, size_t n, uint8_t *to)
+{
+	size_t padding = 0;
+	int len;
+
+	if (n == 0 || n % 4 || n > SSH_BASE64_MAX)
+		return 0;
+	while (padding < 2 && text[n - 1 - padding] == '=')
+		padding++;
+	len = EVP_DecodeBlock(to, (const uint8_t *)text, (int)n);
+	return len <= 0 ? 0 : (size_t)len - padding;
+}
+
 /* A positive integer of at most @max bytes, in its only form; NULL otherwise. */
 static BIGNUM *get_mpint(struct rd *r, size_t max)
 {
