@@ -9,7 +9,7 @@
 static const char *check_key(const char *s)
 {
 	return check_text(s) || !*s || *s == '-'
-		       ? "a fingerprint such as SHA256:…, or the comment of a key"
+		       ? "a fingerprint such as SHA256:..., or the comment of a key"
 		       : NULL;
 }
 
