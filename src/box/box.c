@@ -122,14 +122,15 @@ void box_fail(struct box *b, const struct err *err)
 void box_worker_ended(struct box *b, enum worker_id id, int status)
 {
 	static const char *const what[] = {"the network gate", "the device process",
-		"the virtual machine", ""};
+		"the virtual machine", "", ""};
 	struct err err;
 	char text[64];
 
 	if (b->state < BOX_STOPPING) {
 		/* Requests that need it fail, and say so; the rest of the sandbox does not need it. */
-		if (id == WORKER_SECRET) {
-			control_progress(b, "the process that fetches credentials has ended (hutch logs %s)",
+		if (id == WORKER_SECRET || id == WORKER_SSH) {
+			control_progress(b, "the process that %s has ended (hutch logs %s)",
+				id == WORKER_SSH ? "guards the ssh-agent" : "fetches credentials",
 				b->name);
 			return;
 		}
@@ -147,7 +148,7 @@ void box_worker_ended(struct box *b, enum worker_id id, int status)
 	}
 	/* Without a virtual machine there is nothing left to serve. Without its devices it cannot go
 	 * on, and has not just powered itself off; the control stream's end has only come first. */
-	if (id != WORKER_GATE && id != WORKER_SECRET)
+	if (id != WORKER_GATE && id != WORKER_SECRET && id != WORKER_SSH)
 		workers_kill(b);
 	maybe_end(b);
 }
@@ -179,7 +180,7 @@ void box_advance(struct box *b)
 
 	if (b->state != BOX_STARTING)
 		return;
-	if (b->vmm_ready && b->gate_ready && !b->jail_told) {
+	if (b->vmm_ready && b->gate_ready && b->ssh_ready && !b->jail_told) {
 		b->jail_told = true;
 		if (workers_jailed(b, &err) < 0) {
 			box_fail(b, &err);
@@ -188,7 +189,7 @@ void box_advance(struct box *b)
 	}
 	if (!b->boot_timer.due_ns)
 		loop_timer_start(b->loop, &b->boot_timer, BOOT_TIMEOUT_MS, on_boot_timeout);
-	if (!b->vmm_ready || !b->gate_ready || !b->guest_hello)
+	if (!b->vmm_ready || !b->gate_ready || !b->ssh_ready || !b->guest_hello)
 		return;
 	loop_timer_stop(b->loop, &b->boot_timer);
 	enter(b, BOX_SETUP);

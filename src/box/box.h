@@ -21,7 +21,7 @@ enum box_state {
 };
 const char *box_state_name(enum box_state s);
 
-enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKER_SECRET, WORKERS };
+enum worker_id { WORKER_GATE, WORKER_VMM, WORKER_QEMU, WORKER_SECRET, WORKER_SSH, WORKERS };
 
 /* Two readings of clock and TSC, some work in between. */
 struct engine_clock {
@@ -64,6 +64,11 @@ struct box {
 	char *ca_pem; /* the sandbox CA, from the gate */
 	enum spec_engine engine; /* which one runs, never AUTO */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
+
+	/* ssh.c */
+	struct loop_watch ssh_w;
+	int ssh_link; /* owned; -1: the sandbox has no ssh-agent */
+	bool ssh_ready; /* or not there */
 
 	/* console.c */
 	struct loop_watch console_w;
@@ -124,6 +129,16 @@ int workers_reload(struct box *b, struct err *err);
 int workers_answer(struct box *b, const char *op, const char *id, struct err *err);
 /* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
+
+/* Start one of them; its end is told to box_worker_ended. */
+int worker_spawn(struct box *b, enum worker_id id, const struct child_spec *spec, struct err *err);
+
+/* ssh.c */
+/* Start hutch-ssh where the sandbox may use the user's agent, and there is one. */
+int ssh_start(struct box *b, struct err *err);
+void ssh_stop(struct box *b);
+/* The guest wants to talk to the agent. */
+void ssh_connection(struct box *b, int fd /* taken */);
 
 /* engine_qemu.c */
 void engine_qemu_clock_start(struct engine_clock *c);

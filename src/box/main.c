@@ -156,7 +156,7 @@ int main(int argc, char **argv)
 {
 	struct box b = {.vmm_link = -1, .gate_control = -1, .console_fd = -1, .console_log = -1,
 		.control.fd = -1, .lock_fd = -1, .vmm_w.fd = -1, .gate_w.fd = -1,
-		.console_w.fd = -1};
+		.console_w.fd = -1, .ssh_link = -1, .ssh_w.fd = -1};
 	struct err err = {0};
 	int status;
 	bool started;

@@ -25,7 +25,7 @@
 #include "wire/link.h"
 
 static const char *const worker_names[] = {"hutch-gate", "hutch-vmm", "qemu",
-	"hutch-secret"};
+	"hutch-secret", "hutch-ssh"};
 _Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
 
 enum { DEV_FS, DEV_VSOCK, DEVS };
@@ -71,7 +71,7 @@ static void on_exit_event(struct loop *l, struct loop_watch *w, uint32_t events)
 	box_worker_ended(b, id, status);
 }
 
-static int spawn(struct box *b, enum worker_id id, const struct child_spec *spec, struct err *err)
+int worker_spawn(struct box *b, enum worker_id id, const struct child_spec *spec, struct err *err)
 {
 	struct worker *k = &b->workers[id];
 
@@ -92,6 +92,8 @@ static void vmm_message(struct box *b, const struct link_packet *p, int fds[], s
 		b->jail_missing[WORKER_VMM] |= p->m.arg;
 	} else if (p->m.type == LINK_CONTROL && b->control.fd < 0 && !b->guest_hello) {
 		guest_accept_control(b, steal_fd(&fds[0]));
+	} else if (p->m.type == LINK_SSH_AGENT) {
+		ssh_connection(b, steal_fd(&fds[0]));
 	} else {
 		log_limited(LOG_WARN, "vmm: unexpected %s", link_type_name(p->m.type));
 	}
@@ -295,7 +297,7 @@ static int start_secret(struct box *b, struct pair *gate, struct err *err)
 	fds[1] = all;
 	fds[2] = own;
 	if (result == 0 && b->spec.net.n_credentials)
-		result = spawn(b, WORKER_SECRET,
+		result = worker_spawn(b, WORKER_SECRET,
 			&(struct child_spec){.path = path,
 				.argv = argv.v,
 				.in = CHILD_NULL,
@@ -334,7 +336,7 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	fds[5] = b->spec.net.n_credentials ? secret->fd[1] : -1;
 	fds[6] = tokens;
 	environ_pick(ENVIRON_NETWORK, &env);
-	result = spawn(b, WORKER_GATE,
+	result = worker_spawn(b, WORKER_GATE,
 		    &(struct child_spec){.path = path,
 			    .argv = argv,
 			    .envp = env.v,
@@ -397,7 +399,7 @@ static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nf
 	int result;
 
 	environ_pick(ENVIRON_NOBODY, &env);
-	result = spawn(b, WORKER_VMM,
+	result = worker_spawn(b, WORKER_VMM,
 		&(struct child_spec){.path = path,
 			.argv = argv,
 			.envp = env.v,
@@ -509,7 +511,7 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 
 	environ_pick(ENVIRON_HOST, &env);
 	engine_qemu_argv(&b->spec, &files, &argv);
-	result = spawn(b, WORKER_QEMU,
+	result = worker_spawn(b, WORKER_QEMU,
 		&(struct child_spec){.path = program ? program : files.program,
 			.argv = argv.v,
 			.envp = env.v,
@@ -609,7 +611,8 @@ int workers_start(struct box *b, struct err *err)
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
 		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&secret, SOCK_SEQPACKET, err) < 0 || start_secret(b, &secret, err) < 0)
+		pair_make(&secret, SOCK_SEQPACKET, err) < 0 || ssh_start(b, err) < 0 ||
+		start_secret(b, &secret, err) < 0)
 		return -1;
 	if (open_boot_files(b, &boot, err) < 0 ||
 		virt_engine(b->spec.engine, &boot.pack, &b->engine, err) < 0)

@@ -43,7 +43,8 @@ struct request {
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
-	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT, OPT_CREDENTIAL };
+	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT, OPT_CREDENTIAL,
+	OPT_SSH_AGENT };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -58,7 +59,8 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
 	{"approve-kit", required_argument, NULL, OPT_APPROVE_KIT},
 	{"no-cache", no_argument, NULL, OPT_NO_CACHE},
-	{"credential", required_argument, NULL, OPT_CREDENTIAL}, {0}};
+	{"credential", required_argument, NULL, OPT_CREDENTIAL},
+	{"ssh-agent", no_argument, NULL, OPT_SSH_AGENT}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -139,6 +141,10 @@ static int parse_option(struct request *r, const char *cmd, int c)
 	case OPT_NO_LEARN:
 		p->learn = c == OPT_LEARN;
 		r->set_learn = true;
+		return 0;
+	case OPT_SSH_AGENT:
+		r->fixed = "--ssh-agent";
+		p->ssh_agent = true;
 		return 0;
 	case OPT_CREDENTIAL:
 		r->fixed = "--credential";
@@ -232,6 +238,24 @@ static int load_kits(struct request *r)
 	r->plan.kits = r->kits.kits;
 	r->plan.n_kits = r->kits.n;
 	return result < 0 ? cli_fail(&err) : 0;
+}
+
+/* A kit cannot take the ssh-agent: the user gives it. */
+static int check_ssh(const struct request *r, const struct box_spec *s)
+{
+	const char *agent = getenv("SSH_AUTH_SOCK");
+
+	for (size_t i = 0; i < r->kits.n && !r->plan.ssh_agent; i++)
+		if (r->kits.kits[i].ssh_keys.n)
+			fprintf(stderr,
+				"hutch: kit %s asks for keys of your ssh-agent; they are left out "
+				"(--ssh-agent grants them)\n",
+				r->kits.kits[i].name);
+	if (r->plan.ssh_agent && !s->ssh_keys.n)
+		return cli_failf("--ssh-agent: no kit asks for it, or says which keys and hosts");
+	if (r->plan.ssh_agent && !(agent && *agent))
+		return cli_failf("--ssh-agent: no ssh-agent runs here (SSH_AUTH_SOCK is not set)");
+	return 0;
 }
 
 /* The engine that will run, and whether what it needs is there. */
@@ -506,6 +530,8 @@ static int plan_and_go(struct request *r)
 		json_decref(j);
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
+	} else if (check_ssh(r, &s) != 0) {
+		status = CLI_FAILED;
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
 	} else if (preflight(&s, &err) < 0 ||

@@ -193,7 +193,7 @@ static int rotate(struct audit *a);
 static int resume(struct audit *a)
 {
 	char head[CHAIN_HEAD_SIZE + 1];
-	_buf_ struct buf tail;
+	_buf_ struct buf tail = {.max = AUDIT_LINE_MAX};
 	ssize_t n;
 
 	a->head_fd =
@@ -206,7 +206,6 @@ static int resume(struct audit *a)
 		/* Without a head, or from before there was one: not this chain. */
 		return a->size > 0 ? rotate(a) : 0;
 	}
-	buf_init(&tail, AUDIT_LINE_MAX);
 	if (read_tail(a, &tail) < 0 || drop_torn_line(a, &tail) < 0)
 		return -1;
 	adopt_line(a, &tail);

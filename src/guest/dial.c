@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* DIAL: connect a stream to a TCP port on the guest's loopback and relay, with half-close. */
+/* DIAL: connect a stream to a TCP port on the guest's loopback and relay, with half-close. The relay also
+ * serves the ssh-agent's socket. */
 #include "guest/server_internal.h"
 
 #include <arpa/inet.h>
@@ -239,6 +240,25 @@ int dial_start(struct server *srv, struct stream *s, struct rd payload)
 	d->s = s;
 	stream_hold(s);
 	return STREAM_GONE;
+}
+
+void relay_start(struct server *srv, int host_fd, int local_fd)
+{
+	struct dial *d = xcalloc(1, sizeof(*d));
+
+	d->srv = srv;
+	d->host.d = d->local.d = d;
+	d->host.fd = host_fd;
+	d->local.fd = local_fd;
+	d->host.w.fd = d->local.w.fd = -1;
+	buf_init(&d->host.in, RELAY_MAX);
+	buf_init(&d->local.in, RELAY_MAX);
+	d->next = srv->dials;
+	if (d->next)
+		d->next->prev = d;
+	srv->dials = d;
+	srv->n_dials++;
+	relay(d);
 }
 
 void dials_free(struct server *srv)

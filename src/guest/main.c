@@ -227,6 +227,17 @@ static int finish_trust(pid_t pid, struct buf *ca, struct err *err)
 	return status == 0 ? 0 : trust_files("", ca, err);
 }
 
+/* The plan sets the variable where the sandbox may use the user's agent. */
+static void offer_ssh(struct init *in)
+{
+	const char *path = env_get(&in->env, "SSH_AUTH_SOCK");
+	struct err err;
+
+	if (path && strcmp(path, AGENT_SSH_SOCKET) == 0 &&
+		server_offer_ssh(in->server, path, &err) < 0)
+		say("%s", err.msg);
+}
+
 static int apply_setup(
 	struct init *in, const struct agent_setup *setup, struct buf *ca, struct err *err)
 {
@@ -245,6 +256,7 @@ static int apply_setup(
 	if (login_files("", &in->env, err) < 0)
 		return -1;
 	trace("login files");
+	offer_ssh(in);
 	for (size_t i = 0; i < setup->n_exports; i++)
 		if (export_mount(&setup->exports[i], err) < 0)
 			return -1;

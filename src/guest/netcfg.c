@@ -179,7 +179,7 @@ int net_files(const char *root, const char *hostname, struct err *err)
 	_free_ char *name = xasprintf("%s/etc/hostname", root);
 	_free_ char *line = xasprintf("%s\n", hostname);
 	_free_ char *etc = xasprintf("%s/etc", root);
-	_buf_ struct buf have;
+	_buf_ struct buf have = {.max = 256u << 10};
 
 	if (!hostname_valid(hostname))
 		return err_set(err, ERR_PEER, "bad host name");
@@ -187,7 +187,6 @@ int net_files(const char *root, const char *hostname, struct err *err)
 		file_put_text(resolv, "nameserver " GATEWAY_ADDR "\n", 0644, err) < 0)
 		return -1;
 	/* What the user added to the hosts file of an older start stays. */
-	buf_init(&have, 256u << 10);
 	if (file_read(hosts, &have, NULL) == 0 && hosts_has(buf_cstr(&have), hostname))
 		return 0;
 	buf_reset(&have);

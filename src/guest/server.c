@@ -43,7 +43,7 @@ struct server *server_new(struct loop *l, const struct server_config *config)
 
 	srv->loop = l;
 	srv->config = *config;
-	srv->listen_fd = srv->listen_w.fd = -1;
+	srv->listen_fd = srv->listen_w.fd = srv->ssh_fd = srv->ssh_w.fd = -1;
 	return srv;
 }
 
@@ -53,6 +53,8 @@ void server_free(struct server *srv)
 		return;
 	loop_del(srv->loop, &srv->listen_w);
 	close_and_reset(&srv->listen_fd);
+	loop_del(srv->loop, &srv->ssh_w);
+	close_and_reset(&srv->ssh_fd);
 	execs_free(srv);
 	dials_free(srv);
 	while (srv->streams)

@@ -70,6 +70,8 @@ struct server *server_new(struct loop *l, const struct server_config *config);
 void server_free(struct server *srv); /* hangs up on all commands */
 /* Accept streams from the host on the vsock port. */
 int server_listen(struct server *srv, uint32_t port, struct err *err);
+/* Offer the host's ssh-agent on a socket file for AGENT_USER; hutch-ssh is at its other end. */
+int server_offer_ssh(struct server *srv, const char *path, struct err *err);
 /* Serve one connection (@fd is taken). */
 void server_adopt(struct server *srv, int fd);
 /* A child process ended; called for every reaped process. */

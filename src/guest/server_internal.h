@@ -19,6 +19,8 @@ struct server {
 	struct exec *execs;
 	struct dial *dials;
 	unsigned n_dials;
+	int ssh_fd; /* owned; -1: none */
+	struct loop_watch ssh_w;
 };
 
 /* stream.c tells the server that a stream of its own goes away. */
@@ -33,6 +35,9 @@ int stream_fail(struct stream *s, int errnum, const char *fmt, ...)
 int exec_start(struct server *srv, struct stream *s, struct rd payload);
 int put_start(struct server *srv, struct stream *s, struct rd payload);
 int dial_start(struct server *srv, struct stream *s, struct rd payload);
+
+/* dial.c: move bytes between two connections (taken, not blocking) until both have ended. */
+void relay_start(struct server *srv, int host_fd, int local_fd);
 
 void exec_reaped(struct server *srv, pid_t pid, int status);
 void execs_free(struct server *srv);

@@ -31,6 +31,7 @@ field_fn load_mode; /* unsigned */
 extern const struct shape credential_shape; /* struct kit_credential of "2" */
 extern const struct shape oauth1_shape, oauth2_shape, oauth3_shape;
 extern const struct shape api_key3_shape;
+extern const struct shape ssh_shape; /* sshAgent of "2": struct kit */
 /* What "oauth" has in every grammar: check that it is whole. */
 void finish_oauth(struct load *l, const struct ynode *n, void *entry);
 

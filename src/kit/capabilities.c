@@ -313,7 +313,7 @@ static const struct field ssh_rows[] = {
 	CHECKED("sign", check_strings, check_text, JSON_STRINGS),
 	CHECKED("authenticate", check_strings, check_text, JSON_STRINGS),
 };
-static const struct shape ssh_shape = SHAPE(kit, ssh_rows, NULL, finish_ssh);
+static const struct shape ssh3_shape = SHAPE(kit, ssh_rows, NULL, finish_ssh);
 
 /* ---- storage, devices, resources ---- */
 
@@ -628,7 +628,7 @@ const struct capability_type capability_types[] = {
 	{OURS("network-policy@1"), &network1_shape, false, true, false},
 	{OURS("network-policy@2"), &network2_shape, false, true, false},
 	{OURS("credential@1"), &credential3_shape, false, false, false},
-	{OURS("ssh-agent@1"), &ssh_shape, false, false, true},
+	{OURS("ssh-agent@1"), &ssh3_shape, false, false, true},
 	{OURS("volume@1"), &volume3_shape, false, false, false},
 	{OURS("host-mount@1"), &host_mount_shape, false, false, true},
 	{OURS("port@1"), &port3_shape, false, false, true},

@@ -84,7 +84,7 @@ static void lists_done(struct kit *k)
 
 void kit_done(struct kit *k)
 {
-	struct strv *lists[] = {&k->licenses, &k->locked, &k->says, &k->mixins, &k->set_refs,
+	struct strv *lists[] = {&k->licenses, &k->locked, &k->says, &k->mixins, &k->set_refs, &k->ssh_keys, &k->ssh_hosts,
 		&k->sandbox.entrypoint, &k->sandbox.command_default,
 		&k->sandbox.command_interactive};
 	void *arrays[8];

@@ -192,6 +192,7 @@ static const struct field kit_rows[] = {
 	{"ports", load_list, offsetof(struct kit, ports), offsetof(struct kit, n_ports),
 		FIELD_INERT, NULL, &port_shape},
 	LIST_ROW(kit, "credentials", credentials, credential_shape),
+	STRUCT_ROW("sshAgent", ssh_shape),
 	STRUCT_ROW("environment", environment_shape),
 	STRUCT_ROW("setup", setup_shape),
 	LIST_ROW(kit, "volumes", volumes, volume_shape),

@@ -179,6 +179,8 @@ struct kit {
 	size_t n_vars;
 	struct kit_credential *credentials; /* unique services */
 	size_t n_credentials;
+	struct strv ssh_keys, ssh_hosts; /* sshAgent */
+	bool ssh_any_host;
 	struct kit_step *install, *startup;
 	size_t n_install, n_startup;
 	struct kit_file *files;

@@ -279,6 +279,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		add_args(s, &req->args, err) < 0 || add_user_rules(&s->net, req, err) < 0 ||
 		add_resolves(&s->net, req, err) < 0)
 		return -1;
+	plan_add_ssh(s, req);
 	s->user = xstrdup("agent");
 	s->net.learn = req->learn;
 	s->remove_on_exit = req->remove_on_exit;

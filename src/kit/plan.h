@@ -27,6 +27,7 @@ struct plan_request {
 	struct strv credentials; /* --credential NAME */
 	const struct kit *services; /* which names there are: kit/services.h */
 	struct strv resolves; /* --resolve NAME=ADDRESS:PORT */
+	bool ssh_agent;       /* --ssh-agent: grant what kits ask for */
 	bool learn;           /* --learn */
 	bool remove_on_exit;
 	bool strict;

@@ -15,6 +15,8 @@ bool plan_path_read_only(const struct box_spec *s, const char *path);
 int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err);
 /* Built-in services that the user grants by name; after plan_add_kits. */
 int plan_add_services(struct box_spec *s, const struct plan_request *req, struct err *err);
+/* The ssh-agent, as far as kits ask for it and the user grants it. */
+void plan_add_ssh(struct box_spec *s, const struct plan_request *req);
 /* A credential of @source, with its placeholder. Nobody has one for the service so far. */
 void plan_add_credential(
 	struct box_spec *s, const char *source, const struct kit_credential *c, bool required);

@@ -179,6 +179,18 @@ static void print_network(const struct spec_net *n, FILE *out)
 	}
 }
 
+static void print_ssh(const struct box_spec *s, FILE *out)
+{
+	const char *label = "ssh-agent";
+
+	for (size_t i = 0; i < s->ssh_keys.n; i++)
+		line(out, &label, "key %s", show(s->ssh_keys.v[i]).text);
+	for (size_t i = 0; i < s->ssh_hosts.n; i++)
+		line(out, &label, "  at %s", show(s->ssh_hosts.v[i]).text);
+	if (s->ssh_any_host)
+		line(out, &label, "  anywhere, and for any signature");
+}
+
 static void print_steps(const char *label, const struct spec_step *v, size_t n, FILE *out)
 {
 	for (size_t i = 0; i < n; i++)
@@ -246,6 +258,7 @@ void plan_print(const struct box_spec *s, FILE *out)
 			s->mounts[i].read_only ? ", read-only" : "",
 			strcmp(s->mounts[i].guest_path, s->workdir) == 0 ? ", starts here" : "");
 	print_network(&s->net, out);
+	print_ssh(s, out);
 	print_environment(s, out);
 	print_volumes(s, out);
 	print_steps("prepare", s->prepare, s->n_prepare, out);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Credentials that the user grants beside the kits': built-in services, by name. They do not widen
- * the network: where no rule allows the service's hosts, the value has nowhere to go. */
+/* What the user grants beside or above the kits: built-in services, by name, and the ssh-agent. Neither
+ * widens the network: where no rule allows the hosts, there is nowhere to go. */
 #include <string.h>
 
 #include "kit/plan_parts.h"
 #include "kit/services.h"
+#include "wire/agent.h"
 
 static bool is_there(const struct spec_net *n, const char *service)
 {
@@ -40,4 +41,21 @@ int plan_add_services(struct box_spec *s, const struct plan_request *req, struct
 		if (add(s, req, set->credentials.v[i], "settings", false, err) < 0)
 			return -1;
 	return 0;
+}
+
+/* The union of what the kits ask for. */
+void plan_add_ssh(struct box_spec *s, const struct plan_request *req)
+{
+	for (size_t i = 0; i < req->n_kits; i++) {
+		const struct kit *k = &req->kits[i];
+		_free_ char *source = xasprintf("kit %s", k->name);
+
+		if (!k->ssh_keys.n || !req->ssh_agent)
+			continue;
+		strv_copy(&s->ssh_keys, &k->ssh_keys);
+		strv_copy(&s->ssh_hosts, &k->ssh_hosts);
+		s->ssh_any_host |= k->ssh_any_host;
+		plan_set_env(&s->env, "SSH_AUTH_SOCK", AGENT_SSH_SOCKET);
+		plan_set_origin(s, "env SSH_AUTH_SOCK", source);
+	}
 }

@@ -42,10 +42,11 @@ static void on_gate_gone(void *arg)
 
 static int accept_stream(void *arg, uint32_t port)
 {
-	struct link_packet p = {.m = {.type = LINK_CONTROL}};
+	struct link_packet p = {.m = {.type = port == AGENT_SSH_PORT ? LINK_SSH_AGENT : LINK_CONTROL}};
 	int fd[2], ours;
 
-	if (port != AGENT_CONTROL_PORT || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
+	if ((port != AGENT_CONTROL_PORT && port != AGENT_SSH_PORT) ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
 		return -1;
 	ours = fd[0];
 	if (fd_send(VMM_FD_BOX, &p, sizeof(p.m), &fd[1], 1) < 0)

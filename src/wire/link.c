@@ -23,6 +23,7 @@ static const struct {
 	[LINK_UDP_OUT] = {"udp-out", 0, true},
 	[LINK_UDP_IN] = {"udp-in", 0, true},
 	[LINK_UDP_REFUSE] = {"udp-refuse", 0, false},
+	[LINK_SSH_AGENT] = {"ssh-agent", 1, false},
 };
 _Static_assert(ARRAY_SIZE(shapes) == LINK_TYPES, "a shape for every link_type");
 

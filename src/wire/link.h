@@ -33,6 +33,7 @@ enum link_type {
 	LINK_UDP_OUT,	  /* vmm -> gate; data: what the guest sent, perhaps nothing */
 	LINK_UDP_IN,	  /* gate -> vmm; data: what came back */
 	LINK_UDP_REFUSE,  /* gate -> vmm: nobody is there for the guest */
+	LINK_SSH_AGENT,	  /* vmm -> box -> hutch-ssh; + stream fd: the guest wants the ssh-agent */
 	LINK_TYPES,
 };
 

@@ -185,6 +185,9 @@ static const struct field box_fields[] = {
 	LIST(box_spec, ports, port_type),
 	LIST(box_spec, volumes, volume_type),
 	STRUCT(box_spec, "network", net, net_type),
+	OPTIONAL(box_spec, ssh_keys, F_STRV),
+	OPTIONAL(box_spec, ssh_hosts, F_STRV),
+	OPTIONAL(box_spec, ssh_any_host, F_BOOL),
 	FIELD(box_spec, remove_on_exit, F_BOOL),
 	FIELD(box_spec, strict, F_BOOL),
 	FIELD(box_spec, cache_key, F_STR),
@@ -304,10 +307,11 @@ static bool is_unset(const void *base, const struct field *f)
 		return *AT(base, f, const enum spec_inject_kind) == SPEC_INJECT_HEADER;
 	case F_LIST:
 		return *AT_N(base, f) == 0;
+	case F_STRV:
+		return AT(base, f, const struct strv)->n == 0;
 	case F_STR:
 	case F_UINT:
 	case F_U64:
-	case F_STRV:
 	case F_ENGINE:
 	case F_STRUCT:
 		break;

@@ -169,6 +169,9 @@ struct box_spec {
 	struct spec_volume *volumes;
 	size_t n_volumes;
 	struct spec_net net;
+	struct strv ssh_keys; /* of the user's ssh-agent; none: it is not there for the sandbox */
+	struct strv ssh_hosts; /* where they may log in: "name", "[name]:port" or "SHA256:…" */
+	bool ssh_any_host;     /* anywhere, and sign what is no log-in */
 	bool remove_on_exit; /* --rm */
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
 	char *cache_key; /* of the install cache; "": neither read nor written */

@@ -124,7 +124,7 @@ def memory_has(pid, needle):
         for line in maps:
             span, perms, _, _, inode = line.split()[:5]
             start, end = (int(x, 16) for x in span.split("-"))
-            if "r" not in perms or end - start > 1 << 33 or line.rstrip().endswith("[vvar]"):
+            if "r" not in perms or end - start > 1 << 30 or line.rstrip().endswith("[vvar]"):
                 continue
             before = b""
             for at in range(start, end, 1 << 24):

@@ -39,7 +39,7 @@ def world(tmp_path_factory, images):
     home.token = home.path("token")
     with open(home.token, "w") as f:
         f.write(FETCHED + "\n")
-    home.ok("secret", "set", "fetched", "--from", "cmd:cat '%s'" % home.token)
+    home.ok("secret", "set", "fetched", "--from", "cmd:cat '%s'" % home.token, "--ttl", "1h")
     home.ok("secret", "set", "variable", "--from", "env:THE_TOKEN")
     home.run("secret", "set", "stored", "--no-keyring", input="for all sandboxes")
     os.makedirs(home.path("kit"))
@@ -157,5 +157,6 @@ def test_goes_with_the_sandbox(world):
     world.ok("rm", "-f", "live")
     assert not os.path.exists(path) and "live" not in boxes(world)
     # a new one of the same name has none of it: a required credential is missing
-    r = world.run("create", "--name", "live", "--kit", world.path("kit"), "shell", world.work)
+    r = world.run("create", "--name", "live", "--kit", world.path("kit"), "shell", world.work,
+                  env={"THE_TOKEN": VARIABLE})
     assert r.returncode == 125 and "hutch secret set stored" in r.stderr

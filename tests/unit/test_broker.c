@@ -82,7 +82,8 @@ static int drop_world(void **state)
 	return fs_remove_tree(AT_FDCWD, w.root, NULL);
 }
 
-static void refer(int store, const char *name, unsigned ttl_s, const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static void refer(
+	int store, const char *name, unsigned ttl_s, const char *fmt, ...)
 {
 	_source_ struct source s = {0};
 	_free_ char *text = NULL;

@@ -172,6 +172,44 @@ static void test_error_list_is_bounded(void **state)
 	kit_errors_done(&errs);
 }
 
+static void test_ssh_agent(void **state)
+{
+#define HOSTS "hosts: [a.test]}\n"
+	static const struct c t[] = {
+		{MIXIN "sshAgent: {keys: [x], hosts: [a.test, \"b.test:2222\"]}\n", "", true},
+		{MIXIN "sshAgent: {keys: [x], unrestricted: true}\n", "", true},
+		{MIXIN "sshAgent: {keys: [x], hosts: "
+		       "[\"SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU\"]}\n",
+			"", true},
+		{MIXIN "sshAgent: {" HOSTS, "k:4:11: sshAgent: keys is missing\n"},
+		{MIXIN "sshAgent: {keys: [], " HOSTS, "k:4:11: sshAgent: keys is missing\n"},
+		{MIXIN "sshAgent: {keys: [x]}\n",
+			"k:4:11: sshAgent: hosts is missing, or unrestricted: true\n"},
+		{MIXIN "sshAgent: {keys: [x], unrestricted: false}\n",
+			"k:4:11: sshAgent: hosts is missing, or unrestricted: true\n"},
+		{MIXIN "sshAgent: {keys: [x], unrestricted: true, " HOSTS,
+			"k:4:43: sshAgent.hosts: next to unrestricted, only one of the two\n"},
+		{MIXIN "sshAgent: {keys: [\"--any-host\"], " HOSTS,
+			"k:4:19: sshAgent.keys[0]: \"--any-host\", expected a fingerprint such as "
+			"SHA256:..., or the comment of a key\n"},
+		{MIXIN "sshAgent: {keys: [x], hosts: [\"*\"]}\n",
+			"k:4:31: sshAgent.hosts[0]: expected a host name, perhaps with a port, or the "
+			"fingerprint of a host's key\n"},
+		{MIXIN "sshAgent: {keys: [x], hosts: [\"a.test:0\"]}\n",
+			"k:4:31: sshAgent.hosts[0]: expected a host name, perhaps with a port, or the "
+			"fingerprint of a host's key\n"},
+		{MIXIN "sshAgent: {keys: [x], hosts: [\"a.test:99999\"]}\n",
+			"k:4:31: sshAgent.hosts[0]: expected a host name, perhaps with a port, or the "
+			"fingerprint of a host's key\n"},
+		{MIXIN "sshAgent: {keys: [x], hosts: [\"SHA256:abc\"]}\n",
+			"k:4:31: sshAgent.hosts[0]: expected a host name, perhaps with a port, or the "
+			"fingerprint of a host's key\n"},
+		{MIXIN "sshAgent: [x]\n", "k:4:11: sshAgent: a list, expected a map\n"},
+	};
+
+	RUN_ALL(t);
+}
+
 static void test_version_and_kind(void **state)
 {
 	static const struct c t[] = {
@@ -298,7 +336,7 @@ static void test_keys(void **state)
 			"k:4:1: a?[31mb: unknown key, expected one of schemaVersion, kind, name, "
 			"version, displayName, description, sourceURL, licenses, locked, security, "
 			"args, sandbox, extends, mixins, requires, agentInstructions, permissions, "
-			"ports, credentials, environment, setup, volumes\n"},
+			"ports, credentials, sshAgent, environment, setup, volumes\n"},
 		/* All in one go, in the order of the file. */
 		{HEAD "descripton: x\nsandbox:\n  imaeg: base\nversion: 1.0\npermissions:\n"
 		      "  network:\n    allow: [a b]\nsetup:\n  install:\n    - command: [x]\n",
@@ -1058,6 +1096,7 @@ int main(void)
 		cmocka_unit_test(test_ceilings),
 		cmocka_unit_test(test_too_many_entries),
 		cmocka_unit_test(test_error_list_is_bounded),
+		cmocka_unit_test(test_ssh_agent),
 		cmocka_unit_test(test_version_and_kind),
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_keys),

@@ -30,6 +30,7 @@ static const struct {
 	{LINK_UDP_OUT, 0, true},
 	{LINK_UDP_IN, 0, true},
 	{LINK_UDP_REFUSE, 0, false},
+	{LINK_SSH_AGENT, 1, false},
 };
 
 #define HEAD sizeof(struct link_msg)

@@ -669,6 +669,45 @@ static void test_credentials(void **state)
 	expect_part(out, "OAuth placeholders in /home/agent/.f\n");
 }
 
+/* The kits ask for the ssh-agent, the user grants it; hosts are as known_hosts has them. */
+static void test_ssh_agent(void **state)
+{
+	struct fx *fx = *state;
+	struct box_spec s, back;
+	json_t *j;
+
+	add_kit(fx, BASE);
+	add_kit(fx, MIXIN("a") "sshAgent: {keys: [work laptop], hosts: [Git.Example.com., "
+			       "\"git.example.com:2222\", \"b.example:22\"]}\n");
+	s = plan(fx);
+	assert_int_equal(s.ssh_keys.n, 0);
+	assert_int_equal(s.ssh_hosts.n, 0);
+	for (size_t i = 0; i < s.env.n; i++)
+		assert_null(strstr(s.env.v[i], "SSH_AUTH_SOCK"));
+	spec_done(&s);
+	fx->req.ssh_agent = true;
+	s = plan(fx);
+	assert_int_equal(s.ssh_keys.n, 1);
+	assert_string_equal(s.ssh_keys.v[0], "work laptop");
+	assert_int_equal(s.ssh_hosts.n, 3);
+	assert_string_equal(s.ssh_hosts.v[0], "git.example.com");
+	assert_string_equal(s.ssh_hosts.v[1], "[git.example.com]:2222");
+	assert_string_equal(s.ssh_hosts.v[2], "b.example");
+	assert_false(s.ssh_any_host);
+	assert_true(strv_has(&s.env, "SSH_AUTH_SOCK=/run/hutch-ssh-agent.sock"));
+	j = spec_to_json(&s);
+	assert_int_equal(spec_from_json(j, &back, &fx->err), 0);
+	assert_int_equal(back.ssh_hosts.n, 3);
+	json_decref(j);
+	spec_done(&back);
+	spec_done(&s);
+	add_kit(fx, MIXIN("b") "sshAgent: {keys: [\"SHA256:abc\"], unrestricted: true}\n");
+	s = plan(fx);
+	assert_int_equal(s.ssh_keys.n, 2);
+	assert_true(s.ssh_any_host);
+	spec_done(&s);
+}
+
 static void test_print(void **state)
 {
 	struct fx *fx = *state;
@@ -763,6 +802,7 @@ int main(void)
 		T(test_sets_are_checked),
 		T(test_json_round_trip),
 		T(test_credentials),
+		T(test_ssh_agent),
 		T(test_print),
 		T(test_print_nothing_allowed),
 	};

@@ -137,6 +137,7 @@ static const struct subject {
 	SUBJECT(vmm_vcpu),
 	SUBJECT(vmm_disk),
 	SUBJECT(gate),
+	SUBJECT(ssh),
 	SUBJECT(box),
 };
 
@@ -305,6 +306,8 @@ static void kernel_agrees(void **state)
 		{&filter_vmm_disk, do_socket, -SIGSYS},
 		{&filter_gate, do_socket, EPERM},
 		{&filter_gate, do_execve, -SIGSYS},
+		{&filter_ssh, do_socket, EPERM},
+		{&filter_ssh, do_execve, -SIGSYS},
 		{&filter_box, do_socket, EPERM},
 		{&filter_box, do_execve, -SIGSYS},
 	};
