@@ -637,11 +637,17 @@ static bool exchange(struct flow *f)
 	moved = forward_request_body(f);
 	if (f->state != FLOW_PROXY)
 		return true;
-	if (f->proxy->answering)
-		return forward_response_body(f) || moved;
-	if (buf_len(&f->proxy->down_head) > 0)
-		return collect_answer(f) || moved;
-	return read_response_head(f) || moved;
+	if (!f->proxy->answering) {
+		if (buf_len(&f->proxy->down_head) > 0)
+			return collect_answer(f) || moved;
+		if (!read_response_head(f))
+			return moved;
+		/* Head and body of a short answer leave in one piece. */
+		if (f->state != FLOW_PROXY || !f->proxy->answering)
+			return true;
+		moved = true;
+	}
+	return forward_response_body(f) || moved;
 }
 
 bool proxy_step(struct flow *f)

@@ -134,7 +134,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 		return -1;
 	if (!g->ca) {
 		g->ca = ca_open(FD_BOX, c->box, err);
-		g->audit = audit_new(FD_BOX, c->box);
+		g->audit = audit_new(g->loop, FD_BOX, c->box);
 		g->asks = asks_new(g->loop, FD_BOX, on_question, g);
 	}
 	if (!g->ca) {
