@@ -71,6 +71,9 @@ static unsigned limit_resources(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (files.rlim_cur < 2 * FDS_SPARE)
 		return FDS_SPARE / 4;
+	/* Datagrams get their share only where there is plenty. */
+	if (files.rlim_cur > 8 * UDP_FLOWS_MAX)
+		files.rlim_cur -= UDP_FLOWS_MAX;
 	return (unsigned)(files.rlim_cur - FDS_SPARE) / 2;
 }
 

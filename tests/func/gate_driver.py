@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import resource
+import selectors
 import socket
 import ssl
 import struct
@@ -502,6 +503,47 @@ class Server:
             self.errors.append(e)
         finally:
             conn.close()
+
+
+class EchoServer:
+    """Thousands of connections in one thread; a context manager that gives its port."""
+
+    def __enter__(self):
+        return self.listen(0)
+
+    def listen(self, port):
+        self.sock = socket.create_server(("127.0.0.1", port), backlog=4096)
+        self.wake, self.woken = os.pipe()
+        self.poll = selectors.DefaultSelector()
+        self.poll.register(self.sock, selectors.EVENT_READ)
+        self.poll.register(self.wake, selectors.EVENT_READ)
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+        return self.sock.getsockname()[1]
+
+    def __exit__(self, *exc):
+        os.write(self.woken, b"x")
+        self.thread.join()
+        for key in list(self.poll.get_map().values()):
+            os.close(key.fileobj) if key.fileobj == self.wake else key.fileobj.close()
+        os.close(self.woken)
+
+    def _serve(self):
+        while True:
+            for key, _ in self.poll.select():
+                if key.fileobj == self.wake:
+                    return
+                if key.fileobj is self.sock:
+                    self.poll.register(self.sock.accept()[0], selectors.EVENT_READ)
+                    continue
+                try:
+                    data = key.fileobj.recv(65536)
+                    key.fileobj.sendall(data)
+                except OSError:
+                    data = b""
+                if not data:
+                    self.poll.unregister(key.fileobj)
+                    key.fileobj.close()
 
 
 class Request:
