@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Both ends of bench/gate: an HTTPS server with small answers, and a client with many keep-alive
- * connections that goes directly, through a UNIX socket (the gate's guest) or through CONNECT (other
- * proxies). One thread each, so that what is measured is what is between them.
+ * connections that goes directly, through a UNIX socket (the gate's guest) or through CONNECT
+ *(other proxies). One thread each, so that what is measured is what is between them.
  *
  *	https_load serve PORT CERT KEY BODY-BYTES
  *	https_load load  tcp:PORT|unix:PATH  NAME:PORT|-  NAME CA CONNECTIONS SECONDS
  *
- * The second argument of load is what CONNECT asks for, "-" for none. Prints one line: requests, seconds,
- * failed connections, and the median and 99th percentile of a request's time in microseconds. */
+ * The second argument of load is what CONNECT asks for, "-" for none. Prints one line: requests,
+ *seconds, failed connections, and the median and 99th percentile of a request's time in
+ *microseconds. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -25,8 +25,8 @@
 /* A dozen strings, each byte at most six characters. */
 #define AUDIT_LINE_MAX  (16u * 6u * AUDIT_STRING_MAX)
 #define AUDIT_CHAIN_MAX 256u /* bytes that sealing adds to a line */
-/* Lines of one turn of the loop are written together, so that many clients cost no call for each: up
- * to CHAIN_BATCH_MAX of them and this many bytes, all of which adopt_lines() sees again. */
+/* Lines of one turn of the loop are written together, so that many clients cost no call for each:
+ * up to CHAIN_BATCH_MAX of them and this many bytes, all of which adopt_lines() sees again. */
 #define AUDIT_BATCH_MAX 32768u
 _Static_assert(AUDIT_BATCH_MAX <= AUDIT_LINE_MAX, "a batch fits into the tail");
 
@@ -43,11 +43,11 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {
-	struct loop *loop; /* borrowed */
-	int dirfd;         /* borrowed */
-	int fd;            /* owned; -1 until the first line */
-	int head_fd;       /* owned; -1 until then, too */
-	uint64_t size;     /* of the file */
+	struct loop *loop;           /* borrowed */
+	int dirfd;                   /* borrowed */
+	int fd;                      /* owned; -1 until the first line */
+	int head_fd;                 /* owned; -1 until then, too */
+	uint64_t size;               /* of the file */
 	struct chain chain, written; /* with the lines that wait, without them */
 	struct buf lines;            /* that wait to be written together */
 	unsigned n_lines;

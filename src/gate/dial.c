@@ -211,8 +211,8 @@ static void set_connect_error(struct dial *d, int errnum)
 {
 	char text[POLICY_ADDR_TEXT];
 
-	err_set(&d->work_->err, ERR_PEER, "connect to %s port %u: %s", policy_addr_text(&d->peer, text),
-		d->port, strerror(errnum));
+	err_set(&d->work_->err, ERR_PEER, "connect to %s port %u: %s",
+		policy_addr_text(&d->peer, text), d->port, strerror(errnum));
 }
 
 static void on_connect(struct loop *l, struct loop_watch *w, uint32_t events)
@@ -283,8 +283,8 @@ static void next_addr(struct dial *d)
 
 		d->peer = *a;
 		if (why) {
-			err_set(&d->work_->err, ERR_USER, "%s is the address %s: %s", d->work_->name,
-				policy_addr_text(a, text), why);
+			err_set(&d->work_->err, ERR_USER, "%s is the address %s: %s",
+				d->work_->name, policy_addr_text(a, text), why);
 			continue;
 		}
 		if (connect_to(d, a) == 0) {
@@ -349,7 +349,8 @@ static void look_up(struct dialer *dr, struct dial *d)
 	struct lookup *q;
 
 	if (dr->n_lookups >= LOOKUPS_MAX) {
-		err_set(&d->work_->err, ERR_ENV, "look up %s: too many look-ups at once", d->work_->name);
+		err_set(&d->work_->err, ERR_ENV, "look up %s: too many look-ups at once",
+			d->work_->name);
 		finish_later(d);
 		return;
 	}

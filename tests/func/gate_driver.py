@@ -48,7 +48,8 @@ class Gate:
     """One hutch-gate process. Use as a context manager."""
 
     def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
-                 store=True, max_files=None, broker=None, env=None):
+                 store=True, max_files=None, broker=None, env=None,
+                 vmm_link=None):
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
@@ -74,6 +75,7 @@ class Gate:
         self.broker = broker  # None, or a socket in place of hutch-secret's
         self.max_files = max_files
         self.env = env or {}
+        self.vmm_link = vmm_link  # the gate's end of the link to a real VMM; taken
 
     def set_secret(self, name, value, own=False):
         with open(os.path.join(self.own_dir if own else self.secret_dir, name), "w") as f:
@@ -90,7 +92,10 @@ class Gate:
 
     def __enter__(self):
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if self.vmm_link:
+            self.link, link = None, self.vmm_link
+        else:
+            self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [control.fileno(), link.fileno(), os.open(self.box_dir, os.O_RDONLY | os.O_DIRECTORY)]
         fds += [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in (self.secret_dir, self.own_dir)]
         fds.append(os.open("/dev/null", os.O_RDONLY) if self.broker is None
@@ -128,18 +133,20 @@ class Gate:
         self.control.settimeout(20)
         self.control_file = self.control.makefile("r")
         self.ca_pem = self.configure()["ca"]
-        self.reader = threading.Thread(target=self._read_link, daemon=True)
-        self.reader.start()
+        if self.link:
+            self.reader = threading.Thread(target=self._read_link, daemon=True)
+            self.reader.start()
         return self
 
     def __exit__(self, *exc):
-        self.link.shutdown(socket.SHUT_RDWR)
+        (self.link or self.control).shutdown(socket.SHUT_RDWR)
         try:
             status = self.proc.wait(20)
         except subprocess.TimeoutExpired:
             self.proc.kill()
             status = self.proc.wait()
-        self.link.close()
+        if self.link:
+            self.link.close()
         self.control_file.close()
         self.control.close()
         self.stderr.close()
