@@ -61,10 +61,14 @@ class Pack:
             return self.initrd("first_line", f.read())
 
     def disk_init(self):
+        return self.with_modules("disk_init")
+
+    def with_modules(self, program):
+        """@program as init, which loads the pack's modules itself."""
         files = [cpio("modules", 0o40755), cpio("modules.list", 0o100644, self.read("modules.list"))]
         files += [cpio("modules/" + n, 0o100644, self.read("modules", n))
                   for n in sorted(os.listdir(os.path.join(self.dir, "modules")))]
-        return self.initrd("disk_init", b"".join(files))
+        return self.initrd(program, b"".join(files))
 
 
 class Guest:

@@ -25,6 +25,10 @@
 /* A dozen strings, each byte at most six characters. */
 #define AUDIT_LINE_MAX  (16u * 6u * AUDIT_STRING_MAX)
 #define AUDIT_CHAIN_MAX 256u /* bytes that sealing adds to a line */
+/* Lines of one turn of the loop are written together, so that many clients cost no call for each:
+ * up to CHAIN_BATCH_MAX of them and this many bytes, all of which adopt_lines() sees again. */
+#define AUDIT_BATCH_MAX 32768u
+_Static_assert(AUDIT_BATCH_MAX <= AUDIT_LINE_MAX, "a batch fits into the tail");
 
 static const char *const verdict_names[] = {
 	[AUDIT_ALLOW] = "allow", [AUDIT_DENY] = "deny", [AUDIT_ERROR] = "error"};
@@ -39,20 +43,26 @@ static const char *const proto_names[] = {[AUDIT_TCP] = "tcp",
 _Static_assert(ARRAY_SIZE(proto_names) == AUDIT_PROTOS, "a name for every protocol");
 
 struct audit {
-	int dirfd;   /* borrowed */
-	int fd;      /* owned; -1 until the first line */
-	int head_fd; /* owned; -1 until then, too */
-	uint64_t size;
-	struct chain chain;
+	struct loop *loop;           /* borrowed */
+	int dirfd;                   /* borrowed */
+	int fd;                      /* owned; -1 until the first line */
+	int head_fd;                 /* owned; -1 until then, too */
+	uint64_t size;               /* of the file */
+	struct chain chain, written; /* with the lines that wait, without them */
+	struct buf lines;            /* that wait to be written together */
+	unsigned n_lines;
+	struct loop_timer timer;
 	char box[80];
 };
 
-struct audit *audit_new(int dirfd, const char *box)
+struct audit *audit_new(struct loop *l, int dirfd, const char *box)
 {
 	struct audit *a = xcalloc(1, sizeof(*a));
 
+	a->loop = l;
 	a->dirfd = dirfd;
 	a->fd = a->head_fd = -1;
+	buf_init(&a->lines, AUDIT_BATCH_MAX + AUDIT_LINE_MAX);
 	snprintf(a->box, sizeof(a->box), "%s", box);
 	return a;
 }
@@ -61,6 +71,8 @@ void audit_free(struct audit *a)
 {
 	if (!a)
 		return;
+	audit_flush(a);
+	buf_done(&a->lines);
 	close_and_reset(&a->fd);
 	close_and_reset(&a->head_fd);
 	free(a);
@@ -158,20 +170,20 @@ static int drop_torn_line(struct audit *a, struct buf *tail)
 	return ftruncate(a->fd, (off_t)a->size);
 }
 
-/* The last line of @tail as the chain's end, when it is the one that the head does not know yet. */
-static void adopt_line(struct audit *a, const struct buf *tail)
+/* The lines of @tail that follow the head and that it does not know yet. */
+static void adopt_lines(struct audit *a, const struct buf *tail)
 {
 	const char *text = (const char *)buf_head(tail), *nl;
-	size_t len = buf_len(tail);
+	size_t left = buf_len(tail);
 	struct chain_line l;
 
-	if (len == 0)
-		return;
-	nl = memrchr(text, '\n', len - 1);
-	len -= nl ? (size_t)(nl + 1 - text) : 0;
-	text = nl ? nl + 1 : text;
-	if (chain_parse(text, len - 1, &l) == 0 && chain_follows(&a->chain, &l))
-		chain_step(&a->chain, &l);
+	for (; left && (nl = memchr(text, '\n', left)); text = nl + 1) {
+		size_t len = (size_t)(nl - text);
+
+		if (chain_parse(text, len, &l) == 0 && chain_follows(&a->chain, &l))
+			chain_step(&a->chain, &l);
+		left -= len + 1;
+	}
 }
 
 static int read_tail(struct audit *a, struct buf *tail)
@@ -208,7 +220,7 @@ static int resume(struct audit *a)
 	}
 	if (read_tail(a, &tail) < 0 || drop_torn_line(a, &tail) < 0)
 		return -1;
-	adopt_line(a, &tail);
+	adopt_lines(a, &tail);
 	return 0;
 }
 
@@ -248,32 +260,78 @@ static int open_log(struct audit *a)
 	return -1;
 }
 
-static int append(struct audit *a, struct buf *line)
+/* Write what waits, and the head behind it. When that fails the lines are lost, and the next ones
+ * follow what is in the file. */
+static int flush(struct audit *a)
 {
-	struct chain next;
 	char head[CHAIN_HEAD_SIZE + 1];
+	size_t len = buf_len(&a->lines);
+	struct chain next = a->chain;
 	ssize_t n;
 
-	if (a->fd < 0 && open_log(a) < 0)
-		return -1;
-	if (a->size + buf_len(line) + AUDIT_CHAIN_MAX > AUDIT_FILE_MAX && rotate(a) < 0)
-		return -1;
-	next = a->chain;
-	chain_seal(&next, a->size == 0, line);
-	n = write(a->fd, buf_head(line), buf_len(line));
+	if (!len)
+		return 0;
+	n = write(a->fd, buf_head(&a->lines), len);
+	buf_done(&a->lines);
+	buf_init(&a->lines, AUDIT_BATCH_MAX + AUDIT_LINE_MAX);
+	a->n_lines = 0;
+	a->chain = a->written;
 	if (n < 0)
 		return -1;
-	if ((size_t)n < buf_len(line)) {
+	if ((size_t)n < len) {
 		/* The disk is full. Half a line would break the chain. */
 		if (ftruncate(a->fd, (off_t)a->size) < 0)
 			close_and_reset(&a->fd);
 		errno = ENOSPC;
 		return -1;
 	}
-	a->size += (uint64_t)n;
-	a->chain = next;
+	a->size += len;
+	a->chain = a->written = next;
 	chain_head_text(&a->chain, head);
 	return pwrite(a->head_fd, head, CHAIN_HEAD_SIZE, 0) == CHAIN_HEAD_SIZE ? 0 : -1;
+}
+
+/* A file that takes @len bytes more, behind what waits. */
+static int make_room(struct audit *a, size_t len)
+{
+	if (a->fd < 0) {
+		if (open_log(a) < 0)
+			return -1;
+		a->written = a->chain;
+	}
+	if (buf_len(&a->lines) && buf_len(&a->lines) + len > AUDIT_BATCH_MAX && flush(a) < 0)
+		return -1;
+	if (a->size + buf_len(&a->lines) + len <= AUDIT_FILE_MAX)
+		return 0;
+	return flush(a) < 0 || rotate(a) < 0 ? -1 : 0;
+}
+
+static int append(struct audit *a, struct buf *line)
+{
+	if (make_room(a, buf_len(line) + AUDIT_CHAIN_MAX) < 0)
+		return -1;
+	chain_seal(&a->chain, a->size + buf_len(&a->lines) == 0, line);
+	buf_put(&a->lines, buf_head(line), buf_len(line));
+	if (++a->n_lines >= CHAIN_BATCH_MAX)
+		return flush(a);
+	return 0;
+}
+
+static void report(void)
+{
+	log_limited(LOG_ERROR, "audit log cannot be written: %s", strerror(errno));
+}
+
+void audit_flush(struct audit *a)
+{
+	loop_timer_stop(a->loop, &a->timer);
+	if (flush(a) < 0)
+		report();
+}
+
+static void on_timer(struct loop *l, struct loop_timer *t)
+{
+	audit_flush(container_of(t, struct audit, timer));
 }
 
 void audit_write(struct audit *a, const struct audit_record *r)
@@ -283,5 +341,7 @@ void audit_write(struct audit *a, const struct audit_record *r)
 	buf_init(&line, AUDIT_LINE_MAX);
 	format_line(&line, a, r);
 	if (append(a, &line) < 0)
-		log_limited(LOG_ERROR, "audit log cannot be written: %s", strerror(errno));
+		report();
+	if (a->n_lines && !a->timer.due_ns)
+		loop_timer_start(a->loop, &a->timer, 0, on_timer);
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/loop.h"
 
 enum audit_verdict { AUDIT_ALLOW, AUDIT_DENY, AUDIT_ERROR, AUDIT_VERDICTS };
 enum audit_proto {
@@ -44,9 +45,11 @@ struct audit_record {
 
 struct audit;
 
-/* @dirfd is borrowed for ever. The file appears with the first line. */
-struct audit *audit_new(int dirfd, const char *box);
-void audit_free(struct audit *a);
-/* Append one line. A log that cannot be written is reported on stderr, rate-limited; traffic goes
+/* @l, @dirfd are borrowed for ever. The file appears with the first line. */
+struct audit *audit_new(struct loop *l, int dirfd, const char *box);
+void audit_free(struct audit *a); /* NULL is fine */
+/* Write now what waits; audit_free does it, too. */
+void audit_flush(struct audit *a);
+/* Append one line, at the latest with the loop's next turn: only a crash before it loses the line. A log that cannot be written is reported on stderr, rate-limited; traffic goes
  * on. The file is moved to audit.jsonl.1 at 64 MiB, so that both together stay below 128 MiB. */
 void audit_write(struct audit *a, const struct audit_record *r);

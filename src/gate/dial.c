@@ -39,6 +39,14 @@ struct dialer {
 	struct timespec conf_time; /* of RESOLV_CONF when the channel was made */
 };
 
+/* What a dial needs until it ends. */
+struct dial_work {
+	struct policy_addr addrs[DIAL_ADDRS_MAX];
+	unsigned n_addrs, at;
+	struct err err;
+	char name[POLICY_NAME_MAX + 1];
+};
+
 struct lookup {
 	struct dialer *dialer;
 	struct dial *dial; /* NULL: cancelled */
@@ -172,10 +180,10 @@ static void next_addr(struct dial *d);
 
 static void finish(struct dial *d, int fd)
 {
-	struct err err = d->err_;
+	struct err err = d->work_->err;
 
 	loop_timer_stop(d->dialer_->loop, &d->timer_);
-	d->active_ = false;
+	free(steal_ptr(&d->work_));
 	d->done_(d, fd, &err);
 }
 
@@ -203,8 +211,8 @@ static void set_connect_error(struct dial *d, int errnum)
 {
 	char text[POLICY_ADDR_TEXT];
 
-	err_set(&d->err_, ERR_PEER, "connect to %s port %u: %s", policy_addr_text(&d->peer, text),
-		d->port, strerror(errnum));
+	err_set(&d->work_->err, ERR_PEER, "connect to %s port %u: %s",
+		policy_addr_text(&d->peer, text), d->port, strerror(errnum));
 }
 
 static void on_connect(struct loop *l, struct loop_watch *w, uint32_t events)
@@ -268,15 +276,15 @@ static void next_addr(struct dial *d)
 	struct loop *l = d->dialer_->loop;
 	uint64_t now = loop_now(l);
 
-	while (d->at_ < d->n_addrs_ && now < d->give_up_ns_) {
-		const struct policy_addr *a = &d->addrs_[d->at_++];
+	while (d->work_->at < d->work_->n_addrs && now < d->give_up_ns_) {
+		const struct policy_addr *a = &d->work_->addrs[d->work_->at++];
 		const char *why = d->check_ ? d->check_(d, a) : NULL;
 		char text[POLICY_ADDR_TEXT];
 
 		d->peer = *a;
 		if (why) {
-			err_set(&d->err_, ERR_USER, "%s is the address %s: %s", d->name_,
-				policy_addr_text(a, text), why);
+			err_set(&d->work_->err, ERR_USER, "%s is the address %s: %s",
+				d->work_->name, policy_addr_text(a, text), why);
 			continue;
 		}
 		if (connect_to(d, a) == 0) {
@@ -295,7 +303,7 @@ static void take_family(struct dial *d, const struct ares_addrinfo *ai, int fami
 	for (const struct ares_addrinfo_node *n = ai->nodes; n; n = n->ai_next) {
 		struct policy_addr a;
 
-		if (n->ai_family != family || d->n_addrs_ == DIAL_ADDRS_MAX)
+		if (n->ai_family != family || d->work_->n_addrs == DIAL_ADDRS_MAX)
 			continue;
 		if (family == AF_INET) {
 			struct sockaddr_in sin;
@@ -308,7 +316,7 @@ static void take_family(struct dial *d, const struct ares_addrinfo *ai, int fami
 			memcpy(&sin6, n->ai_addr, sizeof(sin6));
 			a = policy_addr_v6(sin6.sin6_addr.s6_addr);
 		}
-		d->addrs_[d->n_addrs_++] = a;
+		d->work_->addrs[d->work_->n_addrs++] = a;
 	}
 }
 
@@ -321,7 +329,7 @@ static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo 
 	free(q);
 	if (d) {
 		d->lookup_ = NULL;
-		err_set(&d->err_, ERR_ENV, "look up %s: %s", d->name_,
+		err_set(&d->work_->err, ERR_ENV, "look up %s: %s", d->work_->name,
 			status == ARES_SUCCESS ? "no address" : ares_strerror(status));
 		if (status == ARES_SUCCESS) {
 			take_family(d, ai, AF_INET);
@@ -341,11 +349,12 @@ static void look_up(struct dialer *dr, struct dial *d)
 	struct lookup *q;
 
 	if (dr->n_lookups >= LOOKUPS_MAX) {
-		err_set(&d->err_, ERR_ENV, "look up %s: too many look-ups at once", d->name_);
+		err_set(&d->work_->err, ERR_ENV, "look up %s: too many look-ups at once",
+			d->work_->name);
 		finish_later(d);
 		return;
 	}
-	if (ready_channel(dr, &d->err_) < 0) {
+	if (ready_channel(dr, &d->work_->err) < 0) {
 		finish_later(d);
 		return;
 	}
@@ -355,7 +364,7 @@ static void look_up(struct dialer *dr, struct dial *d)
 	d->lookup_ = q;
 	dr->n_lookups++;
 	/* May answer at once, from /etc/hosts; connect errors are told later all the same. */
-	ares_getaddrinfo(dr->channel, d->name_, NULL, &hints, on_answer, q);
+	ares_getaddrinfo(dr->channel, d->work_->name, NULL, &hints, on_answer, q);
 	rearm(dr);
 }
 
@@ -371,23 +380,23 @@ void dial_start(struct dialer *dr, struct dial *d, const struct dial_target *to,
 		.done_ = done,
 		.watch_ = {.fd = -1},
 		.fd_ = -1,
-		.active_ = true};
-	snprintf(d->name_, sizeof(d->name_), "%s",
+		.work_ = xcalloc(1, sizeof(*d->work_))};
+	snprintf(d->work_->name, sizeof(d->work_->name), "%s",
 		to->name ? to->name : policy_addr_text(to->addr, text));
 	if (to->name) {
 		look_up(dr, d);
 		return;
 	}
-	d->addrs_[d->n_addrs_++] = *to->addr;
+	d->work_->addrs[d->work_->n_addrs++] = *to->addr;
 	d->give_up_ns_ = loop_now(dr->loop) + DIAL_ALL_MS * 1000000ull;
 	next_addr(d);
 }
 
 void dial_cancel(struct dial *d)
 {
-	if (!d->active_)
+	if (!d->work_)
 		return;
-	d->active_ = false;
+	free(steal_ptr(&d->work_));
 	if (d->lookup_)
 		d->lookup_->dial = NULL;
 	d->lookup_ = NULL;

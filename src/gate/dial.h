@@ -33,15 +33,12 @@ struct dial {
 	struct lookup *lookup_; /* a question on its way */
 	dial_check_fn *check_;
 	dial_done_fn *done_;
-	struct policy_addr addrs_[DIAL_ADDRS_MAX];
-	unsigned n_addrs_, at_;
+	struct dial_work *work_; /* owned while it is active: there are many, and few that dial */
 	struct loop_watch watch_;
 	struct loop_timer timer_;
 	uint64_t give_up_ns_;
 	int fd_;
-	bool active_, udp_;
-	struct err err_;
-	char name_[POLICY_NAME_MAX + 1];
+	bool udp_;
 };
 
 struct dialer *dialer_new(struct loop *l, struct err *err);

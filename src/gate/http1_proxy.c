@@ -570,11 +570,17 @@ static bool exchange(struct flow *f)
 	moved = forward_request_body(f);
 	if (f->state != FLOW_PROXY)
 		return true;
-	if (proxy_of(f)->answering)
-		return forward_response_body(f) || moved;
-	if (buf_len(&proxy_of(f)->down_head) > 0)
-		return collect_answer(f) || moved;
-	return read_response_head(f) || moved;
+	if (!proxy_of(f)->answering) {
+		if (buf_len(&proxy_of(f)->down_head) > 0)
+			return collect_answer(f) || moved;
+		if (!read_response_head(f))
+			return moved;
+		/* Head and body of a short answer leave in one piece. */
+		if (f->state != FLOW_PROXY || !proxy_of(f)->answering)
+			return true;
+		moved = true;
+	}
+	return forward_response_body(f) || moved;
 }
 
 static bool step(struct flow *f)

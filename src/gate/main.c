@@ -71,6 +71,9 @@ static unsigned limit_resources(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 	if (files.rlim_cur < 2 * FDS_SPARE)
 		return FDS_SPARE / 4;
+	/* Datagrams get their share only where there is plenty. */
+	if (files.rlim_cur > 8 * UDP_FLOWS_MAX)
+		files.rlim_cur -= UDP_FLOWS_MAX;
 	return (unsigned)(files.rlim_cur - FDS_SPARE) / 2;
 }
 
@@ -134,7 +137,7 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 		return -1;
 	if (!g->ca) {
 		g->ca = ca_open(FD_BOX, c->box, err);
-		g->audit = audit_new(FD_BOX, c->box);
+		g->audit = audit_new(g->loop, FD_BOX, c->box);
 		g->asks = asks_new(g->loop, FD_BOX, on_question, g);
 	}
 	if (!g->ca) {

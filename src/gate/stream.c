@@ -3,6 +3,7 @@
 #include "gate/stream.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -106,8 +107,7 @@ static void end_reading(struct stream *s, int errnum)
 	if (!errnum || s->read_failed)
 		return;
 	s->read_failed = true;
-	errno = errnum;
-	err_errno(&s->err, "connection");
+	snprintf(s->err.msg, sizeof(s->err.msg), "connection: %s", strerror(errnum));
 }
 
 /* MSG_DONTWAIT rather than O_NONBLOCK: whoever handed us the guest's socket still holds the same
@@ -164,10 +164,12 @@ static bool filter(struct stream *s)
 {
 	size_t before = buf_len(&s->net_in) + buf_len(&s->out), in = buf_len(&s->in);
 	bool ready = tls_ready(s->tls), eof = s->eof;
+	struct err err;
 
 	if (s->read_failed || s->write_failed)
 		return false;
-	if (tls_pump(s->tls, &s->net_in, &s->in, &s->out, &s->net_out, &s->err) < 0) {
+	if (tls_pump(s->tls, &s->net_in, &s->in, &s->out, &s->net_out, &err) < 0) {
+		snprintf(s->err.msg, sizeof(s->err.msg), "%.*s", (int)sizeof(s->err.msg) - 1, err.msg);
 		/* What is in net_out (an alert) is still sent; nothing else ever will be. */
 		s->eof = s->read_failed = true;
 		buf_consume(&s->out, buf_len(&s->out));

@@ -33,7 +33,9 @@ struct stream {
 	bool write_failed; /* the peer takes nothing more; out is discarded */
 	bool may_read;     /* the descriptor was reported readable and not read since */
 	bool hup;          /* taken out of the loop: both directions have ended */
-	struct err err;    /* with read_failed or a failed TLS */
+	struct { /* with read_failed or a failed TLS; a whole struct err would be most of a stream */
+		char msg[160];
+	} err;
 };
 
 void stream_init(struct stream *s);

@@ -18,7 +18,7 @@ struct netgate_config {
 	unsigned flows_max; /* 0: NETGATE_FLOWS */
 };
 
-#define NETGATE_FLOWS     4096u
+#define NETGATE_FLOWS     10240u /* as many as the gate takes */
 #define NETGATE_HALF_OPEN 2048u
 
 /* NULL with @err on failure. @loop is borrowed. Needs about flows_max descriptors; flows for which

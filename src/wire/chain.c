@@ -159,14 +159,17 @@ int chain_check_line(
 			l.seq, c->at.seq);
 	if (!chain_follows(&c->at, &l))
 		return err_set(err, ERR_PEER, "this line or the one before it has been changed");
-	c->before = c->at;
+	c->last[c->at.seq % ARRAY_SIZE(c->last)] = c->at;
 	chain_step(&c->at, &l);
+	c->last[c->at.seq % ARRAY_SIZE(c->last)] = c->at;
 	c->lines++;
 	return 0;
 }
 
 int chain_check_end(const struct chain_check *c, const struct chain *head, struct err *err)
 {
+	const struct chain *told;
+
 	if (!head && c->lines == 0)
 		return 0;
 	if (!head)
@@ -177,9 +180,11 @@ int chain_check_end(const struct chain_check *c, const struct chain *head, struc
 	if (head->seq > c->at.seq)
 		return err_set(err, ERR_PEER, "the last %" PRIu64 " lines are missing",
 			head->seq - c->at.seq);
-	/* A crash between line and head, see above. */
-	if (head->seq + 1 < c->at.seq ||
-		strcmp(head->hash, head->seq == c->at.seq ? c->at.hash : c->before.hash) != 0)
+	/* A crash between lines and head, see above. */
+	if (c->lines == 0)
+		return 0;
+	told = &c->last[head->seq % ARRAY_SIZE(c->last)];
+	if (told->seq != head->seq || strcmp(head->hash, told->hash) != 0)
 		return err_set(err, ERR_PEER, "the end is not the one that the head tells");
 	return 0;
 }

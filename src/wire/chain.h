@@ -6,8 +6,8 @@
  *	"prev":"<hash>"      only in the first line of a file: the hash of the line before it
  *	"hash":"<SHA-256>"   over the hash of the line before it and the line up to this member
  * The hash before line 1 is 64 zeros. A file of its own, the head, holds seq and hash of the last
- * line, so that a cut at the end shows, too. It is written after the line: a crash in between
- *leaves a log that is one line ahead.
+ * line, so that a cut at the end shows, too. It is written after the lines, a batch at a time: a crash
+ * in between leaves a log that is so many lines ahead.
  *
  * This is against accidents, and against whoever edits the log without minding the head. It is no
  * signature: whoever may write all files can write a new chain. */
@@ -22,6 +22,7 @@
 #include "base/sha256.h"
 
 #define CHAIN_HEAD_SIZE 110u /* bytes of the head file, always */
+#define CHAIN_BATCH_MAX 64u  /* lines that may be written before the head is */
 
 /* Where a chain stands. */
 struct chain {
@@ -53,7 +54,8 @@ int chain_head_parse(const char *text, size_t len, struct chain *ret);
 
 /* Verification: all lines of the files, the oldest first. */
 struct chain_check {
-	struct chain at, before; /* the last line, and the one before it */
+	struct chain at;                        /* the last line */
+	struct chain last[CHAIN_BATCH_MAX + 1]; /* it and those before it, by number */
 	uint64_t lines;
 	bool older; /* an older file has been rotated away, or may have been: begin anywhere */
 };

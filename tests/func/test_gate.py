@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import socket
 import ssl
@@ -16,7 +17,7 @@ import time
 
 import pytest
 
-from gate_driver import (DNS_QUERY, GATEWAY, MSG, TCP_OPEN, TCP_REFUSE, Conn, Gate, HttpServer,
+from gate_driver import (DNS_QUERY, GATEWAY, MSG, TCP_OPEN, TCP_REFUSE, Conn, EchoServer, Gate, HttpServer,
                          Server, credential, dns_addresses, dns_question, dns_rcode, rule,
                          send_response)
 
@@ -1046,6 +1047,37 @@ def test_many_connections_at_once(gate, serve, pki):
     for c in conns + secure:
         c.close()
     assert len(g.audit(320)) == 320
+
+
+def test_thousands_of_connections(gate, serve):
+    """Open ones do not stand in the way of a new one. (bench/gate has ten thousand, and their
+    memory.)"""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    count = min(4000, (hard - 2000) // 4)  # ours, the gate's two, the server's
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with EchoServer() as echo_port:
+            g = gate(rules=[rule("raw.test:7")], resolves={"raw.test": f"127.0.0.1:{echo_port}"})
+            addr = g.lookup("raw.test")
+            conns = []
+            for _ in range(0, count, 100):
+                batch = [g.open(addr, 7) for _ in range(100)]
+                for c in batch:
+                    c.send(b"\0ello")
+                for c in batch:
+                    assert c.recv_exactly(5) == b"\0ello"
+                conns += batch
+            begun = time.monotonic()
+            c = g.open(addr, 7)
+            c.send(b"\0new")
+            assert c.recv_exactly(4) == b"\0new"
+            assert time.monotonic() - begun < 2
+            for c in conns:
+                c.close()
+            assert len(g.audit(count)) >= count
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_flood_of_denied_connections(gate):

@@ -74,7 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			start = true;
 		else if (chain_check_line(&c, at, len, start, &err) == 0) {
 			require(chain_parse(at, len, &l) == 0);
-			require(chain_follows(&c.before, &l) || (c.lines == 1 && c.older));
+			require(chain_follows(&c.last[(l.seq - 1) % ARRAY_SIZE(c.last)], &l) ||
+				(c.lines == 1 && c.older));
 			start = false;
 		} else {
 			ok = false;

@@ -129,7 +129,7 @@ static void test_ends(void **state)
 	assert_string_equal(err.msg, "the last 1 lines are missing");
 	assert_int_equal(verify(&g, 0, 0, &g.chain, &err), -1);
 	assert_int_equal(verify(&g, 0, LINES, NULL, &err), -1);
-	/* A crash between line and head: one line ahead, not two. */
+	/* A crash between lines and head. */
 	assert_int_equal(chain_parse(g.line[4], strlen(g.line[4]), &l), 0);
 	head.seq = 5;
 	memcpy(head.hash, l.hash, sizeof(l.hash));
@@ -139,7 +139,38 @@ static void test_ends(void **state)
 	assert_int_equal(chain_parse(g.line[3], strlen(g.line[3]), &l), 0);
 	head.seq = 4;
 	memcpy(head.hash, l.hash, sizeof(l.hash));
+	assert_int_equal(verify(&g, 0, LINES, &head, &err), 0);
+	head.seq = 5;
 	assert_int_equal(verify(&g, 0, LINES, &head, &err), -1);
+}
+
+/* One batch of lines may be there that the head does not know, and no more. */
+static void test_head_is_a_batch_behind(void **state)
+{
+	enum { MANY = CHAIN_BATCH_MAX + 10 };
+	struct chain at[MANY + 1];
+	struct chain_check c = {.older = false};
+	struct err err;
+
+	chain_init(&at[0]);
+	for (unsigned i = 1; i <= MANY; i++) {
+		struct buf b;
+
+		at[i] = at[i - 1];
+		buf_init(&b, 1000);
+		buf_printf(&b, "{\"n\":%u", i);
+		chain_seal(&at[i], i == 1, &b);
+		assert_int_equal(chain_check_line(&c, (char *)buf_head(&b), buf_len(&b) - 1, i == 1,
+					 &err),
+			0);
+		buf_done(&b);
+		for (unsigned h = 0; h <= i; h++)
+			assert_int_equal(chain_check_end(&c, &at[h], &err),
+				h + CHAIN_BATCH_MAX < i ? -1 : 0);
+		at[i].hash[5] ^= 1;
+		assert_int_equal(chain_check_end(&c, &at[i], &err), -1);
+		at[i].hash[5] ^= 1;
+	}
 }
 
 static void test_head(void **state)
@@ -202,6 +233,7 @@ int main(void)
 		cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_every_change_shows),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_head_is_a_batch_behind),
 		cmocka_unit_test(test_head),
 		cmocka_unit_test(test_parse),
 	};
