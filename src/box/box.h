@@ -85,6 +85,9 @@ struct box {
 
 	/* control.c */
 	struct control *control_server;
+
+	/* ports.c */
+	struct ports *ports;
 };
 
 /* seal.c */
