@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kits from elsewhere: ZIP files, git, registries, what they may get, and what attacks look like."""
 import base64
+import ctypes
 import http.server
 import io
 import json
@@ -292,6 +293,30 @@ def test_git_runs_nothing_of_others(home, repo):
                       "GIT_TEMPLATE_DIR": home.path("hooks")})
     assert r.returncode == 0, r.stderr
     assert not os.path.exists(home.path("ran"))
+
+
+def has_landlock():
+    return ctypes.CDLL(None).syscall(444, None, 0, 1) > 0
+
+
+@pytest.mark.skipif(not has_landlock(), reason="this kernel has no Landlock")
+def test_git_reaches_no_file_of_the_user(home, repo):
+    """A git that has been taken over, by a script in its place."""
+    kit(home, "repo/jq")
+    c = commit(repo)
+    os.makedirs(home.path("bin"))
+    with open(home.path("secret"), "w") as f:
+        f.write("of the user")
+    with open(home.path("bin", "git"), "w") as f:
+        f.write("#!/bin/sh\nexec 3>&2 2>/dev/null\ncat %s && exit 3\n(echo >%s) && exit 4\n%s && exit 5\n"
+                "exec %s \"$@\" 2>&3\n" % (
+            home.path("secret"), home.path("new"), home.path("tool"), shutil.which("git")))
+    shutil.copy("/bin/true", home.path("tool"))
+    os.chmod(home.path("bin", "git"), 0o755)
+    r = home.run("kit", "inspect", "git+file://%s#ref=%s&dir=jq" % (repo, c),
+                 env={"PATH": home.path("bin") + ":" + os.environ["PATH"]})
+    assert r.returncode == 0, r.stderr
+    assert not os.path.exists(home.path("new"))
 
 
 class GitServer(http.server.ThreadingHTTPServer):
@@ -662,6 +687,17 @@ def test_cache_is_verified(home, liar):
     liar.blobs.clear()
     r = home.run("kit", "inspect", ref)
     assert r.returncode == 125 and "no such kit" in r.stderr
+
+
+def test_many_at_once(home, liar):
+    """Commands that fetch the same kit at the same time all have it, once."""
+    ref = "oci://%s/jq@%s" % (liar.host, liar.kit(SPEC, registry.layer([("workspace/a", b"x" * 100000)])))
+    running = [home.popen("kit", "inspect", ref, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+               for _ in range(6)]
+    for p in running:
+        out, err = p.communicate(timeout=120)
+        assert p.returncode == 0, err
+    assert len(fetched(home)) == 1
 
 
 def test_disk_full(home, liar):
