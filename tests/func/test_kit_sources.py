@@ -135,6 +135,9 @@ def test_git(home, repo):
 
     r = home.run("kit", "inspect", full)
     assert r.returncode == 0 and "pinned" not in r.stderr
+    assert re.search("^  from +%s$" % re.escape(full), r.stdout, re.M)
+    shown = json.loads(home.ok("kit", "inspect", "--json", full))["kits"][0]
+    assert shown["from"] == full and [shown["digest"]] == fetched(home)
     assert pin(home, full) == full
     # Tags and branches are looked up, said, and pinned.
     r = home.run("kit", "inspect", url + "#dir=kits/jq&ref=v1")
