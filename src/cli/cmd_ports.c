@@ -115,23 +115,47 @@ static int listen_on(unsigned *host, struct err *err)
 	return steal_fd(&fd);
 }
 
+/* Where a port is now, 0: nowhere. @live: the supervisor's answer, or NULL. */
+static unsigned where(const json_t *live, const struct spec_port *p)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)live, i,
+		o) if (!p->udp && json_integer_value(json_object_get(o, "container")) ==
+					  (json_int_t)p->container) return (unsigned)
+		json_integer_value(json_object_get(o, "port"));
+	return 0;
+}
+
+/* Whether the sandbox serves @w already: its own socket would be in the way of a new one. */
+static bool is_served(struct box_conn *conn, const struct spec_port *p, const struct wish *w)
+{
+	json_t *answer = NULL;
+	bool yes;
+
+	if (!p || !w->host ||
+		box_request(conn, json_pack("{s:s}", "op", "ports"), &answer, NULL, NULL) < 0)
+		return false;
+	yes = where(json_object_get(answer, "ports"), p) == w->host;
+	json_decref(answer);
+	return yes;
+}
+
 static int publish(struct box_spec *s, struct box_conn *conn, const struct wish *w, struct err *err)
 {
 	struct spec_port *p = find(s, w->container);
 	_close_ int fd = -1;
 	unsigned host = w->host;
 
-	/* As it is: its own socket would be in the way of the new one. */
-	if (p && p->host == w->host && w->host)
-		return 0;
-	fd = conn ? listen_on(&host, err) : -1;
-	if (conn && fd < 0)
-		return -1;
-	if (conn && box_pass(conn,
-			    json_pack("{s:s, s:i, s:i}", "op", "publish", "container",
-				    (int)w->container, "port", (int)host),
-			    fd, err) < 0)
-		return -1;
+	if (conn && !is_served(conn, p, w)) {
+		fd = listen_on(&host, err);
+		if (fd < 0 || box_pass(conn,
+				      json_pack("{s:s, s:i, s:i}", "op", "publish", "container",
+					      (int)w->container, "port", (int)host),
+				      fd, err) < 0)
+			return -1;
+	}
 	if (!p) {
 		s->ports = xrealloc(s->ports, s->n_ports + 1, sizeof(*s->ports));
 		p = &s->ports[s->n_ports++];
@@ -183,19 +207,6 @@ static int change(const struct request *r, struct err *err)
 }
 
 /* ---- showing ---- */
-
-/* Where a port is now, 0: nowhere. @live: the supervisor's answer, or NULL. */
-static unsigned where(const json_t *live, const struct spec_port *p)
-{
-	const json_t *o;
-	size_t i;
-
-	json_array_foreach((json_t *)(uintptr_t)live, i,
-		o) if (!p->udp && json_integer_value(json_object_get(o, "container")) ==
-					  (json_int_t)p->container) return (unsigned)
-		json_integer_value(json_object_get(o, "port"));
-	return 0;
-}
 
 static void show_json(const struct box_spec *s, const json_t *live)
 {

@@ -177,3 +177,5 @@ def test_next_start(running):
         assert r.returncode == 0
         assert "port 7000 is not published at 127.0.0.1:%d: Address already in use" % port in r.stderr
         assert ports(home)[7000, "tcp"]["port"] is None
+    home.ok("ports", "p", "--publish", "%d:7000" % port)
+    assert ports(home)[7000, "tcp"]["port"] == port and talk(port, b"free\n") == b"FREE\nbye\n"
