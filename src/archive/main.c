@@ -30,9 +30,10 @@
 
 enum { FD_FROM = 3, FD_TO };
 
-#define ZIP_MAX    (64u << 20)
-#define TAR_MAX    (320u << 20) /* the files of a tree, and headers */
-#define MEMORY_MAX (1ULL << 30)
+#define ZIP_MAX     (64u << 20)
+#define TAR_MAX     (320u << 20) /* the files of a tree, and headers */
+#define MEMORY_MAX  (1ULL << 30)
+#define CPU_SECONDS 120 /* for what is slow to read on purpose */
 
 /* @dirfd: the only directory. */
 static int jail(int dirfd, bool write, struct err *err)
@@ -47,6 +48,7 @@ static int jail(int dirfd, bool write, struct err *err)
 	setenv("TZ", "UTC0", 1);
 	tzset();
 	jail_limit(RLIMIT_CORE, 0);
+	jail_limit(RLIMIT_CPU, CPU_SECONDS);
 #ifndef HUTCH_TEST_HOOKS /* whose sanitizers map terabytes */
 	jail_limit(RLIMIT_AS, MEMORY_MAX);
 #endif

@@ -86,7 +86,8 @@ static int jail(const struct child_spec *spec, const struct birth *birth, unsign
 		jail_limit(RLIMIT_CORE, 0);
 	if (!spec->n_rules)
 		return 0;
-	r = landlock_enter(spec->rules, spec->n_rules, LANDLOCK_NO_TCP | LANDLOCK_ALONE, NULL);
+	r = landlock_enter(spec->rules, spec->n_rules,
+		LANDLOCK_ALONE | (spec->tcp ? 0u : LANDLOCK_NO_TCP), NULL);
 	if (r == 0)
 		*missing |= JAIL_LANDLOCK;
 	return r;

@@ -29,6 +29,7 @@ struct child_spec {
 	unsigned jail;		 /* enum jail_layer given up before exec; see struct child */
 	const struct landlock_rule *rules; /* the files it may reach; none: all. Borrowed. */
 	size_t n_rules;
+	bool tcp;		 /* with rules: it may still connect and listen */
 };
 
 struct child {

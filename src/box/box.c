@@ -2,6 +2,7 @@
 /* The state machine of one sandbox. Every event calls box_advance or one of the functions that end
  * it; nothing else changes b->state. */
 #include "box/box.h"
+#include "box/ports.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +31,10 @@ static void enter(struct box *b, enum box_state s)
 {
 	log_info("state=%s", state_names[s]);
 	b->state = s;
+	if (s == BOX_READY)
+		ports_start(b);
+	else if (s >= BOX_STOPPING)
+		ports_stop(b);
 	control_state(b);
 }
 

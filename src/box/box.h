@@ -90,6 +90,9 @@ struct box {
 
 	/* control.c */
 	struct control *control_server;
+
+	/* ports.c */
+	struct ports *ports;
 };
 
 /* seal.c */

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "box/box.h"
+#include "box/ports.h"
 
 #define LINE_MAX_BYTES (256u << 10)
 #define CLIENTS_MAX    64u
@@ -22,6 +23,7 @@ struct client {
 	struct loop_watch w;
 	int fd; /* owned */
 	struct buf in;
+	int passed;   /* owned: the last descriptor that came along, or -1 */
 	bool waiting; /* wants progress and the final word */
 	bool watching; /* wants to hear of questions to the user */
 	bool holds;   /* --rm: the sandbox goes when this client does */
@@ -51,6 +53,7 @@ static void client_free(struct client *c)
 	s->n_clients--;
 	loop_del(s->box->loop, &c->w);
 	close(c->fd);
+	close_and_reset(&c->passed);
 	buf_done(&c->in);
 	free(c);
 }
@@ -147,6 +150,31 @@ static void op_detach(struct client *c, const json_t *j)
 	reply(c, error_json(&err), -1);
 }
 
+static unsigned number(const json_t *j, const char *key)
+{
+	json_int_t v = json_integer_value(json_object_get(j, key));
+
+	return v > 0 && v <= 65535 ? (unsigned)v : 0;
+}
+
+/* "publish" comes with a listening socket. */
+static void op_ports(struct client *c, const json_t *j, const char *op)
+{
+	struct box *b = c->server->box;
+	unsigned container = number(j, "container");
+	struct err err;
+	int result = 0;
+
+	if (b->state >= BOX_STOPPING)
+		result = err_set(&err, ERR_ENV, "sandbox %s is %s", b->name, box_state_name(b->state));
+	else if (strcmp(op, "publish") == 0)
+		result = ports_publish(b, container, number(j, "port"), steal_fd(&c->passed), &err);
+	else if (strcmp(op, "unpublish") == 0)
+		result = ports_unpublish(b, container, &err);
+	reply(c, result < 0 ? error_json(&err) : json_pack("{s:b, s:o}", "ok", 1, "ports", ports_json(b)),
+		-1);
+}
+
 static void serve_line(struct client *c, const char *line)
 {
 	struct box *b = c->server->box;
@@ -179,6 +207,9 @@ static void serve_line(struct client *c, const char *line)
 		reply(c, workers_answer(b, op, id ? id : "", &err) < 0 ? error_json(&err)
 									: json_pack("{s:b}", "ok", 1),
 			-1);
+	} else if (strcmp(op, "ports") == 0 || strcmp(op, "publish") == 0 ||
+		   strcmp(op, "unpublish") == 0) {
+		op_ports(c, j, op);
 	} else if (strcmp(op, "detach") == 0) {
 		op_detach(c, j);
 	} else if (strcmp(op, "stop") == 0) {
@@ -202,10 +233,32 @@ static void client_gone(struct client *c)
 		box_stop(b, true, true);
 }
 
+/* Bytes, and the last descriptor that came along. As read(). */
+static ssize_t receive(struct client *c)
+{
+	size_t room = MIN(buf_room(&c->in), (size_t)65536), nfds = 0;
+	uint8_t *to = room ? buf_reserve(&c->in, room) : NULL;
+	int fds[FD_PASS_MAX];
+	ssize_t n;
+
+	if (!to) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	n = fd_recv(c->fd, to, room, fds, &nfds);
+	if (n > 0)
+		buf_commit(&c->in, (size_t)n);
+	for (size_t i = 0; n >= 0 && i < nfds; i++) {
+		close_and_reset(&c->passed);
+		c->passed = fds[i];
+	}
+	return n;
+}
+
 static void on_client(struct loop *l, struct loop_watch *w, uint32_t events)
 {
 	struct client *c = container_of(w, struct client, w);
-	ssize_t n = buf_read(&c->in, c->fd, 65536);
+	ssize_t n = receive(c);
 	char *nl;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -246,6 +299,7 @@ static void on_listen(struct loop *l, struct loop_watch *w, uint32_t events)
 	c = xcalloc(1, sizeof(*c));
 	c->server = s;
 	c->fd = fd;
+	c->passed = -1;
 	buf_init(&c->in, LINE_MAX_BYTES);
 	if (loop_add(l, &c->w, fd, EPOLLIN, on_client) < 0) {
 		free(c);

@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/paths.h"
 #include "box/box.h"
+#include "box/ports.h"
 
 #define REPORT_FD 3
 #define SPEC_MAX  (16u << 20)
@@ -174,7 +175,11 @@ int main(int argc, char **argv)
 		report_error(&err);
 		return 125;
 	}
-	started = workers_start(&b, &err) == 0 && box_seal(&b, &b.jail_missing[WORKERS], &err) == 0;
+	started = workers_start(&b, &err) == 0;
+	if (started) {
+		ports_prepare(&b);
+		started = box_seal(&b, &b.jail_missing[WORKERS], &err) == 0;
+	}
 	if (started) {
 		report("ok\n");
 		box_advance(&b);
@@ -185,6 +190,7 @@ int main(int argc, char **argv)
 	/* The command line may delete the sandbox as soon as it reads this. */
 	if (!started)
 		report_error(&b.failure);
+	ports_stop(&b);
 	control_stop(&b);
 	return status;
 }

@@ -489,7 +489,7 @@ static int check(const json_t *j, struct err *err)
 	return -1;
 }
 
-static int send_line(struct box_conn *c, json_t *request, struct err *err)
+static int send_line(struct box_conn *c, json_t *request, int fd, struct err *err)
 {
 	_free_ char *text = json_dumps(request, JSON_COMPACT), *line = NULL;
 
@@ -497,7 +497,7 @@ static int send_line(struct box_conn *c, json_t *request, struct err *err)
 	if (!text)
 		return err_set(err, ERR_BUG, "a request cannot be encoded");
 	line = xasprintf("%s\n", text);
-	if (fd_send(c->fd, line, strlen(line), NULL, 0) != (ssize_t)strlen(line))
+	if (fd_send(c->fd, line, strlen(line), &fd, fd >= 0) != (ssize_t)strlen(line))
 		return err_set(err, ERR_PEER, "the supervisor went away");
 	return 0;
 }
@@ -508,7 +508,7 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 	json_t *j;
 	int result;
 
-	if (send_line(c, request, err) < 0)
+	if (send_line(c, request, -1, err) < 0)
 		return -1;
 	while ((j = next_line(c, &fd, err)) && json_object_get(j, "event"))
 		json_decref(j); /* of somebody who watches */
@@ -525,10 +525,24 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 	return result;
 }
 
+int box_pass(struct box_conn *c, json_t *request, int fd, struct err *err)
+{
+	_close_ int ignored = -1;
+	json_t *j;
+	int result;
+
+	if (send_line(c, request, fd, err) < 0)
+		return -1;
+	j = next_line(c, &ignored, err);
+	result = j ? check(j, err) : -1;
+	json_decref(j);
+	return result;
+}
+
 /* Wait for the final word: 1 ready, 0 it ended in good order, -1 it failed. */
 static int wait_ready(struct box_conn *c, void (*progress)(const char *text), struct err *err)
 {
-	if (send_line(c, json_pack("{s:s}", "op", "wait"), err) < 0)
+	if (send_line(c, json_pack("{s:s}", "op", "wait"), -1, err) < 0)
 		return -1;
 	for (;;) {
 		_close_ int fd = -1;

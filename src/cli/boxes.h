@@ -43,6 +43,8 @@ int box_up(const char *name, bool hold, void (*progress)(const char *text), stru
 /* One request ({"op":…}, taken); *ret_answer (owned reference) and *ret_fd may be NULL. An answer
  * that is not ok becomes @err. */
 int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);
+/* The same with a descriptor that goes along (borrowed). */
+int box_pass(struct box_conn *c, json_t *request, int fd, struct err *err);
 /* The text of the next event on a connection that has asked to "watch"; owned. NULL: read again when
  * the descriptor is readable, or never when *ret_gone. */
 char *box_next_event(struct box_conn *c, bool *ret_gone);

@@ -148,7 +148,7 @@ static void load_ports(struct load *l, const struct ynode *n, void *base, const 
 #define PORTS_ROW                                                                                  \
 	{                                                                                          \
 		"publishedPorts", load_ports, offsetof(struct kit, ports),                         \
-			offsetof(struct kit, n_ports), FIELD_LEGACY | FIELD_INERT, NULL,           \
+			offsetof(struct kit, n_ports), FIELD_LEGACY, NULL,                         \
 			&port_shape, NULL, "ports"                                                 \
 	}
 

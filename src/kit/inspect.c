@@ -97,6 +97,10 @@ json_t *kit_json(const struct kit *k)
 		text(k->description), "file", text(k->file), "extends", text(k->extends), "args",
 		args_json(k));
 
+	if (k->pin) {
+		json_object_set_new(o, "from", text(k->pin));
+		json_object_set_new(o, "digest", text(k->digest));
+	}
 	if (k->schema == 3) {
 		json_object_set_new(o, "provides", relations_json(k->provides, k->n_provides));
 		json_object_set_new(o, "requires", relations_json(k->requires, k->n_requires));
@@ -111,7 +115,7 @@ json_t *kit_json(const struct kit *k)
 /* One line of a stranger's text. */
 static void put(FILE *out, const char *label, const char *s)
 {
-	char safe[160];
+	char safe[2100];
 
 	if (s && *s)
 		fprintf(out, "  %-13s %s\n", label,
@@ -122,6 +126,7 @@ void kit_print(const struct kit *k, FILE *out)
 {
 	fprintf(out, "%s: %s kit, schemaVersion %u%s\n", k->name, kind_name(k), k->schema,
 		k->is_parent ? ", extended" : "");
+	put(out, "from", k->pin);
 	put(out, "file", k->file);
 	put(out, "version", k->version);
 	put(out, "description", k->description ? k->description : k->display_name);

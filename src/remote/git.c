@@ -4,7 +4,9 @@
  * Everything in the repository and on the other side is hostile; the user's own configuration could
  * run programs on its behalf. So: no configuration, no hooks, no filters, no submodules, no working
  * tree, one protocol, exactly one commit, and what git makes of it (a tar) goes through
- * hutch-archive. */
+ * hutch-archive. Of files git reaches installed programs, what the resolver and TLS read, and its
+ * new repository; with ssh it keeps them all, because ssh's configuration is the user's and may
+ * name any program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -19,6 +21,7 @@
 #include "base/jail.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/paths.h"
 #include "remote/tools.h"
 
 #define OUTPUT_MAX (1u << 20)
@@ -54,8 +57,8 @@ static void arguments(struct strv *argv, const struct ref *r)
 		"core.fsmonitor=false",
 		"core.askPass=", "credential.helper=", "submodule.recurse=false",
 		"fetch.recurseSubmodules=false", "transfer.fsckObjects=true", "gc.auto=0",
-		"maintenance.auto=false", "core.attributesFile=/dev/null",
-		"fetch.writeCommitGraph=false"};
+		"maintenance.auto=false", "http.lowSpeedLimit=100", "http.lowSpeedTime=60",
+		"core.attributesFile=/dev/null", "fetch.writeCommitGraph=false"};
 
 	strv_add(argv, "git");
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
@@ -81,10 +84,51 @@ static int run_limited(const struct child_spec *spec, char **ret_out, struct err
 	return status;
 }
 
-/* git @words… in directory @cwd. *ret_out (owned) may be NULL. */
-static int git(const struct ref *r, int cwd, char *const *words, char **ret_out, struct err *err)
+static const char *const read_paths[] = {"/etc", "/run/systemd/resolve", "/run/NetworkManager",
+	"/run/resolvconf", "/usr/share", "/usr/local/share", "/proc", "/dev/urandom"};
+static const char *const run_paths[] = {"/usr", "/bin", "/lib", "/lib64"};
+
+/* What git may reach; the strings are owned by @own. */
+static size_t make_rules(
+	const struct ref *r, bool writes, struct landlock_rule *rules, struct strv *own)
 {
-	struct strv argv = {0}, env = {0};
+	_free_ char *program = path_find("git");
+	const char *ca = getenv("SSL_CERT_FILE");
+	size_t n = 0;
+
+	if (strncmp(r->url, "ssh:", 4) == 0)
+		return 0;
+	strv_take(own, path_dir("/etc/resolv.conf"));
+	strv_take(own, path_dir("/etc/hosts"));
+	if (ca && *ca)
+		strv_take(own, path_dir(ca));
+	if (strncmp(r->url, "file://", 7) == 0)
+		strv_add(own, r->url + 7);
+	for (size_t i = 0; i < own->n; i++)
+		rules[n++] = (struct landlock_rule){own->v[i], -1, LANDLOCK_LOOK};
+	if (program)
+		strv_take(own, path_dir(program));
+	if (program)
+		rules[n++] = (struct landlock_rule){
+			own->v[own->n - 1], -1, LANDLOCK_LOOK | LANDLOCK_RUN};
+	for (size_t i = 0; i < ARRAY_SIZE(read_paths); i++)
+		rules[n++] = (struct landlock_rule){read_paths[i], -1, LANDLOCK_LOOK};
+	for (size_t i = 0; i < ARRAY_SIZE(run_paths); i++)
+		rules[n++] = (struct landlock_rule){run_paths[i], -1, LANDLOCK_LOOK | LANDLOCK_RUN};
+	rules[n++] = (struct landlock_rule){"/dev/null", -1, LANDLOCK_LOOK | LANDLOCK_MODIFY};
+	if (writes) /* opened when it is there */
+		rules[n++] = (struct landlock_rule){".", -1, LANDLOCK_LOOK | LANDLOCK_MODIFY};
+	return n;
+}
+
+/* git @words… in the directory @cwd, where it may write if @writes. *ret_out (owned) may be NULL.
+ */
+static int git(const struct ref *r, int cwd, bool writes, char *const *words, char **ret_out,
+	struct err *err)
+{
+	struct landlock_rule rules[ARRAY_SIZE(read_paths) + ARRAY_SIZE(run_paths) + 8];
+	struct strv argv = {0}, env = {0}, own = {0};
+	size_t n_rules = make_rules(r, writes, rules, &own);
 	_free_ char *out = NULL;
 	char safe[300];
 	const char *why;
@@ -103,8 +147,12 @@ static int git(const struct ref *r, int cwd, char *const *words, char **ret_out,
 				     .envp = env.v,
 				     .in = CHILD_NULL,
 				     .cwd = cwd,
-				     .jail = JAIL_NEWPRIVS},
+				     .jail = JAIL_NEWPRIVS | JAIL_CAPS,
+				     .rules = rules,
+				     .n_rules = n_rules,
+				     .tcp = true},
 		&out, err);
+	strv_done(&own);
 	strv_done(&argv);
 	strv_done(&env);
 	if (status < 0) {
@@ -157,7 +205,7 @@ char *git_resolve(const struct ref *r, struct err *err)
 	const char *line = NULL;
 
 	/* Not in a directory whose repository has a configuration. */
-	if (git(r, top, ARGV("ls-remote", "--", r->url, name, peeled), &out, err) < 0)
+	if (git(r, top, false, ARGV("ls-remote", "--", r->url, name, peeled), &out, err) < 0)
 		return NULL;
 	for (size_t i = 0; !line && i < ARRAY_SIZE(forms); i++)
 		line = find_line(out, forms[i]);
@@ -173,8 +221,8 @@ static int check_commit(const struct ref *r, int repo, struct err *err)
 {
 	_free_ char *what = xasprintf("%s^{commit}", r->pin), *out = NULL;
 
-	if (git(r, repo, ARGV("rev-parse", "--verify", "--quiet", "--end-of-options", what), &out,
-		    err) < 0 ||
+	if (git(r, repo, true, ARGV("rev-parse", "--verify", "--quiet", "--end-of-options", what),
+		    &out, err) < 0 ||
 		strncmp(out, r->pin, 40) != 0)
 		return err_set(err, ERR_USER, "%s: no commit %s", r->source, r->pin);
 	return 0;
@@ -182,7 +230,7 @@ static int check_commit(const struct ref *r, int repo, struct err *err)
 
 static int fetch_commit(const struct ref *r, int repo, struct err *err)
 {
-	if (git(r, repo,
+	if (git(r, repo, true,
 		    ARGV("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head",
 			    "--no-recurse-submodules", "--no-auto-maintenance", "--", r->url,
 			    r->pin),
@@ -202,15 +250,16 @@ int git_fetch(const struct ref *r, const struct stage *s, struct err *err)
 	kit = openat(s->fd, "kit", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (repo < 0 || kit < 0)
 		return err_errno(err, "%s", s->path);
-	if (git(r, repo, ARGV("init", "--quiet", "--bare", "--template=", "."), NULL, err) < 0 ||
+	if (git(r, repo, true, ARGV("init", "--quiet", "--bare", "--template=", "."), NULL, err) <
+			0 ||
 		fetch_commit(r, repo, err) < 0)
 		return -1;
-	if (git(r, repo, ARGV("archive", "--format=tar", "--output=../kit.tar", tree), NULL, err) <
-		0)
+	if (git(r, repo, true, ARGV("archive", "--format=tar", "--output=kit.tar", tree), NULL,
+		    err) < 0)
 		return *r->dir ? err_set(err, ERR_USER, "%s: no directory %s in commit %s",
 					 r->source, r->dir, r->pin)
 			       : -1;
-	tar = openat(s->fd, "kit.tar", O_RDONLY | O_CLOEXEC);
+	tar = openat(repo, "kit.tar", O_RDONLY | O_CLOEXEC);
 	if (tar < 0)
 		return err_errno(err, "kit.tar");
 	return tool_extract("tar", tar, kit, err) < 0 ? err_wrap(err, "%s", r->source) : 0;

@@ -29,7 +29,7 @@ struct field {
 	size_t offset;
 	size_t offset_n;         /* F_LIST: the count */
 	const struct type *type; /* F_LIST, F_STRUCT */
-	bool optional;           /* left out when false, NULL, empty or the first of an enum */
+	bool optional;           /* left out when false, 0, NULL, empty or the first of an enum */
 };
 
 struct type {
@@ -80,6 +80,7 @@ static const struct field port_fields[] = {
 	FIELD(spec_port, udp, F_BOOL),
 	FIELD(spec_port, name, F_STR),
 	FIELD(spec_port, kit, F_STR),
+	OPTIONAL(spec_port, host, F_UINT),
 };
 static const struct field volume_fields[] = {
 	FIELD(spec_volume, path, F_STR),
@@ -309,8 +310,9 @@ static bool is_unset(const void *base, const struct field *f)
 		return *AT_N(base, f) == 0;
 	case F_STRV:
 		return AT(base, f, const struct strv)->n == 0;
-	case F_STR:
 	case F_UINT:
+		return !*AT(base, f, const unsigned);
+	case F_STR:
 	case F_U64:
 	case F_ENGINE:
 	case F_STRUCT:

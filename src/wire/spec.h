@@ -48,12 +48,13 @@ struct spec_tree {
 	struct strv args; /* NAME=VALUE: put in for ${{ kit.args.NAME }} (creation only) */
 };
 
-/* A port that a kit wants published. */
+/* A port that is published on the host's 127.0.0.1 (TCP only). */
 struct spec_port {
 	unsigned container;
 	bool udp;
-	char *name; /* may be "" */
-	char *kit;
+	char *name;    /* may be "" */
+	char *kit;     /* who wants it; "user" */
+	unsigned host; /* 0: any */
 };
 
 /* What is shown of a volume; prepare and install hold the steps that make it. */

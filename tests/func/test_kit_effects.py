@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from test_kit_sources import commit, git
+from kit_world import commit, git
 from test_kits import write
 
 KIT = """schemaVersion: "2"

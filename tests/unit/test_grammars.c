@@ -102,12 +102,10 @@ static void test_ports_volumes(void **state)
 {
 	static const struct c t[] = {
 		{MIXIN "ports: [{container: 0}]\n",
-			"k:4:1: warning: ports: has no effect yet\n"
 			"k:4:21: ports[0].container: expected a port number from 1 to 65535, "
 			"without quotes\n"},
 		{MIXIN "ports:\n  - {container: 65536, protocol: sctp}\n  - {name: x}\n"
 		       "  - container: \"80\"\n",
-			"k:4:1: warning: ports: has no effect yet\n"
 			"k:5:17: ports[0].container: expected a port number from 1 to 65535, "
 			"without quotes\n"
 			"k:5:34: ports[0].protocol: expected tcp or udp\n"
@@ -116,7 +114,7 @@ static void test_ports_volumes(void **state)
 			"without quotes\n"},
 		{MIXIN "ports:\n  - {container: 80}\n  - {container: 80, protocol: udp}\n"
 		       "  - {container: 80, protocol: tcp}\n",
-			"k:4:1: warning: ports: has no effect yet\n"
+			"k:6:21: warning: ports[1].protocol: is not published yet, only tcp is\n"
 			"k:7:17: ports[2].container: twice in this kit\n"},
 		{MIXIN "volumes: [{path: /v}, {path: /t, type: tmpfs, size: 1g, mode: \"1777\"}]\n",
 			"", true},
@@ -293,7 +291,7 @@ static void test_places(void **state)
 			"it, \"1.20\"\n"},
 		{ARGS("  a: {default: \"1.20\"}\n", "version: \"${{ kit.args.a }}\"\n"), "", true},
 		{ARGS("  a: {default: \"8080\"}\n", "ports: [{container: ${{kit.args.a}}}]\n"),
-			"k:6:1: warning: ports: has no effect yet\n", true},
+			"", true},
 		{ARGS("  a: {default: \"l1\\nnope: 1\"}\n", "description: ${{ kit.args.a }}\n"
 							    "kimd: 2\n"),
 			"k:6:14: nope: unknown key, did you mean name?\n"

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hutch ports: which ports of a sandbox are published on this machine, and where. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "cli/boxes.h"
+#include "cli/cli.h"
+#include "cli/rules.h"
+
+enum { OPT_PUBLISH = 256, OPT_UNPUBLISH, OPT_JSON };
+
+static const struct option longs[] = {{"publish", required_argument, NULL, OPT_PUBLISH},
+	{"unpublish", required_argument, NULL, OPT_UNPUBLISH},
+	{"json", no_argument, NULL, OPT_JSON}, {0}};
+
+struct wish {
+	unsigned host, container; /* host 0: any */
+	bool away;
+};
+
+struct request {
+	const char *name;
+	struct wish *wishes; /* owned */
+	size_t n_wishes;
+	bool json;
+};
+
+/* "[HOST:]CONTAINER" */
+static int parse_pair(const char *text, struct wish *ret)
+{
+	unsigned long n[2] = {0};
+	const char *at = text;
+	size_t count = 0;
+
+	do {
+		char *end;
+
+		if (count == 2 || *at < '0' || *at > '9')
+			return -1;
+		errno = 0;
+		n[count] = strtoul(at, &end, 10);
+		if (errno || n[count] < 1 || n[count] > 65535 || (*end && *end != ':'))
+			return -1;
+		count++;
+		at = *end ? end + 1 : NULL;
+	} while (at);
+	*ret = (struct wish){
+		.host = count == 2 ? (unsigned)n[0] : 0, .container = (unsigned)n[count - 1]};
+	return 0;
+}
+
+/* Options may stand before and behind the name. */
+static int parse(struct request *r, int argc, char **argv)
+{
+	while (optind < argc) {
+		int c = cli_getopt(argc, argv, "", longs);
+		struct wish w;
+
+		if (c == OPT_JSON) {
+			r->json = true;
+		} else if (c == OPT_PUBLISH || c == OPT_UNPUBLISH) {
+			if (parse_pair(optarg, &w) < 0)
+				return cli_failf("ports: %s: expected [HOST:]CONTAINER, ports from "
+						 "1 to 65535",
+					optarg);
+			w.away = c == OPT_UNPUBLISH;
+			r->wishes = xrealloc(r->wishes, r->n_wishes + 1, sizeof(*r->wishes));
+			r->wishes[r->n_wishes++] = w;
+		} else if (c != -1) {
+			return CLI_FAILED;
+		} else if (r->name) {
+			return cli_usage("ports");
+		} else {
+			r->name = argv[optind++];
+		}
+	}
+	return r->name ? 0 : cli_usage("ports");
+}
+
+/* ---- changing ---- */
+
+static struct spec_port *find(struct box_spec *s, unsigned container)
+{
+	for (size_t i = 0; i < s->n_ports; i++)
+		if (s->ports[i].container == container && !s->ports[i].udp)
+			return &s->ports[i];
+	return NULL;
+}
+
+static int listen_on(unsigned *host, struct err *err)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)*host),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(a);
+	int one = 1;
+
+	if (fd < 0)
+		return err_errno(err, "socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 64) < 0 ||
+		getsockname(fd, (struct sockaddr *)&a, &len) < 0)
+		return err_errno(err, "127.0.0.1:%u", *host);
+	*host = ntohs(a.sin_port);
+	return steal_fd(&fd);
+}
+
+/* Where a port is now, 0: nowhere. @live: the supervisor's answer, or NULL. */
+static unsigned where(const json_t *live, const struct spec_port *p)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)live, i,
+		o) if (!p->udp && json_integer_value(json_object_get(o, "container")) ==
+					  (json_int_t)p->container) return (unsigned)
+		json_integer_value(json_object_get(o, "port"));
+	return 0;
+}
+
+/* Whether the sandbox serves @w already: its own socket would be in the way of a new one. */
+static bool is_served(struct box_conn *conn, const struct spec_port *p, const struct wish *w)
+{
+	json_t *answer = NULL;
+	bool yes;
+
+	if (!p || !w->host ||
+		box_request(conn, json_pack("{s:s}", "op", "ports"), &answer, NULL, NULL) < 0)
+		return false;
+	yes = where(json_object_get(answer, "ports"), p) == w->host;
+	json_decref(answer);
+	return yes;
+}
+
+static int publish(struct box_spec *s, struct box_conn *conn, const struct wish *w, struct err *err)
+{
+	struct spec_port *p = find(s, w->container);
+	_close_ int fd = -1;
+	unsigned host = w->host;
+
+	if (conn && !is_served(conn, p, w)) {
+		fd = listen_on(&host, err);
+		if (fd < 0 || box_pass(conn,
+				      json_pack("{s:s, s:i, s:i}", "op", "publish", "container",
+					      (int)w->container, "port", (int)host),
+				      fd, err) < 0)
+			return -1;
+	}
+	if (!p) {
+		s->ports = xrealloc(s->ports, s->n_ports + 1, sizeof(*s->ports));
+		p = &s->ports[s->n_ports++];
+		*p = (struct spec_port){
+			.container = w->container, .name = xstrdup(""), .kit = xstrdup("user")};
+	}
+	p->host = w->host;
+	return 0;
+}
+
+static int unpublish(
+	struct box_spec *s, struct box_conn *conn, const struct wish *w, struct err *err)
+{
+	struct spec_port *p = find(s, w->container);
+
+	if (!p || (w->host && p->host && p->host != w->host))
+		return err_set(err, ERR_USER, "port %u is not published", w->container);
+	/* One that could not be bound is not there to be taken away. */
+	if (conn)
+		box_request(conn,
+			json_pack("{s:s, s:i}", "op", "unpublish", "container", (int)w->container),
+			NULL, NULL, NULL);
+	free(p->name);
+	free(p->kit);
+	*p = s->ports[--s->n_ports];
+	return 0;
+}
+
+/* In the plan, and where the sandbox runs, at once. */
+static int change(const struct request *r, struct err *err)
+{
+	struct ruleset set; /* holds other commands off */
+	struct box_conn conn;
+	bool running;
+	int result = 0;
+
+	if (ruleset_open(r->name, &set, err) < 0)
+		return -1;
+	running = box_connect(r->name, &conn, NULL) == 0;
+	for (size_t i = 0; result == 0 && i < r->n_wishes; i++)
+		result = (r->wishes[i].away ? unpublish : publish)(
+			&set.spec, running ? &conn : NULL, &r->wishes[i], err);
+	if (boxes_save_spec(&set.spec, result == 0 ? err : NULL) < 0)
+		result = -1;
+	if (running)
+		box_conn_close(&conn);
+	ruleset_close(&set);
+	return result;
+}
+
+/* ---- showing ---- */
+
+static void show_json(const struct box_spec *s, const json_t *live)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < s->n_ports; i++) {
+		const struct spec_port *p = &s->ports[i];
+		unsigned port = where(live, p);
+
+		json_array_append_new(list,
+			json_pack("{s:i, s:s, s:s, s:o, s:s, s:s}", "container", (int)p->container,
+				"protocol", p->udp ? "udp" : "tcp", "address", "127.0.0.1", "port",
+				port ? json_integer(port) : json_null(), "name", p->name, "from",
+				p->kit));
+	}
+	json_dumpf(list, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(list);
+}
+
+static void show_table(const struct box_spec *s, const json_t *live)
+{
+	if (s->n_ports)
+		printf("%-11s %-21s %-16s %s\n", "CONTAINER", "HOST", "NAME", "FROM");
+	for (size_t i = 0; i < s->n_ports; i++) {
+		const struct spec_port *p = &s->ports[i];
+		_free_ char *container = xasprintf("%u/%s", p->container, p->udp ? "udp" : "tcp");
+		unsigned port = where(live, p);
+		_free_ char *host = port ? xasprintf("127.0.0.1:%u", port) : xstrdup("-");
+		_free_ char *line = xasprintf("%-11s %-21s %-16s %s\n", container, host,
+			p->name[0] ? p->name : "-", p->kit);
+
+		cli_print(stdout, line);
+	}
+}
+
+static int show(const struct request *r, struct err *err)
+{
+	struct box_conn conn;
+	struct box_spec s;
+	json_t *answer = NULL;
+	int result = boxes_spec(r->name, &s, err);
+
+	if (result == 0 && box_connect(r->name, &conn, NULL) == 0) {
+		result = box_request(&conn, json_pack("{s:s}", "op", "ports"), &answer, NULL, err);
+		box_conn_close(&conn);
+	}
+	if (result == 0)
+		(r->json ? show_json : show_table)(&s, json_object_get(answer, "ports"));
+	json_decref(answer);
+	spec_done(&s);
+	return result;
+}
+
+int cmd_ports(int argc, char **argv)
+{
+	struct request r = {0};
+	struct err err;
+	int status = parse(&r, argc, argv), result = 0;
+
+	if (status == 0) {
+		if (r.n_wishes)
+			result = change(&r, &err);
+		if (result == 0 && (r.json || !r.n_wishes))
+			result = show(&r, &err);
+		status = result < 0 ? cli_fail(&err) : 0;
+	}
+	free(r.wishes);
+	return status;
+}
