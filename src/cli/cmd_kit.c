@@ -12,22 +12,26 @@
 #include "image/cache.h"
 #include "kit/inspect.h"
 #include "kit/plan.h"
+#include "kit/testdata.h"
 
 enum { OPT_KIT = 256, OPT_KIT_ARG, OPT_KIT_ARGS_FILE, OPT_JSON, OPT_KEY,
-	OPT_PLAIN, OPT_LIST };
+	OPT_PLAIN, OPT_LIST, OPT_KEEP, OPT_NO_CACHE, OPT_APPROVE_KIT };
 
 static const struct option longs[] = {{"kit", required_argument, NULL, OPT_KIT},
 	{"kit-arg", required_argument, NULL, OPT_KIT_ARG},
 	{"kit-args-file", required_argument, NULL, OPT_KIT_ARGS_FILE},
 	{"json", no_argument, NULL, OPT_JSON}, {"output", required_argument, NULL, 'o'},
 	{"key", required_argument, NULL, OPT_KEY}, {"plain", no_argument, NULL, OPT_PLAIN},
-	{"list", no_argument, NULL, OPT_LIST}, {0}};
+	{"list", no_argument, NULL, OPT_LIST}, {"keep", no_argument, NULL, OPT_KEEP},
+	{"no-cache", no_argument, NULL, OPT_NO_CACHE},
+	{"approve-kit", required_argument, NULL, OPT_APPROVE_KIT}, {0}};
 
 static void options_done(struct kit_options *o)
 {
 	strv_done(&o->refs);
 	strv_done(&o->args_files);
 	strv_done(&o->keys);
+	strv_done(&o->approved);
 	kit_inputs_done(&o->inputs);
 }
 
@@ -55,6 +59,15 @@ static int parse_option(struct kit_options *o, int c)
 		return 0;
 	case OPT_LIST:
 		o->list = true;
+		return 0;
+	case OPT_KEEP:
+		o->keep = true;
+		return 0;
+	case OPT_NO_CACHE:
+		o->no_cache = true;
+		return 0;
+	case OPT_APPROVE_KIT:
+		strv_add(&o->approved, optarg);
 		return 0;
 	case 'o':
 		o->output = optarg;
@@ -163,8 +176,10 @@ static int schema(const char *which)
 {
 	json_t *j = strlen(which) == 1 ? kit_schema((unsigned)(which[0] - '0')) : NULL;
 
+	if (strcmp(which, "testdata") == 0)
+		j = testdata_schema();
 	if (!j)
-		return cli_failf("kit schema %s: not one of 1, 2, 3", which);
+		return cli_failf("kit schema %s: not one of 1, 2, 3, testdata", which);
 	json_dumpf(j, stdout, JSON_INDENT(2));
 	printf("\n");
 	json_decref(j);
@@ -255,6 +270,8 @@ static int run_on_kits(const char *verb, struct kit_options *o, bool *ret_known)
 		status = validate(&r, o);
 	else if (o->refs.n >= 1 && strcmp(verb, "inspect") == 0)
 		status = inspect(&r, o);
+	else if (o->refs.n >= 1 && strcmp(verb, "test") == 0)
+		status = kit_test(&r, o);
 	else
 		*ret_known = false;
 	for (size_t i = 0; status == 0 && !*ret_known && i < ARRAY_SIZE(verbs); i++)

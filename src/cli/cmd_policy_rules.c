@@ -7,6 +7,7 @@
 
 #include "cli/boxes.h"
 #include "cli/policy.h"
+#include "cli/question.h"
 #include "cli/rules.h"
 #include "kit/preset.h"
 
@@ -278,74 +279,6 @@ int policy_ls(int argc, char **argv)
 
 /* ---- check ---- */
 
-/* A question in words: what the query points to. */
-struct question {
-	char *text; /* owned; the host is cut out of it */
-	struct policy_host host;
-	struct policy_path path;
-	struct policy_query q;
-};
-
-static void question_done(struct question *k)
-{
-	free(k->text);
-	policy_path_done(&k->path);
-}
-
-/* "https://host:port/path", "host:port/path", "host". Gives the default port. */
-static char *strip_scheme(char *s, uint16_t *ret_port, bool *ret_http)
-{
-	*ret_http = false;
-	*ret_port = 443;
-	if (strncasecmp(s, "https://", 8) != 0 && strncasecmp(s, "http://", 7) != 0)
-		return s;
-	*ret_http = true;
-	if (s[4] == ':')
-		*ret_port = 80;
-	return s + (s[4] == ':' ? 7 : 8);
-}
-
-static int parse_question(
-	struct question *k, const struct words *w, const char *target, struct err *err)
-{
-	char *s = k->text = xstrdup(target), *blank = strchr(s, ' '), *path;
-	const char *method = w->methods, *at = w->paths.n ? w->paths.v[0] : NULL;
-	uint16_t port = 0;
-	bool http;
-
-	if (blank) {
-		*blank = '\0';
-		if (strcmp(s, "udp") == 0)
-			k->q.proto = POLICY_UDP;
-		else if (strcmp(s, "tcp") != 0)
-			method = s;
-		s = blank + 1;
-	}
-	if (w->protocol && strcmp(w->protocol, "udp") == 0)
-		k->q.proto = POLICY_UDP;
-	s = strip_scheme(s, &k->q.port, &http);
-	path = s + strcspn(s, "/?#");
-	if (*path && !at) {
-		http |= *path == '/';
-		at = path;
-	}
-	if (policy_addr_parse(s, (size_t)(path - s), &k->host.addr, NULL) == 0)
-		k->host.is_addr = true;
-	else if (policy_authority_parse(s, (size_t)(path - s), &k->host, &port, err) < 0)
-		return err_wrap(err, "%s", target);
-	k->q.port = port ? port : k->q.port;
-	k->q.name = k->host.is_addr ? NULL : k->host.name;
-	k->q.addr = k->host.is_addr ? &k->host.addr : NULL;
-	if (!http && !method && !at)
-		return 0;
-	at = at ? at : "/";
-	if (policy_path_parse(at, strcspn(at, "?#"), &k->path, err) < 0)
-		return err_wrap(err, "%s", target);
-	k->q.method = method ? method : "GET";
-	k->q.path = &k->path;
-	return 0;
-}
-
 static void print_verdict(const struct policy_verdict *v, const struct policy_query *q, bool json)
 {
 	char reason[POLICY_EXPLAIN_MAX], remedy[POLICY_EXPLAIN_MAX];
@@ -383,7 +316,9 @@ int policy_check(int argc, char **argv)
 
 	if (status == 0 && (w.targets.n != 1 || w.paths.n > 1))
 		status = cli_usage("policy");
-	if (status == 0 && (parse_question(&k, &w, w.targets.v[0], &err) < 0 ||
+	if (status == 0 && (question_parse(&k, w.targets.v[0], w.methods,
+				    w.paths.n ? w.paths.v[0] : NULL,
+				    w.protocol && strcmp(w.protocol, "udp") == 0, &err) < 0 ||
 				   rules_policy(w.box, &p, &err) < 0))
 		status = cli_fail(&err);
 	if (status == 0) {

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@
 #include "cli/rules.h"
 #include "cli/secrets.h"
 #include "cli/session.h"
-#include "image/virt.h"
+#include "cli/start.h"
 #include "kit/plan.h"
 #include "kit/services.h"
 
@@ -38,8 +37,6 @@ struct request {
 	bool set_learn; /* --learn or --no-learn was said */
 	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
 };
-
-#define SHOW_BYTES 4000
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
@@ -258,90 +255,6 @@ static int check_ssh(const struct request *r, const struct box_spec *s)
 	return 0;
 }
 
-/* The engine that will run, and whether what it needs is there. */
-static int check_engine(const struct box_spec *s, enum spec_engine *ret, struct err *err)
-{
-	_free_ char *qemu = path_find("qemu-system-x86_64");
-	struct kernel_pack pack = {0};
-	int result = image_kernel(&pack, err);
-
-	if (result == 0)
-		result = virt_engine(s->engine, &pack, ret, err);
-	kernel_pack_done(&pack);
-	if (result < 0 || *ret == SPEC_ENGINE_KVM || qemu)
-		return result;
-	err_set(err, ERR_ENV, "qemu-system-x86_64 is not installed");
-	return err_hint(err, "apt install qemu-system-x86");
-}
-
-/* What can be known to fail is found out before anything is made. */
-static int preflight(struct box_spec *s, struct err *err)
-{
-	_free_ char *path = NULL, *pinned = NULL;
-	enum spec_engine engine;
-
-	if (image_root(s->image, &path, &pinned, err) < 0 || check_engine(s, &engine, err) < 0)
-		return -1;
-	free(s->image);
-	s->image = steal_ptr(&pinned);
-	return 0;
-}
-
-/* The end of a log of a sandbox that is about to be removed, without control characters. */
-static void show_log(const char *name, const char *file)
-{
-	_free_ char *path = boxes_path(name, file);
-	FILE *f = fopen(path, "re");
-	char line[512];
-	long size;
-
-	if (!f)
-		return;
-	fseek(f, 0, SEEK_END);
-	size = ftell(f);
-	fseek(f, size > SHOW_BYTES ? size - SHOW_BYTES : 0, SEEK_SET);
-	if (size > SHOW_BYTES && !fgets(line, sizeof(line), f))
-		line[0] = '\0';
-	while (fgets(line, sizeof(line), f)) {
-		fprintf(stderr, "  | ");
-		cli_print(stderr, line);
-	}
-	fclose(f);
-}
-
-/* Bring the sandbox up; a new one that does not come up leaves nothing behind. */
-static int bring_up(const struct box_spec *s, bool is_new, struct box_conn *conn, struct err *err)
-{
-	struct err ignored;
-	int result;
-
-	if (box_connect(s->name, conn, NULL) < 0) {
-		_free_ char *line = NULL;
-		enum spec_engine engine;
-
-		if (check_engine(s, &engine, err) < 0)
-			return -1;
-		line = xasprintf("%s %s (engine %s)", is_new ? "creating" : "starting", s->name,
-			virt_engine_text(engine));
-		cli_progress(line);
-	} else {
-		box_conn_close(conn);
-	}
-	result = box_up(s->name, s->remove_on_exit, cli_progress, conn, err);
-	cli_progress(NULL);
-	if (result < 0 && is_new) {
-		show_log(s->name, "setup.log");
-		/* "hutch logs" would find nothing any more: show what it would have said. */
-		if (strncmp(err->hint, "hutch logs", 10) == 0) {
-			show_log(s->name, "console.log");
-			show_log(s->name, "box.log");
-			err->hint[0] = '\0';
-		}
-		boxes_delete(s->name, &ignored);
-	}
-	return result;
-}
-
 static void agent_argv(const struct box_spec *s, const struct strv *args, bool interactive, struct strv *ret)
 {
 	strv_copy(ret, &s->entrypoint);
@@ -396,24 +309,13 @@ static int attach(const struct box_spec *s, const struct request *r, struct box_
 	return status;
 }
 
-/* --rm: end it, and wait until nothing is left. */
-static void remove_now(const char *name, struct box_conn *conn)
-{
-	struct err err;
-
-	if (box_request(conn, json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", 1, "remove", 1), NULL,
-		    NULL, &err) < 0 ||
-		boxes_exists(name))
-		boxes_delete(name, &err);
-}
-
 static int go(struct box_spec *s, struct request *r, bool is_new)
 {
 	struct box_conn conn;
 	struct err err = {0};
 	int status;
 
-	if (bring_up(s, is_new, &conn, &err) < 0)
+	if (start_box(s, is_new, &conn, &err) < 0)
 		return cli_fail(&err);
 	if (r->create_only) {
 		printf("%s\n", s->name);
@@ -426,7 +328,7 @@ static int go(struct box_spec *s, struct request *r, bool is_new)
 	if (r->plan.learn && status >= 0 && !s->remove_on_exit)
 		fprintf(stderr, "hutch: what was asked for and refused: hutch policy suggest %s\n", s->name);
 	if (s->remove_on_exit && !r->detach)
-		remove_now(s->name, &conn);
+		start_undo(s->name, &conn);
 	box_conn_close(&conn);
 	return status < 0 ? cli_fail(&err) : status;
 }
@@ -487,21 +389,6 @@ static int reuse(struct request *r, const struct box_spec *planned)
 	return status;
 }
 
-/* A name nobody has, for a sandbox that only lives for one command. */
-static void make_name(struct request *r, const char *stem)
-{
-	static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
-	unsigned char raw[5] = {0};
-	char tail[6] = "";
-
-	if (getrandom(raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
-		raw[0] = (unsigned char)getpid();
-	for (size_t i = 0; i < sizeof(raw); i++)
-		tail[i] = letters[raw[i] % (sizeof(letters) - 1)];
-	r->made_name = xasprintf("%.50s-%s", stem, tail);
-	r->plan.name = r->made_name;
-}
-
 static int plan_and_go(struct request *r)
 {
 	struct box_spec s;
@@ -509,9 +396,9 @@ static int plan_and_go(struct request *r)
 	int status = 0;
 
 	if (r->plan.remove_on_exit && !r->plan.name)
-		make_name(r, kit_base(r->plan.kits, r->plan.n_kits)
-				     ? kit_base(r->plan.kits, r->plan.n_kits)->name
-				     : "hutch");
+		r->plan.name = r->made_name = start_name(kit_base(r->plan.kits, r->plan.n_kits)
+							? kit_base(r->plan.kits, r->plan.n_kits)->name
+							: "hutch");
 	if (plan_make(&r->plan, &s, &err) < 0)
 		return cli_fail(&err);
 	secrets_settle(&s);
@@ -534,7 +421,7 @@ static int plan_and_go(struct request *r)
 		status = CLI_FAILED;
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
-	} else if (preflight(&s, &err) < 0 ||
+	} else if (start_check(&s, &err) < 0 ||
 		   secrets_check(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
 		status = cli_fail(&err);
 	} else {

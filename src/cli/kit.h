@@ -12,8 +12,9 @@ struct kit_options {
 	struct strv refs; /* KIT, then --kit */
 	struct kit_inputs inputs;
 	struct strv args_files, keys;
+	struct strv approved; /* --approve-kit */
 	const char *output;
-	bool json, plain, list;
+	bool json, plain, list, keep, no_cache;
 };
 
 /* A line on stderr. */
@@ -29,3 +30,6 @@ int kit_push(struct remote *r, const struct kit_options *o);
 int kit_pull(struct remote *r, const struct kit_options *o);
 int kit_sign(struct remote *r, const struct kit_options *o);
 int kit_verify(struct remote *r, const struct kit_options *o);
+
+/* cmd_kit_test.c */
+int kit_test(struct remote *r, struct kit_options *o);

@@ -30,7 +30,8 @@ static const struct command commands[] = {
 		   "import [FILE] | ls | rm SERVICE... | services [--sandbox NAME]",
 		"credentials that never enter a sandbox",
 		cmd_secret},
-	{"kit", "init NAME | validate KIT | inspect KIT... | schema 1|2|3 | cache ls|rm | "
+	{"kit", "init NAME | validate KIT | inspect KIT... | test KIT | schema 1|2|3|testdata | "
+		"cache ls|rm | "
 		"pack DIR [-o FILE] | push DIR oci://HOST/NAME:TAG | pull REF [-o DIR] | "
 		"sign --key FILE DIR | verify --key FILE KIT",
 		"start, check, look into and share kits", cmd_kit},

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -52,6 +53,7 @@ struct run {
 	size_t unacked;
 	bool input_open, failed, refused;
 	int status; /* -1: still running */
+	uint64_t deadline_ms; /* with capture */
 	struct notice notice;
 	struct err *err;
 };
@@ -123,6 +125,11 @@ static void on_signal(struct run *r)
 		agent_put(&r->out, AGENT_RESIZE, payload, 4);
 		return;
 	}
+	if (r->s->capture && si.ssi_signo != SIGUSR1 && si.ssi_signo != SIGUSR2) {
+		r->s->capture->signal = (int)si.ssi_signo;
+		r->status = 128 + (int)si.ssi_signo;
+		return;
+	}
 	/* The terminal is gone, and with the stream's end the command hears of it. */
 	if (si.ssi_signo == SIGHUP && r->s->tty) {
 		r->status = 128 + SIGHUP;
@@ -145,6 +152,12 @@ static void write_output(struct run *r, int fd, struct rd *p)
 	size_t n = rd_left(p);
 	const uint8_t *data = rd_bytes(p, n);
 
+	if (r->s->capture) {
+		struct buf *b = fd == STDOUT_FILENO ? &r->s->capture->out : &r->s->capture->err;
+
+		buf_put(b, data, MIN(n, buf_room(b)));
+		return;
+	}
 	if (fd_write_all(fd, data, n) < 0 && errno == EPIPE)
 		r->status = 128 + SIGPIPE;
 	notice_output(&r->notice, data, n);
@@ -229,6 +242,24 @@ static void on_event(struct run *r)
 		r->events = NULL;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return 1000ull * (uint64_t)t.tv_sec + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* What is left of the command's time, for poll. */
+static int time_left(const struct run *r)
+{
+	uint64_t now = now_ms();
+
+	if (!r->s->capture)
+		return -1;
+	return now < r->deadline_ms ? (int)(r->deadline_ms - now) : 0;
+}
+
 static int turn(struct run *r)
 {
 	bool want_input = r->input_open && r->unacked < AGENT_STDIN_WINDOW && buf_room(&r->out) > AGENT_DATA_MAX * 2;
@@ -237,8 +268,13 @@ static int turn(struct run *r)
 		{.fd = want_input ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = r->events ? r->events->fd : -1, .events = POLLIN}};
 
-	if (poll(p, ARRAY_SIZE(p), -1) < 0)
+	if (poll(p, ARRAY_SIZE(p), time_left(r)) < 0)
 		return errno == EINTR ? 0 : err_errno(r->err, "poll");
+	if (time_left(r) == 0) {
+		r->s->capture->timed_out = true;
+		r->status = 128 + SIGKILL;
+		return 0;
+	}
 	if (p[1].revents)
 		on_signal(r);
 	if (p[2].revents)
@@ -274,6 +310,8 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	buf_init(&r.in, AGENT_PAYLOAD_MAX + AGENT_HEADER);
 	buf_init(&r.out, 1u << 20);
 	fd_set_nonblock(stream_fd, true);
+	if (s->capture)
+		r.deadline_ms = now_ms() + 1000ull * s->capture->timeout_s;
 	notice_init(&r.notice, s->tty);
 	result = send_request(&r);
 	if (s->tty && result == 0)
@@ -287,6 +325,10 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	buf_done(&r.out);
 	close_and_reset(&r.sigfd);
 	close(stream_fd);
+	if (result == 0 && r.refused && s->capture) {
+		buf_printf(&s->capture->err, "%s\n", err->msg);
+		return r.status;
+	}
 	if (result < 0 || r.failed)
 		return -1;
 	if (r.refused)

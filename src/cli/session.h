@@ -4,16 +4,27 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
 
 struct box_conn;
+
+/* Output that is kept instead of passed on. */
+struct capture {
+	struct buf out, err; /* initialized by the caller; what is above the ceiling is dropped */
+	unsigned timeout_s;
+	/* How it ended, if not by itself: the command is ended then. */
+	bool timed_out;
+	int signal; /* one that came for us; 0: none */
+};
 
 struct session {
 	const char *user, *cwd; /* borrowed; "" for the guest's default */
 	struct strv argv, env;	/* borrowed by session_run */
 	bool tty;		/* a terminal inside, ours in raw mode */
 	bool input;		/* forward stdin; else the command reads end of file */
+	struct capture *capture; /* borrowed; or NULL */
 	struct box_conn *events; /* borrowed; tells of questions to the user; or NULL */
 };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON Schema of the grammars, made of the very tables that the loader reads with, so that an
  * editor knows the keys that a kit may have. */
+#include "kit/schema.h"
+
 #include <string.h>
 
 #include "kit/args.h"
@@ -122,6 +124,15 @@ static json_t *capabilities_schema(void)
 	return json_pack("{s:s, s:{s:o}}", "type", "array", "items", "anyOf", any);
 }
 
+json_t *schema_of(const struct shape *s, const char *title)
+{
+	json_t *o = shape_schema(s);
+
+	json_object_set_new(o, "$schema", json_string("http://json-schema.org/draft-07/schema#"));
+	json_object_set_new(o, "title", json_string(title));
+	return o;
+}
+
 json_t *kit_schema(unsigned schema)
 {
 	const struct shape *const shapes[] = {&grammar1_shape, &grammar2_shape, &grammar3_shape};
@@ -130,11 +141,9 @@ json_t *kit_schema(unsigned schema)
 
 	if (schema < 1 || schema > 3)
 		return NULL;
-	o = shape_schema(shapes[schema - 1]);
-	properties = json_object_get(o, "properties");
 	snprintf(title, sizeof(title), "Hutch kit, schemaVersion \"%u\"", schema);
-	json_object_set_new(o, "$schema", json_string("http://json-schema.org/draft-07/schema#"));
-	json_object_set_new(o, "title", json_string(title));
+	o = schema_of(shapes[schema - 1], title);
+	properties = json_object_get(o, "properties");
 	json_object_set_new(o, "required", json_pack("[s, s]", "schemaVersion", "kind"));
 	if (schema < 3)
 		json_array_append_new(json_object_get(o, "required"), json_string("name"));

@@ -20,6 +20,8 @@ def examples():
     text = open(DOCS).read()
     for m in re.finditer(r"^```yaml\n(.*?)^```$", text, re.S | re.M):
         heading = re.findall(r"^## (.*)$", text[:m.start()], re.M)[-1]
+        if heading == "testdata/" and not m.group(1).startswith("schemaVersion"):
+            continue  # test_kit_test.py runs it
         yield heading, text[:m.start()].count("\n") + 1, m.group(1)
 
 
