@@ -200,6 +200,22 @@ static int add_resolves(struct config *c, struct err *err)
 	return 0;
 }
 
+static int add_cas(struct config *c, struct err *err)
+{
+	c->cas = xcalloc(c->net.n_cas + 1, sizeof(*c->cas));
+	for (size_t i = 0; i < c->net.n_cas; i++) {
+		struct config_ca *to = &c->cas[c->n_cas];
+
+		to->trust = tls_trust_new(c->net.cas[i].pem, err);
+		if (!to->trust)
+			return err_wrap(err, "certificates for %s", c->net.cas[i].target);
+		c->n_cas++;
+		if (policy_host_rule_parse(c->net.cas[i].target, &to->target, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int add_rules(struct config *c, struct err *err)
 {
 	for (size_t i = 0; i < c->net.n_rules; i++) {
@@ -225,7 +241,7 @@ static int read_json(struct config *c, const json_t *j, struct err *err)
 		return err_set(err, ERR_PEER, "configure: wants exactly op, name, network");
 	c->box = xstrdup(name);
 	if (spec_net_from_json(network, &c->net, err) < 0 || add_rules(c, err) < 0 ||
-		add_credentials(c, err) < 0)
+		add_credentials(c, err) < 0 || add_cas(c, err) < 0)
 		return -1;
 	return add_resolves(c, err);
 }
@@ -255,6 +271,11 @@ void config_free(struct config *c)
 	for (size_t i = 0; i < c->n_injects; i++)
 		policy_rule_done(&c->injects[i].target);
 	free(c->injects);
+	for (size_t i = 0; i < c->n_cas; i++) {
+		policy_rule_done(&c->cas[i].target);
+		tls_trust_free(c->cas[i].trust);
+	}
+	free(c->cas);
 	for (size_t i = 0; i < c->n_oauths; i++) {
 		policy_rule_done(&c->oauths[i].endpoint);
 		for (size_t k = 0; k < c->oauths[i].n_resources; k++)
@@ -286,6 +307,16 @@ bool config_wants_credential(const struct config *c, const char *name, uint16_t 
 				return true;
 	}
 	return false;
+}
+
+const struct tls_trust *config_find_trust(const struct config *c, const char *name, uint16_t port)
+{
+	struct policy_query q = {.name = name, .port = port};
+
+	for (size_t i = 0; i < c->n_cas; i++)
+		if (policy_rule_matches(&c->cas[i].target, &q))
+			return c->cas[i].trust;
+	return NULL;
 }
 
 const struct config_resolve *config_find_resolve(const struct config *c, const char *name)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "gate/tls.h"
 #include "policy/policy.h"
 #include "wire/spec.h"
 
@@ -31,6 +32,11 @@ struct config_resolve {
 	uint16_t port;
 };
 
+struct config_ca {
+	struct policy_rule target;
+	struct tls_trust *trust; /* owned */
+};
+
 struct config {
 	char *box; /* sandbox name */
 	struct spec_net net;
@@ -41,6 +47,8 @@ struct config {
 	size_t n_oauths;
 	struct config_resolve *resolves;
 	size_t n_resolves;
+	struct config_ca *cas;
+	size_t n_cas;
 };
 
 /* Parse one control line ({"op":"configure",…}). NULL with @err when anything in it is wrong:
@@ -50,4 +58,6 @@ void config_free(struct config *c); /* NULL is fine */
 
 /* Whether a credential may have to be added for @name and @port. */
 bool config_wants_credential(const struct config *c, const char *name, uint16_t port);
+/* Whom to believe about @name besides the host's trust store; NULL: nobody. */
+const struct tls_trust *config_find_trust(const struct config *c, const char *name, uint16_t port);
 const struct config_resolve *config_find_resolve(const struct config *c, const char *name);

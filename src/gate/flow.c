@@ -9,6 +9,7 @@
  *   allowed, first bytes contradict the name     explain or reset
  *   allowed, a credential or HTTP rule is there  TLS is ours, requests are read (intercept.c)
  *   allowed, HTTP without TLS                    requests are read (http1_proxy.c, http2_proxy.c)
+ *   allowed, TLS whose CA only the gate knows    the same, where it is HTTP
  *   allowed, TLS or anything else                tunnel
  *
  * A hello with encrypted server name (or the imitation of one that browsers send) hides where the
@@ -275,11 +276,20 @@ void flow_explain_unreached(struct flow *f)
 		reset_unreached(f);
 }
 
-/* Learning wants the requests, where there is reason to believe that it is HTTP that is spoken. */
-static bool is_learnable(const struct flow *f, const struct sniff *s)
+/* Whether there is reason to believe that HTTP is spoken inside. */
+static bool is_web(const struct flow *f, const struct sniff *s)
 {
-	return f->gate->config->net.learn && s->has_sni &&
-	       (s->alpn_http11 || s->alpn_h2 || (s->n_alpn == 0 && f->port == 443));
+	return s->has_sni && (s->alpn_http11 || s->alpn_h2 || (s->n_alpn == 0 && f->port == 443));
+}
+
+/* Learning wants the requests. A server whose certificate only the gate believes in has to be seen
+ * through it. */
+static bool wants_reading(const struct flow *f, const struct sniff *s)
+{
+	const struct config *c = f->gate->config;
+
+	return is_web(f, s) &&
+	       (c->net.learn || (!f->is_addr && config_find_trust(c, f->name, f->port)));
 }
 
 static bool on_hello(struct flow *f, const struct sniff *s)
@@ -299,7 +309,7 @@ static bool on_hello(struct flow *f, const struct sniff *s)
 	if (f->identity[0])
 		drop_upstream(f);
 	dial_late(f, UPSTREAM_TLS);
-	if (f->identity[0] || f->inspect || s->ech || is_learnable(f, s))
+	if (f->identity[0] || f->inspect || s->ech || wants_reading(f, s))
 		intercept_start(f, s);
 	else
 		flow_tunnel(f, AUDIT_TLS);
@@ -583,8 +593,8 @@ static void start_dial(struct flow *f, enum upstream_kind kind)
 
 	f->proxied = p;
 	if (p)
-		f->via = via_start(g->dialer, g->loop, p, &q, kind == UPSTREAM_HTTP, check_via,
-			on_via, f);
+		f->via = via_start(
+			g->dialer, g->loop, p, &q, kind == UPSTREAM_HTTP, check_via, on_via, f);
 	else
 		gate_dial(g, &f->dial, &q, check_addr, on_dialled);
 }

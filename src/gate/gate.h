@@ -18,7 +18,8 @@
 #include "gate/values.h"
 #include "wire/link.h"
 
-/* Each costs about 4 KiB while idle (without TLS of ours) and at worst about 300 KiB. */
+/* Each costs about 4 KiB while idle (without TLS of ours) and at worst about 300 KiB;
+ * HTTP/2 has a bound of its own. */
 #define GATE_FLOWS_MAX 10240u
 
 /* Addresses on the guest's link (DESIGN: network). */

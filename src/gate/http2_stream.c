@@ -19,6 +19,9 @@
 
 #include "base/mem.h"
 
+/* Of a stream by itself, the owner's part included. */
+#define STREAM_COST 4096u
+
 static enum http2_side other(enum http2_side side)
 {
 	return side == HTTP2_GUEST ? HTTP2_SERVER : HTTP2_GUEST;
@@ -40,6 +43,7 @@ struct http2_stream *http2_stream_new(struct http2 *h, int32_t guest_id)
 		s->next->prev = s;
 	h->streams = s;
 	h->n_streams++;
+	h->budget->used += STREAM_COST;
 	return s;
 }
 
@@ -574,6 +578,7 @@ void http2_stream_free(struct http2_stream *s)
 	if (s->next)
 		s->next->prev = s->prev;
 	h->n_streams--;
+	h->budget->used -= STREAM_COST;
 	free(p);
 	free(s);
 	if (h->leaving && !h->streams)

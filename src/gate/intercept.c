@@ -58,7 +58,9 @@ void intercept_connected(struct flow *f)
 		return;
 	if (f->offers_http11)
 		offer |= TLS_OFFER_HTTP11;
-	tls = tls_client_new(f->gate->tls, f->name, f->port, offer, &f->dial_err);
+	tls = tls_client_new(f->gate->tls, f->name, f->port, offer,
+		f->is_addr ? NULL : config_find_trust(f->gate->config, f->name, f->port),
+		&f->dial_err);
 	if (tls)
 		stream_start_tls(&f->up, tls);
 	else

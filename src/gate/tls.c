@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -210,6 +211,47 @@ struct tls *tls_server_new(
 	return t;
 }
 
+struct tls_trust {
+	X509_STORE *store; /* owned; the host's certificates are in it, too */
+};
+
+static int add_certificates(X509_STORE *store, const char *pem, struct err *err)
+{
+	BIO *bio = BIO_new_mem_buf(pem, -1);
+	X509 *cert;
+	int n = 0;
+
+	while (bio && n >= 0 && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+		n = X509_STORE_add_cert(store, cert) == 1 ? n + 1 : -1;
+		X509_free(cert);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return n > 0 ? 0 : err_set(err, ERR_USER, "no certificate can be read");
+}
+
+struct tls_trust *tls_trust_new(const char *pem, struct err *err)
+{
+	struct tls_trust *t = xcalloc(1, sizeof(*t));
+
+	t->store = X509_STORE_new();
+	if (t->store && X509_STORE_set_default_paths(t->store) == 1 &&
+		add_certificates(t->store, pem, err) == 0)
+		return t;
+	if (!t->store)
+		fail(err, "TLS trust store");
+	tls_trust_free(t);
+	return NULL;
+}
+
+void tls_trust_free(struct tls_trust *t)
+{
+	if (!t)
+		return;
+	X509_STORE_free(t->store);
+	free(t);
+}
+
 static int expect_peer(SSL *ssl, const char *name)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
@@ -234,8 +276,8 @@ static void resume(struct tls *t)
 	SSL_SESSION_free(session);
 }
 
-struct tls *tls_client_new(
-	struct tls_shared *s, const char *name, uint16_t port, unsigned offer, struct err *err)
+struct tls *tls_client_new(struct tls_shared *s, const char *name, uint16_t port, unsigned offer,
+	const struct tls_trust *trust, struct err *err)
 {
 	struct alpn_names names = offer_names(offer);
 	struct tls *t;
@@ -245,7 +287,8 @@ struct tls *tls_client_new(
 	t = new_tls(s->client, err);
 	if (!t)
 		return NULL;
-	if (expect_peer(t->ssl, name) < 0 || SSL_set_alpn_protos(t->ssl, names.p, names.len) != 0) {
+	if (expect_peer(t->ssl, name) < 0 || SSL_set_alpn_protos(t->ssl, names.p, names.len) != 0 ||
+		(trust && SSL_set1_verify_cert_store(t->ssl, trust->store) != 1)) {
 		fail(err, "TLS");
 		tls_free(t);
 		return NULL;

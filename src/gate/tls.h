@@ -15,11 +15,16 @@
 
 struct tls_shared; /* what all connections have in common */
 struct tls;
+struct tls_trust;
 
 struct tls_shared *tls_shared_new(struct err *err);
 void tls_shared_free(struct tls_shared *s);
 /* Who is who may have changed: take up no session again. */
 void tls_shared_forget(struct tls_shared *s);
+
+/* Certificates that are believed besides the host's trust store: PEM text. NULL with @err. */
+struct tls_trust *tls_trust_new(const char *pem, struct err *err);
+void tls_trust_free(struct tls_trust *t); /* NULL is fine */
 
 /* What ALPN has chosen. */
 enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP11, TLS_ALPN_H2 };
@@ -31,9 +36,10 @@ enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_HTTP11, TLS_ALPN_H2 };
 struct tls *tls_server_new(
 	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err);
 /* Towards the world: a client that insists on a valid certificate for @name (host name or IPv4
- * address), judged by the host's trust store (SSL_CERT_FILE and SSL_CERT_DIR are honoured). */
-struct tls *tls_client_new(
-	struct tls_shared *s, const char *name, uint16_t port, unsigned offer, struct err *err);
+ * address), judged by the host's trust store (SSL_CERT_FILE and SSL_CERT_DIR are honoured), and by
+ * @trust, which may be NULL. */
+struct tls *tls_client_new(struct tls_shared *s, const char *name, uint16_t port, unsigned offer,
+	const struct tls_trust *trust, struct err *err);
 void tls_free(struct tls *t); /* NULL is fine */
 
 /* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as

@@ -6,9 +6,13 @@
  * what a flag or the settings want is taken at its word, and refused when it cannot be. */
 #include "kit/plan.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/fs.h"
 #include "kit/plan_parts.h"
 #include "policy/policy.h"
 
@@ -20,6 +24,7 @@
 #define DISK_USUAL   (16 * GIB) /* sparse: only what is written takes space */
 #define DISK_MAX     (16ULL * 1024 * GIB)
 #define CPUS_USUAL   2
+#define CA_MAX       (256u << 10) /* bytes of a file with certificates */
 
 bool plan_is_text(const char *s)
 {
@@ -250,6 +255,40 @@ static int add_resolves(struct spec_net *n, const struct plan_request *req, stru
 	return 0;
 }
 
+static int read_ca(const char *file, char **ret, struct err *err)
+{
+	const char *home = getenv("HOME");
+	_free_ char *path = NULL;
+	_buf_ struct buf text;
+
+	if (file[0] == '~' && !home)
+		return err_set(err, ERR_USER, "%s: HOME is not set", file);
+	path = file[0] == '~' ? fs_join(home, file + 2) : xstrdup(file);
+	buf_init(&text, CA_MAX);
+	if (fs_read_file(AT_FDCWD, path, &text, err) < 0)
+		return -1;
+	if (!strstr(buf_cstr(&text), "-----BEGIN CERTIFICATE-----") ||
+		!plan_is_text(buf_cstr(&text)))
+		return err_set(err, ERR_USER, "%s: there is no certificate in it (PEM)", file);
+	*ret = xstrdup(buf_cstr(&text));
+	return 0;
+}
+
+static int add_cas(struct spec_net *n, const struct settings *set, struct err *err)
+{
+	if (!set || !set->n_cas)
+		return 0;
+	n->cas = xcalloc(set->n_cas, sizeof(*n->cas));
+	for (size_t i = 0; i < set->n_cas; i++) {
+		char *pem;
+
+		if (read_ca(set->cas[i].file, &pem, err) < 0)
+			return err_wrap(err, "network.ca of the settings");
+		n->cas[n->n_cas++] = (struct spec_ca){xstrdup(set->cas[i].target), pem};
+	}
+	return 0;
+}
+
 /* What this version cannot run, whatever else is asked. */
 static int check_runnable(const struct plan_request *req, struct err *err)
 {
@@ -277,7 +316,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		plan_add_services(s, req, err) < 0 || add_machine(s, req, err) < 0 ||
 		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 ||
 		add_args(s, &req->args, err) < 0 || add_user_rules(&s->net, req, err) < 0 ||
-		add_resolves(&s->net, req, err) < 0)
+		add_resolves(&s->net, req, err) < 0 || add_cas(&s->net, req->settings, err) < 0)
 		return -1;
 	plan_add_ssh(s, req);
 	s->user = xstrdup("agent");

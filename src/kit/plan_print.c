@@ -166,6 +166,9 @@ static void print_network(const struct spec_net *n, FILE *out)
 	label = "resolve";
 	for (size_t i = 0; i < n->n_resolves; i++)
 		line(out, &label, "%s -> %s", n->resolves[i].name, n->resolves[i].address);
+	label = "ca";
+	for (size_t i = 0; i < n->n_cas; i++)
+		line(out, &label, "certificates for %s", show(n->cas[i].target).text);
 	label = "credentials";
 	for (size_t i = 0; i < n->n_credentials; i++) {
 		const struct spec_credential *c = &n->credentials[i];

@@ -10,6 +10,7 @@
 #include "base/paths.h"
 #include "kit/check.h"
 #include "policy/name.h"
+#include "policy/policy.h"
 
 int settings_parse_resolve(
 	const char *name, const char *address, struct spec_resolve *ret, struct err *err)
@@ -150,9 +151,38 @@ static const char *check_no_proxy(const char *s)
 	return NULL;
 }
 
+static void load_ca(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	struct settings *s = base;
+
+	if (!load_is_map(l, n))
+		return;
+	s->cas = xcalloc(n->n, sizeof(*s->cas));
+	for (size_t i = 0; i < n->n; i++) {
+		const char *file = load_scalar(l, n->items[i], "a file");
+		struct policy_rule rule;
+		struct err err;
+
+		if (!file)
+			continue;
+		if (policy_host_rule_parse(n->items[i]->key, &rule, &err) < 0) {
+			load_error(l, n->items[i], "%s", err.msg);
+			continue;
+		}
+		policy_rule_done(&rule);
+		if (file[0] != '/' && strncmp(file, "~/", 2) != 0) {
+			load_error(l, n->items[i], "expected an absolute path, or one from ~/ on");
+			continue;
+		}
+		s->cas[s->n_cas++] = (struct settings_ca){
+			.target = xstrdup(n->items[i]->key), .file = xstrdup(file)};
+	}
+}
+
 static const struct field network_rows[] = {
 	ROW(settings, "proxy", load_string, proxy, 0, check_proxy),
 	ROW(settings, "no_proxy", load_string, no_proxy, 0, check_no_proxy),
+	{"ca", load_ca},
 };
 static const struct shape network_shape = SHAPE(settings, network_rows);
 
@@ -246,5 +276,10 @@ void settings_done(struct settings *s)
 		mem_wipe(s->proxy, strlen(s->proxy));
 	free(s->proxy);
 	free(s->no_proxy);
+	for (size_t i = 0; i < s->n_cas; i++) {
+		free(s->cas[i].target);
+		free(s->cas[i].file);
+	}
+	free(s->cas);
 	*s = (struct settings){0};
 }

@@ -16,7 +16,9 @@
  *	  trustedKeys: [/etc/hutch/kits.pub]
  *	network:
  *	  proxy: http://proxy.example.com:3128
- *	  no_proxy: .example.com,10.0.0.0/8 */
+ *	  no_proxy: .example.com,10.0.0.0/8
+ *	  ca:
+ *	    "**.corp.example": /etc/ssl/corp.pem */
 #pragma once
 
 #include <stdbool.h>
@@ -35,6 +37,11 @@ struct settings_kit {
 	struct strv trusted_keys; /* files with a public key */
 };
 
+/* Where the certificates for some servers are. */
+struct settings_ca {
+	char *target, *file; /* checked; the file's path is absolute or begins with "~/" */
+};
+
 struct settings {
 	enum spec_engine engine;
 	unsigned cpus;                     /* 0: not said */
@@ -47,6 +54,8 @@ struct settings {
 	/* The host's proxies, instead of what the environment says; NULL: not said. May hold a
 	 * password. */
 	char *proxy, *no_proxy;
+	struct settings_ca *cas;
+	size_t n_cas;
 };
 
 /* Load @path, or the user's own file when NULL; a user's file that is absent is no error. As

@@ -137,6 +137,10 @@ static const struct field resolve_fields[] = {
 	FIELD(spec_resolve, name, F_STR),
 	FIELD(spec_resolve, address, F_STR),
 };
+static const struct field ca_fields[] = {
+	FIELD(spec_ca, target, F_STR),
+	FIELD(spec_ca, pem, F_STR),
+};
 static const struct type mount_type = TYPE(spec_mount, mount_fields);
 static const struct type step_type = TYPE(spec_step, step_fields);
 static const struct type file_type = TYPE(spec_file, file_fields);
@@ -147,11 +151,13 @@ static const struct type origin_type = TYPE(spec_origin, origin_fields);
 static const struct type rule_type = TYPE(spec_rule, rule_fields);
 static const struct type credential_type = TYPE(spec_credential, credential_fields);
 static const struct type resolve_type = TYPE(spec_resolve, resolve_fields);
+static const struct type ca_type = TYPE(spec_ca, ca_fields);
 
 static const struct field net_fields[] = {
 	LIST(spec_net, rules, rule_type),
 	LIST(spec_net, credentials, credential_type),
 	LIST(spec_net, resolves, resolve_type),
+	OPTIONAL_LIST(spec_net, cas, ca_type),
 	OPTIONAL(spec_net, learn, F_BOOL),
 };
 static const struct type net_type = TYPE(spec_net, net_fields);

@@ -122,6 +122,12 @@ struct spec_credential {
 	size_t n_oauth;
 };
 
+/* Certificates that are believed for some servers besides the host's own trust store. */
+struct spec_ca {
+	char *target; /* host[:ports] */
+	char *pem;
+};
+
 struct spec_resolve {
 	char *name;    /* host name, lower case */
 	char *address; /* "127.0.0.1:8443" or "[::1]:8443" */
@@ -135,6 +141,8 @@ struct spec_net {
 	size_t n_credentials;
 	struct spec_resolve *resolves;
 	size_t n_resolves;
+	struct spec_ca *cas;
+	size_t n_cas;
 	bool learn; /* record names and requests, ask the user nothing; left out in JSON when false */
 };
 

@@ -77,6 +77,13 @@ class Gate:
         self.env = env or {}
         self.vmm_link = vmm_link  # the gate's end of the link to a real VMM; taken
 
+    def set_cas(self, cas):
+        """{target: file}: certificates that count for some servers."""
+        self.network["cas"] = []
+        for target, path in cas.items():
+            with open(path) as f:
+                self.network["cas"].append({"target": target, "pem": f.read()})
+
     def set_secret(self, name, value, own=False):
         with open(os.path.join(self.own_dir if own else self.secret_dir, name), "w") as f:
             f.write(value)

@@ -147,6 +147,36 @@ commonName = supplied
     return ctx
 
 
+def test_extra_authority_is_for_its_hosts_only(gate, serve, certs):  # noqa: F811
+    """Without any credential: the server is seen through the gate, which alone believes in it."""
+    corp = certs.make("corp", "basicConstraints=critical,CA:true")
+    s = serve(HttpServer(tls=certs.server("corp-server", "corp")))
+    well_known = serve(HttpServer(tls=certs.server("well-known", "root")))
+    g = gate(rules=[rule("**:443")], credentials=[credential("o", OTHER)], secrets={"o": SECRET},
+             resolves={API: s.address, OTHER: s.address}, ca_file=certs.root)
+    g.set_cas({f"{API}:443": corp})
+    g.configure()
+    assert g.open(API, 443).tls().request()[0] == 200
+    assert "authorization" not in s.requests[0].headers
+    code, _, body = g.open(OTHER, 443).tls().request()
+    assert code == 502 and b"certificate" in body
+    # It adds to what the host trusts.
+    g.configure(resolves=[{"name": API, "address": well_known.address}])
+    assert g.open(API, 443).tls().request()[0] == 200
+    # And goes with the configuration, sessions included.
+    g.set_cas({})
+    g.configure(resolves=[{"name": API, "address": s.address}],
+                credentials=[credential("o", API)])
+    assert g.open(API, 443).tls().request()[0] == 502
+
+
+def test_extra_authority_that_is_none(gate, certs):  # noqa: F811
+    g = gate()
+    g.network["cas"] = [{"target": API, "pem": "-----BEGIN CERTIFICATE-----\nnonsense\n"}]
+    answer = g.configure()
+    assert answer["event"] == "notice" and API in answer["text"]  # the last one stays in force
+
+
 # ---- sessions ----
 
 

@@ -470,6 +470,35 @@ static void test_resolves(void **state)
 		    "127.0.0.1:8443");
 }
 
+static void test_cas(void **state)
+{
+	struct settings_ca mine[] = {{(char *)"**.corp.test", NULL}};
+	struct settings set = {.cas = mine, .n_cas = 1};
+	struct fx *fx = *state;
+	_free_ char *path = fs_join(fx->work, "ca.pem");
+	static const char text[] = "# ours\n-----BEGIN CERTIFICATE-----\nAAAA\n";
+	struct box_spec s;
+	struct err err;
+
+	add_kit(fx, BASE);
+	strv_add(&fx->req.mounts, fx->work);
+	mine[0].file = path;
+	fx->req.settings = &set;
+	assert_int_equal(fs_write_file(AT_FDCWD, path, text, strlen(text), 0600, &err), 0);
+	s = plan(fx);
+	assert_int_equal(s.net.n_cas, 1);
+	assert_string_equal(s.net.cas[0].target, "**.corp.test");
+	assert_string_equal(s.net.cas[0].pem, text);
+	spec_done(&s);
+	mine[0].file = (char *)"~/ca.pem";
+	setenv("HOME", fx->work, 1);
+	s = plan(fx);
+	assert_string_equal(s.net.cas[0].pem, text);
+	spec_done(&s);
+	assert_int_equal(fs_write_file(AT_FDCWD, path, "no", 2, 0600, &err), 0);
+	refused(fx, "network.ca of the settings: ~/ca.pem: there is no certificate in it (PEM)");
+}
+
 static void test_steps(void **state)
 {
 	struct fx *fx = *state;
@@ -794,6 +823,7 @@ int main(void)
 		T(test_rules),
 		T(test_env),
 		T(test_resolves),
+		T(test_cas),
 		T(test_steps),
 		T(test_files),
 		T(test_workdir_cannot_explode),

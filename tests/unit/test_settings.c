@@ -19,7 +19,8 @@ static void test_full(void **state)
 		"allow: [\"**.example.com\", 10.0.0.0/8]\ncredentials: [github, npm]\ndeny:\n  - t.example.com\n"
 		"resolve:\n  API.hello.test: 127.0.0.1:8443\n  v6.test: \"[::1]:80\"\n"
 		"kit:\n  allowedSources: []\n  requireSignature: true\n  trustedKeys: [/k.pub]\n"
-		"network:\n  proxy: http://u:p@proxy.test:3128\n  no_proxy: .a.test, 10.0.0.0/8\n";
+		"network:\n  proxy: http://u:p@proxy.test:3128\n  no_proxy: .a.test, 10.0.0.0/8\n"
+		"  ca:\n    \"**.corp.test\": /etc/corp.pem\n    git.test:8443: ~/git.pem\n";
 	struct kit_errors errs = {0};
 	struct settings s;
 
@@ -42,6 +43,9 @@ static void test_full(void **state)
 	assert_string_equal(s.proxy, "http://u:p@proxy.test:3128");
 	assert_false(settings_is_no_proxy(s.proxy));
 	assert_string_equal(s.no_proxy, ".a.test, 10.0.0.0/8");
+	assert_int_equal(s.n_cas, 2);
+	assert_string_equal(s.cas[0].target, "**.corp.test");
+	assert_string_equal(s.cas[1].file, "~/git.pem");
 	settings_done(&s);
 	settings_done(&s);
 }
@@ -68,7 +72,11 @@ static void test_bad(void **state)
 		{"[]\n", "s:1:1: a list, expected a map\n"},
 		{"network: {proxy: \"http://a b\"}\n", "s:1:18: network.proxy: \"http://a b\", expected "
 		 "http://[user:password@]host:port, none or off\n"},
-		{"network: {proxies: none}\n", "s:1:11: network.proxies: unknown key, expected one of proxy, no_proxy\n"},
+		{"network: {proxies: none}\n", "s:1:11: network.proxies: unknown key, expected one of proxy, no_proxy, "
+			"ca\n"},
+		{"network:\n  ca: [a]\n", "s:2:7: network.ca: a list, expected a map\n"},
+		{"network:\n  ca:\n    a.test: corp.pem\n", "s:3:13: network.ca.a.test: expected an "
+			"absolute path, or one from ~/ on\n"},
 		{"engin: kvm\n", "s:1:1: engin: unknown key, did you mean engine?\n"},
 		{"presets: x\n",
 			"s:1:1: presets: unknown key, expected one of engine, cpus, memory, "
