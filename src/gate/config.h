@@ -50,4 +50,7 @@ void config_free(struct config *c); /* NULL is fine */
 
 /* Whether a credential may have to be added for @name and @port. */
 bool config_wants_credential(const struct config *c, const char *name, uint16_t port);
+/* The client certificate for connections to @name and @port, or NULL. */
+const struct config_inject *config_find_certificate(
+	const struct config *c, const char *name, uint16_t port);
 const struct config_resolve *config_find_resolve(const struct config *c, const char *name);
