@@ -118,7 +118,8 @@ int secrets_refer(const char *service, const char *box, const struct source *s, 
 	was_in_keyring = is_in_keyring(store, service);
 	if (source_save(store, service, s, err) < 0)
 		return -1;
-	return was_in_keyring && s->kind != SOURCE_KEYRING ? drop_from_keyring(service, box, err) : 0;
+	return was_in_keyring && s->kind != SOURCE_KEYRING ? drop_from_keyring(service, box, err)
+							   : 0;
 }
 
 int secrets_remove(const char *service, const char *box, bool *ret_existed, struct err *err)
@@ -137,19 +138,20 @@ int secrets_remove(const char *service, const char *box, bool *ret_existed, stru
 /* ---- what a start needs ---- */
 
 /* NULL when there is a value, as far as can be said without fetching it; else why not. Owned. */
-static char *missing(const struct source *s)
+static char *missing(const struct source *s, bool running)
 {
 	if (s->kind == SOURCE_NONE)
 		return xstrdup("has no value");
-	if (s->kind == SOURCE_ENV && !(getenv(s->arg) && *getenv(s->arg)))
+	/* The variables of a sandbox that runs are those of its start. */
+	if (s->kind == SOURCE_ENV && !running && !(getenv(s->arg) && *getenv(s->arg)))
 		return xasprintf("is in the variable %s, which is not set here", s->arg);
 	if (s->kind == SOURCE_FILE && access(s->arg, R_OK) < 0)
 		return xasprintf("is in the file %s: %s", s->arg, strerror(errno));
 	return NULL;
 }
 
-static int check_one(
-	const int stores[2], const struct spec_credential *c, bool tell, struct err *err)
+static int check_one(const int stores[2], const struct spec_credential *c, bool tell, bool running,
+	struct err *err)
 {
 	/* What does not come from a kit says so by a name that no kit can have. */
 	const char *kit = spec_name_valid(c->kit) ? "kit " : "";
@@ -159,7 +161,7 @@ static int check_one(
 
 	if (source_find(stores, c->service, &source, &value, err) < 0)
 		return -1;
-	why = missing(&source);
+	why = missing(&source, running);
 	/* The agent logs in itself, inside. */
 	if (why && c->n_oauth) {
 		if (tell && !tokens_exist(c->service))
@@ -213,7 +215,11 @@ int secrets_check(const struct box_spec *s, bool tell, struct err *err)
 {
 	_close_ int all = secrets_open(NULL, err);
 	_close_ int own = -1;
+	struct box_conn conn;
+	bool running = box_connect(s->name, &conn, NULL) == 0;
 
+	if (running)
+		box_conn_close(&conn);
 	if (all < 0)
 		return -1;
 	if (boxes_exists(s->name)) {
@@ -222,7 +228,8 @@ int secrets_check(const struct box_spec *s, bool tell, struct err *err)
 			return -1;
 	}
 	for (size_t i = 0; i < s->net.n_credentials; i++)
-		if (check_one((const int[2]){own, all}, &s->net.credentials[i], tell, err) < 0)
+		if (check_one((const int[2]){own, all}, &s->net.credentials[i], tell, running,
+			    err) < 0)
 			return -1;
 	return 0;
 }

@@ -48,7 +48,7 @@ def world(tmp_path_factory, images):
     home.work = home.path("work")
     os.makedirs(home.work)
     home.create = lambda: home.ok(
-        "create", "--name", "live", "--memory", "512m", "--kit", home.path("kit"), "--resolve",
+        "create", "--name", "live", "--memory", "512m", "--disk", "512m", "--kit", home.path("kit"), "--resolve",
         "api.hello.test=" + home.api.address, "shell", home.work,
         env={"THE_TOKEN": VARIABLE, "SOME_PASSWORD": BYSTANDER})
     home.create()
