@@ -105,6 +105,12 @@ static void add_kit(const struct kit *k, struct strv *ret)
 			ret, "port %u/%s", k->ports[i].container, k->ports[i].udp ? "udp" : "tcp");
 	if (k->privileged)
 		strv_add(ret, "privileged");
+	for (size_t i = 0; i < k->ssh_keys.n; i++)
+		strv_addf(ret, "ssh-agent key %s", k->ssh_keys.v[i]);
+	for (size_t i = 0; i < k->ssh_hosts.n; i++)
+		strv_addf(ret, "ssh-agent for %s", k->ssh_hosts.v[i]);
+	if (k->ssh_any_host)
+		strv_add(ret, "ssh-agent for any host");
 	if (k->extends)
 		strv_addf(ret, "kit %s", k->extends);
 	for (size_t i = 0; i < k->mixins.n; i++)

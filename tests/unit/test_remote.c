@@ -152,6 +152,7 @@ static void test_grants(void **state)
 		"  - service: hub\n"
 		"    apiKey: {name: HUB, inject: [{domain: a.test, header: X-Key, format: "
 		"\"%s\"}]}\n";
+	static const char ssh[] = "sshAgent: {keys: [me@host], hosts: [git.test]}\n";
 	struct kit k = {0}, other = {0};
 	struct strv got = {0};
 
@@ -164,6 +165,11 @@ static void test_grants(void **state)
 	EXPECT(&got);
 	grants_of(&other, 1, "oci://example.com/a", &got);
 	EXPECT(&got);
+	kit_done(&k);
+	load(&k, ssh);
+	grants_of(&k, 1, "oci://example.com/a", &got);
+	EXPECT(&got, "ssh-agent for git.test", "ssh-agent key me@host");
+	strv_done(&got);
 	kit_done(&k);
 }
 
