@@ -17,12 +17,21 @@
 
 /* ---- results ---- */
 
-/* The end of what a command said, each line behind a bar. */
-static void show_output(const char *text)
+/* The end of what a command said, from a whole character on. */
+static const char *tail(const char *text)
 {
 	size_t len = strlen(text);
-	const char *s = len > SHOW_BYTES ? text + len - SHOW_BYTES : text;
 
+	if (len > SHOW_BYTES)
+		text += len - SHOW_BYTES;
+	while (((unsigned char)*text & 0xc0) == 0x80)
+		text++;
+	return text;
+}
+
+/* Each line behind a bar. */
+static void show_output(const char *s)
+{
 	while (*s) {
 		size_t n = strcspn(s, "\n");
 		_free_ char *line = xstrndup(s, n);
@@ -46,7 +55,8 @@ void checks_add(struct checks *c, const char *name, char *why, const char *outpu
 		if (why)
 			json_object_set_new(o, "why",
 				json_string(log_safe(safe, sizeof(safe), why, strlen(why))));
-		if (why && output && json_object_set_new(o, "output", json_string(output)) < 0)
+		if (why && output &&
+			json_object_set_new(o, "output", json_string(tail(output))) < 0)
 			json_object_set_new(o, "output", json_string("(not UTF-8)"));
 		json_array_append_new(c->list, o);
 	} else {
@@ -58,7 +68,7 @@ void checks_add(struct checks *c, const char *name, char *why, const char *outpu
 		}
 		printf("\n");
 		if (why && output)
-			show_output(output);
+			show_output(tail(output));
 		fflush(stdout);
 	}
 	free(why);
