@@ -166,7 +166,8 @@ static bool filter(struct stream *s)
 	bool ready = tls_ready(s->tls), eof = s->eof;
 	struct err err;
 
-	if (s->read_failed || s->write_failed)
+	/* A peer that takes nothing more may have said why. */
+	if (s->read_failed)
 		return false;
 	if (tls_pump(s->tls, &s->net_in, &s->in, &s->out, &s->net_out, &err) < 0) {
 		snprintf(s->err.msg, sizeof(s->err.msg), "%.*s", (int)sizeof(s->err.msg) - 1, err.msg);
