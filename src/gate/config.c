@@ -319,6 +319,18 @@ const struct tls_trust *config_find_trust(const struct config *c, const char *na
 	return NULL;
 }
 
+const struct config_inject *config_find_certificate(
+	const struct config *c, const char *name, uint16_t port)
+{
+	struct policy_query q = {.name = name, .port = port};
+
+	for (size_t i = 0; i < c->n_injects; i++)
+		if (c->injects[i].inject->kind == SPEC_INJECT_CERTIFICATE &&
+			policy_rule_matches(&c->injects[i].target, &q))
+			return &c->injects[i];
+	return NULL;
+}
+
 const struct config_resolve *config_find_resolve(const struct config *c, const char *name)
 {
 	for (size_t i = 0; i < c->n_resolves; i++)

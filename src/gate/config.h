@@ -60,4 +60,7 @@ void config_free(struct config *c); /* NULL is fine */
 bool config_wants_credential(const struct config *c, const char *name, uint16_t port);
 /* Whom to believe about @name besides the host's trust store; NULL: nobody. */
 const struct tls_trust *config_find_trust(const struct config *c, const char *name, uint16_t port);
+/* The client certificate for connections to @name and @port, or NULL. */
+const struct config_inject *config_find_certificate(
+	const struct config *c, const char *name, uint16_t port);
 const struct config_resolve *config_find_resolve(const struct config *c, const char *name);

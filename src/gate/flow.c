@@ -143,6 +143,7 @@ static void flow_free(struct flow *f)
 	audit_connection(f);
 	dial_cancel(&f->dial);
 	via_free(f->via);
+	values_done(&f->certificate);
 	stream_done(&f->guest, g->loop);
 	stream_done(&f->up, g->loop);
 	if (f->proxy)

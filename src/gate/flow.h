@@ -64,14 +64,16 @@ struct flow {
 	bool ruled;       /* HTTP rules are about it */
 	bool inspect;     /* either: never pass it on unread */
 	bool intercepted; /* TLS towards the guest is ours, so it is towards the server */
+	struct values_set certificate; /* a client certificate for `up`, until it has it */
+	bool certified;                /* it has one */
 	bool offers_h2, offers_http11; /* FLOW_MIRROR: the guest, in its hello */
 	char identity[640]; /* not "": its own bytes contradict the destination, and how */
 
 	struct stream guest, up;
 	struct dial dial;
-	struct via *via; /* owned; the dial goes through the host's proxy */
+	struct via *via;                      /* owned; the dial goes through the host's proxy */
 	const struct upstream_proxy *proxied; /* that proxy, also when it is over */
-	bool late;       /* FLOW_SNIFF: dialled when it is known which proxy that is */
+	bool late;        /* FLOW_SNIFF: dialled when it is known which proxy that is */
 	bool hello_begun; /* FLOW_SNIFF: its time limit runs */
 	bool dial_failed;
 	struct err dial_err;
@@ -90,6 +92,12 @@ struct flow {
 	uint64_t deadline_ns; /* 0: none */
 };
 
+/* The server is there, and where TLS is due it is verified: requests may be sent. */
+static inline bool flow_is_connected(const struct flow *f)
+{
+	return f->up.fd >= 0 && (f->up.tls ? tls_ready(f->up.tls) : !f->intercepted);
+}
+
 /* What the policy says now about a connection, or about the request that is under way on it where
  * HTTP rules matter. Text only: outlives the policy. */
 struct flow_decision {
@@ -103,8 +111,8 @@ struct flow_decision {
 /* @r: NULL for the connection as such. */
 void flow_decide(const struct flow *f, const struct request *r, struct flow_decision *ret);
 
-/* decide.c: the same for any destination. Method and path are taken out of @q where no rule is about
- * them. */
+/* decide.c: the same for any destination. Method and path are taken out of @q where no rule is
+ * about them. */
 void gate_decide(const struct gate *g, struct policy_query *q, struct flow_decision *ret);
 /* Why @q->addr, which its name leads to, must not be dialled; NULL: it may. Static text. */
 const char *gate_check_addr(const struct gate *g, const struct policy_query *q);
@@ -129,7 +137,8 @@ void flow_reset(struct flow *f, enum audit_verdict verdict, const char *fmt, ...
 	__attribute__((format(printf, 3, 4)));
 /* Something that it waits for has come: go on. May free @f. Called by the loop only. */
 void flow_wake(struct flow *f);
-/* The server of a tunnel could not be dialled: say so in HTTP where the guest speaks TLS, else reset. */
+/* The server of a tunnel could not be dialled: say so in HTTP where the guest speaks TLS, else
+ * reset. */
 void flow_explain_unreached(struct flow *f);
 /* What the audit log says of a guest that was not able to ask anything. */
 void flow_note_guest_error(struct flow *f);

@@ -339,7 +339,7 @@ static bool wait_for_server(struct flow *f)
 		return fail_upstream(f, "the server speaks without being asked: this is not HTTP");
 	if (up->tls && !tls_ready(up->tls) && !f->deadline_ns)
 		flow_deadline(f, UPSTREAM_TLS_MS);
-	if (up->fd < 0 || (up->tls && !tls_ready(up->tls)) || !stream_has_room(up))
+	if (!flow_is_connected(f) || !stream_has_room(up))
 		return false;
 	if (values_pending(&p->request.values)) {
 		flow_deadline(f, 0); /* the set has its own */

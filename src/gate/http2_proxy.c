@@ -307,7 +307,7 @@ static void look_at_server(struct flow *f)
 		lose_server(f, f->dial_err.msg);
 		return;
 	}
-	if (up->fd < 0 || (up->tls && !tls_ready(up->tls) && !up->eof))
+	if (up->fd < 0 || (!flow_is_connected(f) && !up->eof))
 		return;
 	if (!p->server_tried) {
 		p->server_tried = true;

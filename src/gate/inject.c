@@ -232,6 +232,19 @@ static bool applies(const struct inject_request *q, const struct config_inject *
 	return (q->secure || ci->inject->insecure) && policy_rule_matches(&ci->target, &target);
 }
 
+/* It belongs to the connection, which lasts; but not longer than the value. */
+static int check_certificate(struct inject *in, const struct inject_request *q,
+	const struct config_inject *ci, const struct secret *value, struct err *err)
+{
+	if (!value && q->certified) {
+		err_set(err, ERR_USER, "credential %s has been removed", ci->credential->service);
+		return err_hint(err, "connect again");
+	}
+	if (q->certified)
+		inject_note(in, ci->credential->service);
+	return 0;
+}
+
 static int add(struct inject *in, const struct inject_request *q, const struct config_inject *ci,
 	struct http1_head *h, struct err *err)
 {
@@ -240,6 +253,8 @@ static int add(struct inject *in, const struct inject_request *q, const struct c
 
 	if (get_value(q, ci, &value, err) < 0)
 		return -1;
+	if (ci->inject->kind == SPEC_INJECT_CERTIFICATE)
+		return check_certificate(in, q, ci, value, err);
 	if (add_kind(in, ci->inject, h, value, &used, err) < 0)
 		return err_wrap(err, "credential %s", ci->credential->service);
 	if (!used)

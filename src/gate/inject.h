@@ -29,7 +29,8 @@ struct inject_request {
 	int tokens; /* store of OAuth tokens, or -1 */
 	const char *name;
 	uint16_t port;
-	bool secure;      /* verified TLS */
+	bool secure;      /* verified TLS … */
+	bool certified;   /* … with a client certificate of ours */
 	const char *path; /* as rules see it; NULL: ambiguous */
 };
 

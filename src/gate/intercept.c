@@ -7,6 +7,7 @@
  * one that will only be told why its request goes nowhere gets what it offers. */
 #include <string.h>
 
+#include "base/mem.h"
 #include "gate/flow.h"
 #include "gate/sniff.h"
 
@@ -49,18 +50,53 @@ void intercept_start(struct flow *f, const struct sniff *s)
 		intercept_connected(f);
 }
 
+static void on_certificate(struct values_set *s)
+{
+	struct flow *f = container_of(s, struct flow, certificate);
+
+	intercept_connected(f);
+	flow_wake(f);
+}
+
+/* The client certificate of this destination: it is there, or none belongs here. False: later, or
+ * never (dial_failed). */
+static bool get_certificate(struct flow *f, struct secret **ret)
+{
+	const struct config_inject *ci =
+		f->is_addr ? NULL : config_find_certificate(f->gate->config, f->name, f->port);
+	struct values_set *set = &f->certificate;
+
+	if (!ci)
+		return true;
+	if (!set->values) {
+		*set = (struct values_set){.values = f->gate->values, .ready = on_certificate};
+		values_want(set, ci->credential->service);
+	}
+	if (values_pending(set))
+		return false;
+	/* Without a value the requests are refused, or go without. */
+	if (values_get(set, ci->credential->service, ret, &f->dial_err) < 0) {
+		f->dial_err.class = ERR_ENV;
+		f->dial_failed = true;
+	}
+	values_done(set);
+	return !f->dial_failed;
+}
+
 void intercept_connected(struct flow *f)
 {
 	unsigned offer = f->offers_h2 ? TLS_OFFER_H2 : TLS_OFFER_HTTP11;
+	_secret_ struct secret *certificate = NULL;
 	struct tls *tls;
 
-	if (f->up.tls)
+	if (f->up.fd < 0 || f->up.tls || !get_certificate(f, &certificate))
 		return;
 	if (f->offers_http11)
 		offer |= TLS_OFFER_HTTP11;
 	tls = tls_client_new(f->gate->tls, f->name, f->port, offer,
 		f->is_addr ? NULL : config_find_trust(f->gate->config, f->name, f->port),
-		&f->dial_err);
+		certificate, &f->dial_err);
+	f->certified = tls && certificate;
 	if (tls)
 		stream_start_tls(&f->up, tls);
 	else

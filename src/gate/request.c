@@ -182,6 +182,7 @@ static struct inject_request for_inject(struct flow *f, struct request *r)
 		.name = f->name,
 		.port = f->port,
 		.secure = f->up.tls && tls_ready(f->up.tls),
+		.certified = f->certified,
 		.path = r->canon.exact};
 }
 

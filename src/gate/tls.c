@@ -132,7 +132,7 @@ static int on_session(SSL *ssl, SSL_SESSION *session)
 {
 	const struct tls *t = SSL_get_app_data(ssl);
 
-	if (!t || !t->client || SSL_get_verify_result(ssl) != X509_V_OK ||
+	if (!t || !t->client || !t->sessions || SSL_get_verify_result(ssl) != X509_V_OK ||
 		!SSL_SESSION_is_resumable(session))
 		return 0;
 	tls_sessions_put(t->sessions, t->name, t->port, session);
@@ -268,7 +268,8 @@ static int expect_peer(SSL *ssl, const char *name)
 
 static void resume(struct tls *t)
 {
-	SSL_SESSION *session = tls_sessions_take(t->sessions, t->name, t->port);
+	SSL_SESSION *session =
+		t->sessions ? tls_sessions_take(t->sessions, t->name, t->port) : NULL;
 
 	if (!session)
 		return;
@@ -276,8 +277,39 @@ static void resume(struct tls *t)
 	SSL_SESSION_free(session);
 }
 
+/* A key with a passphrase cannot be used: nobody is there to ask. */
+static int no_passphrase(char *buf, int size, int for_writing, void *arg)
+{
+	return -1;
+}
+
+static int use_certificate(SSL *ssl, struct secret *pem, struct err *err)
+{
+	BIO *certs = BIO_new_mem_buf(secret_bytes(pem), (int)secret_len(pem));
+	BIO *keys = BIO_new_mem_buf(secret_bytes(pem), (int)secret_len(pem));
+	X509 *cert = PEM_read_bio_X509(certs, NULL, no_passphrase, NULL);
+	EVP_PKEY *key = PEM_read_bio_PrivateKey(keys, NULL, no_passphrase, NULL);
+	bool fine = cert && key && SSL_use_certificate(ssl, cert) == 1 &&
+		    SSL_use_PrivateKey(ssl, key) == 1 && SSL_check_private_key(ssl) == 1;
+
+	X509_free(cert);
+	while (fine && (cert = PEM_read_bio_X509(certs, NULL, no_passphrase, NULL))) {
+		fine = SSL_add1_chain_cert(ssl, cert) == 1;
+		X509_free(cert);
+	}
+	EVP_PKEY_free(key);
+	BIO_free(certs);
+	BIO_free(keys);
+	ERR_clear_error();
+	if (fine)
+		return 0;
+	return err_set(err, ERR_ENV,
+		"the stored client certificate is not a PEM certificate followed by its key "
+		"without a passphrase");
+}
+
 struct tls *tls_client_new(struct tls_shared *s, const char *name, uint16_t port, unsigned offer,
-	const struct tls_trust *trust, struct err *err)
+	const struct tls_trust *trust, struct secret *certificate, struct err *err)
 {
 	struct alpn_names names = offer_names(offer);
 	struct tls *t;
@@ -293,8 +325,12 @@ struct tls *tls_client_new(struct tls_shared *s, const char *name, uint16_t port
 		tls_free(t);
 		return NULL;
 	}
+	if (certificate && use_certificate(t->ssl, certificate, err) < 0) {
+		tls_free(t);
+		return NULL;
+	}
 	t->client = true;
-	t->sessions = s->sessions;
+	t->sessions = certificate ? NULL : s->sessions;
 	t->port = port;
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	resume(t);
@@ -372,7 +408,7 @@ static enum tls_alpn chosen_alpn(const SSL *ssl)
 /* In TLS 1.2 a session that was taken up has no successor. */
 static void keep_session(struct tls *t)
 {
-	if (SSL_session_reused(t->ssl) && SSL_version(t->ssl) < TLS1_3_VERSION)
+	if (t->sessions && SSL_session_reused(t->ssl) && SSL_version(t->ssl) < TLS1_3_VERSION)
 		tls_sessions_put(t->sessions, t->name, t->port, SSL_get1_session(t->ssl));
 }
 

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "gate/ca.h"
+#include "secret/secret.h"
 
 struct tls_shared; /* what all connections have in common */
 struct tls;
@@ -37,9 +38,11 @@ struct tls *tls_server_new(
 	struct tls_shared *s, struct ca *ca, const char *name, enum tls_alpn alpn, struct err *err);
 /* Towards the world: a client that insists on a valid certificate for @name (host name or IPv4
  * address), judged by the host's trust store (SSL_CERT_FILE and SSL_CERT_DIR are honoured), and by
- * @trust, which may be NULL. */
+ * @trust, which may be NULL. @certificate: PEM of a certificate, those that lead to its authority, and
+ * its key, for a server that asks for one; or NULL. Such a connection takes up no session and leaves
+ * none. */
 struct tls *tls_client_new(struct tls_shared *s, const char *name, uint16_t port, unsigned offer,
-	const struct tls_trust *trust, struct err *err);
+	const struct tls_trust *trust, struct secret *certificate, struct err *err);
 void tls_free(struct tls *t); /* NULL is fine */
 
 /* Move what can be moved: @net_in and @out are consumed, @in and @net_out appended to as far as
