@@ -225,31 +225,69 @@ static void blank_id_token(json_t *j)
 	json_object_set_new(j, "id_token", json_string(blanked));
 }
 
-/* Let @f replace a token by its sentinel, as JSON has it. */
-static void add_backwards(struct filter *f, struct secret *token, const char *sentinel)
+/* The text with the tokens replaced. A new reference, or NULL. */
+static json_t *replace_text(struct filter *f, const char *text, size_t len)
 {
-	struct buf text;
+	struct buf out;
+	json_t *j = NULL;
 
-	if (!token)
-		return;
-	buf_init(&text, FILTER_MAX);
-	put_as(&text, secret_bytes(token), secret_len(token), OAUTH_JSON);
-	filter_add(f, buf_head(&text), buf_len(&text), sentinel, strlen(sentinel));
-	buf_wipe(&text);
+	buf_init(&out, 2 * OAUTH_BODY_MAX);
+	filter_reset(f);
+	if (filter_feed(f, text, len, &out) == len && filter_flush(f, &out))
+		j = json_stringn(buf_len(&out) ? (const char *)buf_head(&out) : "", buf_len(&out));
+	buf_wipe(&out);
+	return j;
 }
 
-/* The tokens may stand in other members as well. */
-static void put_without_tokens(const json_t *j, const struct oauth_tokens *t, const char *access,
+/* The tokens may stand in other members as well, and in their names. A new reference, or NULL. */
+static json_t *replace_all(struct filter *f, json_t *j)
+{
+	json_t *copy, *v;
+	const char *key;
+	size_t i;
+	int r = 0;
+
+	if (json_is_string(j))
+		return replace_text(f, json_string_value(j), json_string_length(j));
+	if (!json_is_array(j) && !json_is_object(j))
+		return json_incref(j);
+	copy = json_is_array(j) ? json_array() : json_object();
+	json_array_foreach(j, i, v)
+	{
+		r |= json_array_append_new(copy, replace_all(f, v));
+	}
+	json_object_foreach(j, key, v)
+	{
+		json_t *name = replace_text(f, key, strlen(key));
+
+		r |= name ? json_object_set_new(copy, json_string_value(name), replace_all(f, v))
+			  : -1;
+		json_decref(name);
+	}
+	if (r == 0)
+		return copy;
+	json_decref(copy);
+	return NULL;
+}
+
+static void put_without_tokens(json_t *j, const struct oauth_tokens *t, const char *access,
 	const char *refresh, struct buf *out)
 {
-	char *text = json_dumps(j, JSON_COMPACT);
 	struct filter *f = filter_new();
+	json_t *copy;
+	char *text;
 
-	add_backwards(f, t->access, access);
-	add_backwards(f, t->refresh, refresh);
-	if (!text || filter_feed(f, text, strlen(text), out) < strlen(text) ||
-		!filter_flush(f, out))
+	if (t->access)
+		filter_add(
+			f, secret_bytes(t->access), secret_len(t->access), access, strlen(access));
+	if (t->refresh)
+		filter_add(f, secret_bytes(t->refresh), secret_len(t->refresh), refresh,
+			strlen(refresh));
+	copy = replace_all(f, j);
+	text = copy ? json_dumps(copy, JSON_COMPACT) : NULL;
+	if (!text || buf_puts(out, text) < 0)
 		out->failed = true;
+	json_decref(copy);
 	filter_free(f);
 	free_wiped(text);
 }

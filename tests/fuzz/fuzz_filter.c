@@ -96,10 +96,19 @@ static void run(struct filter *f, const uint8_t *p, size_t len, size_t step, str
 	buf_done(&out);
 }
 
+/* Of two that are the same the first counts. */
+static bool is_repeated(const struct string *s, size_t i)
+{
+	for (size_t k = 0; k < i; k++)
+		if (s[k].n == s[i].n && memcmp(s[k].p, s[i].p, s[i].n) == 0)
+			return true;
+	return false;
+}
+
 static bool masks_only(const struct string *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (s[i].with_n != s[i].n)
+		if (s[i].with_n != s[i].n && !is_repeated(s, i))
 			return false;
 	return true;
 }
