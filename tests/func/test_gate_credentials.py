@@ -14,8 +14,9 @@ import urllib.parse
 
 import pytest
 
-from gate_driver import HttpServer, credential, credential_of, rule, send_response
+from gate_driver import HttpServer, Server, credential, credential_of, rule, send_response
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
+from test_gate_values import Broker
 
 HOST, WWW, OTHER, LOCAL = ("api.example.test", "www.example.test", "other.example.test",
                            "host.hutch.internal")
@@ -976,3 +977,37 @@ def test_client_certificate_optional_and_required(world):
     code, _, body = world.request()
     assert code == 403 and b"hutch secret set internal" in body
     assert len(world.server.requests) == 1
+
+
+def test_client_certificate_that_is_fetched(world, certs, serve):  # noqa: F811
+    """Nothing is sent while it is on its way, in the clear least of all."""
+    first = []
+    raw = serve(Server(lambda sock: first.append(sock.recv(100))))
+    broker = Broker()
+    pem = certs.make("robot")
+    world.server = serve(HttpServer(lambda r: send_response(r, str(whose(r)).encode()),
+                                    tls=certs.context()))
+    world.start(internal(), broker=broker.gates, resolves={HOST: world.server.address,
+                                                           WWW: raw.address})
+    broker.gates.close()
+    world.gate.set_source("internal", "cmd:true")
+    c = world.open()
+    c.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    questions = [broker.question()]
+    time.sleep(0.3)
+    assert not world.server.requests
+    broker.answer(questions[0][0], data=pem.encode())
+    assert c.response()[2] == b"robot"
+    # The same of a server that would see it.
+    inject = credential_of("internal", at(WWW, "certificate"))
+    assert "ca" in world.gate.configure(credentials=[inject])
+    c = world.open(WWW)
+    c.send(f"GET / HTTP/1.1\r\nHost: {WWW}\r\n\r\n".encode())
+    ident, _ = broker.question()
+    time.sleep(0.3)
+    assert not first
+    broker.answer(ident, data=pem.encode())
+    deadline = time.monotonic() + 10
+    while not first and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert first[0][:1] == b"\x16"  # a TLS record
