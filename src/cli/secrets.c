@@ -163,8 +163,10 @@ static int check_one(
 	/* The agent logs in itself, inside. */
 	if (why && c->n_oauth) {
 		if (tell && !tokens_exist(c->service))
-			fprintf(stderr, "hutch: %s%s: log in to %s inside the sandbox\n", kit, c->kit,
-				c->service);
+			fprintf(stderr,
+				"hutch: %s%s: the credential %s %s; log in inside the sandbox, "
+				"or: hutch secret set %s\n",
+				kit, c->kit, c->service, why, c->service);
 		return 0;
 	}
 	if (why && c->required) {
