@@ -8,9 +8,10 @@ import pytest
 from gate_driver import credential, credential_of, rule
 from http2_peer import Client, Http2Server
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
-from test_gate_credentials import (ACCESS, AWS_ID, AWS_SECRET, HOST, PLACEHOLDER, VALUE, WWW, Issuer, World, at,
-                                   check_aws, login, oauth)
+from test_gate_credentials import (AWS_ID, AWS_SECRET, HOST, PLACEHOLDER, VALUE, WWW, World, at,
+                                   check_aws)
 from test_gate_http2 import context
+from test_gate_oauth import ACCESS, Issuer, login, oauth
 
 
 @pytest.fixture

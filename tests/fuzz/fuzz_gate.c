@@ -244,6 +244,24 @@ static void step(unsigned what, unsigned which, const uint8_t *p, size_t n)
 	}
 }
 
+static void end_streams(void)
+{
+	for (int i = 0; i < STREAMS; i++)
+		shut(&streams[i]), shut(&served[i]);
+}
+
+/* The lowest free number is the same each time. */
+static void check_descriptors(void)
+{
+	static int expected = -1;
+	int fd = dup(vmm);
+
+	if (fd < 0 || (expected >= 0 && fd != expected))
+		abort();
+	expected = fd;
+	close(fd);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -266,16 +284,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data += 4 + n;
 		size -= 4 + n;
 	}
-	for (int i = 0; i < STREAMS; i++)
-		shut(&streams[i]), shut(&served[i]);
+	end_streams();
 	turn();
-	answer(0, data, 0);
-	shut(&served[0]);
 	flow_end_all(&g);
+	answer(0, data, 0); /* takes those that nobody has taken yet */
+	end_streams();
 	if (g.n_flows || g.flows)
 		abort();
 	udp_free(g.udp);
 	names_free(g.names);
 	drain(vmm);
+	check_descriptors();
 	return 0;
 }
