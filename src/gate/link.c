@@ -129,22 +129,24 @@ static bool receive(struct gate *g)
 	struct link_packet *p = &g->packet;
 	size_t nfds;
 	ssize_t n = fd_recv(g->link.fd, p, sizeof(*p), fds, &nfds);
+	bool gone;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
-	if (n == 0 || (n < 0 && errno != EMSGSIZE)) {
+	/* An empty packet is taken for the end, too, with whatever comes along. */
+	gone = n == 0 || (n < 0 && errno != EMSGSIZE);
+	if (gone) {
 		log_info("link: the VMM has gone");
 		loop_stop(g->loop, 0);
-		return false;
-	}
-	if (n > 0 && link_check(p, (size_t)n, nfds))
+	} else if (n > 0 && link_check(p, (size_t)n, nfds)) {
 		on_packet(g, p, &fds[0]);
-	else
+	} else {
 		log_limited(LOG_WARN, "link: malformed message");
+	}
 	for (size_t i = 0; i < nfds; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	return true;
+	return !gone;
 }
 
 static void on_link(struct loop *l, struct loop_watch *w, uint32_t events)
