@@ -370,6 +370,10 @@ static bool covers_host(const struct policy_rule *outer, const struct policy_rul
 	if (inner->kind == POLICY_CIDR || outer->kind == POLICY_CIDR)
 		return inner->kind == outer->kind && inner->prefix >= outer->prefix &&
 		       policy_addr_in(&inner->net, &outer->net, outer->prefix);
+	/* No wildcard allows this machine (policy.c, matches_name). */
+	if (outer->allow && outer->kind != POLICY_EXACT && inner->kind == POLICY_EXACT &&
+		strcmp(inner->name, POLICY_THIS_HOST) == 0)
+		return false;
 	if (outer->kind == POLICY_ALL)
 		return true;
 	if (inner->kind == POLICY_ALL)
