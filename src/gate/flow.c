@@ -340,7 +340,9 @@ static bool wait_for_bytes(struct flow *f)
 		return true;
 	}
 	if (silent && f->allowed && !f->inspect &&
-		(f->guest.eof || f->up.eof || buf_len(&f->up.in) > 0)) {
+		(f->guest.eof || f->up.eof ||
+			(buf_len(&f->up.in) > 0 &&
+				!sniff_http2_settings(buf_head(&f->up.in), buf_len(&f->up.in))))) {
 		flow_tunnel(f, AUDIT_TCP);
 		return true;
 	}

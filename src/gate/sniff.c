@@ -310,3 +310,12 @@ enum sniff_kind sniff(const void *data, size_t len, struct sniff *ret)
 	}
 	return sniff_http(p, len);
 }
+
+bool sniff_http2_settings(const void *data, size_t len)
+{
+	static const uint8_t rest[6] = {4, 0, 0, 0, 0, 0}; /* type, flags, stream */
+	const uint8_t *p = data;
+	bool fits = len < 3 || (p[0] == 0 && (p[1] << 8 | p[2]) % 6 == 0);
+
+	return len > 0 && p[0] == 0 && fits && (len <= 3 || memcmp(p + 3, rest, MIN(len - 3, sizeof(rest))) == 0);
+}

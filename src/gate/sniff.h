@@ -37,3 +37,6 @@ struct sniff {
 };
 
 enum sniff_kind sniff(const void *data, size_t len, struct sniff *ret);
+/* Whether a server's first bytes are, or can become, its SETTINGS of HTTP/2 (RFC 9113, 3.4): it may send
+ * them before the client has said that this is what it speaks. */
+bool sniff_http2_settings(const void *data, size_t len);

@@ -374,9 +374,25 @@ static void test_text_limits(void **state)
 	}
 }
 
+static void server_settings(void **state)
+{
+	static const uint8_t settings[] = {0, 0, 12, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100};
+	static const uint8_t ack[] = {0, 0, 0, 4, 1, 0, 0, 0, 0};
+	static const uint8_t odd[] = {0, 0, 13, 4, 0, 0, 0, 0, 0};
+
+	assert_false(sniff_http2_settings(settings, 0));
+	for (size_t n = 1; n <= sizeof(settings); n++)
+		assert_true(sniff_http2_settings(settings, n));
+	assert_false(sniff_http2_settings(ack, sizeof(ack)));
+	assert_false(sniff_http2_settings(odd, sizeof(odd)));
+	assert_false(sniff_http2_settings("SSH-2.0-x\r\n", 11));
+	assert_false(sniff_http2_settings("\0\1", 3));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(server_settings),
 		cmocka_unit_test(test_real_hellos),
 		cmocka_unit_test(test_flipped_hellos),
 		cmocka_unit_test(test_fragmented),
