@@ -11,7 +11,7 @@ import re
 import pytest
 
 from agent_apis import Messages, Responses
-from conftest import CACHE, Home, memory_has
+from conftest import CACHE, Home, memory_has, wait_for
 from servers import Authority
 from test_network import contains
 
@@ -39,7 +39,8 @@ def install(home, kit, version, host, api, key):
     os.makedirs(work)
     home.ok("secret", "set", "--no-keyring", {"claude": "anthropic", "codex": "openai"}[kit],
             input=key)
-    r = home.run("create", "--name", kit, "--memory", "2g", "--kit-arg", "%s.version=%s" % (kit, version),
+    # memory_has() looks at mappings of up to 1 GiB
+    r = home.run("create", "--name", kit, "--memory", "1g", "--kit-arg", "%s.version=%s" % (kit, version),
                  "--resolve", "%s=%s:%d" % (host, *api.server_address), kit, work, timeout=1500)
     lacking = NO_PACKAGE.search(r.stderr)
     if r.returncode and lacking:
@@ -58,9 +59,11 @@ def check_absent(home, name, key):
     """The key is neither on the sandbox's disk, in its memory nor in the logs. A mark shows that the
     search finds what is there."""
     mark = "mark-of-%s-%d" % (name, os.getpid())
-    home.ok("exec", name, "--", "sh", "-c", "echo %s >~/mark; sync" % mark)
+    home.ok("exec", name, "--", "sh", "-c",
+            "echo {0} >~/mark; sync; MARK={0} sleep 600 >/dev/null 2>&1 &".format(mark))
     assert key not in home.ok("exec", name, "--", "env")
-    assert places(home, name, mark) == {"disk.img"} and places(home, name, key) == set()
+    wait_for(lambda: places(home, name, mark) == {"disk.img"}, 30, "the mark on the disk")
+    assert places(home, name, key) == set()
     workers = home.workers(name)
     machine = workers.get("qemu", workers["hutch-vmm"])
     assert memory_has(machine, mark.encode()) and not memory_has(machine, key.encode())
