@@ -172,7 +172,8 @@ unsigned oauth_account_in(const void *body, size_t len, const char *sentinel)
 
 /* ---- the answer ---- */
 
-/* The object that holds @path's last member, and the member's name. */
+/* The object that holds @path's last member, and the member's name. NULL without one; jansson looks at
+ * the name all the same. */
 static json_t *find_holder(json_t *j, const char *path, char name[static NAME_MAX_LEN])
 {
 	for (const char *dot = strchr(path, '.'); j; dot = strchr(path, '.')) {
@@ -192,14 +193,14 @@ static json_t *find_holder(json_t *j, const char *path, char name[static NAME_MA
 
 static json_t *find(json_t *j, const char *path)
 {
-	char name[NAME_MAX_LEN];
+	char name[NAME_MAX_LEN] = "";
 
 	return json_object_get(find_holder(j, path, name), name);
 }
 
 static void set(json_t *j, const char *path, const char *sentinel)
 {
-	char name[NAME_MAX_LEN];
+	char name[NAME_MAX_LEN] = "";
 
 	json_object_set_new(find_holder(j, path, name), name, json_string(sentinel));
 }
