@@ -29,7 +29,7 @@ def test_everything_works_without_privilege(place, images):
             shutil.copy(path, os.path.join(place, "build", name))
     shutil.copytree(os.path.join(REPO, "kits"), os.path.join(place, "kits"))
     shutil.copytree(os.path.join(CACHE, "hutch"), os.path.join(place, "data", "hutch"),
-                    symlinks=True, ignore=shutil.ignore_patterns("disk-*"))
+                    symlinks=True, ignore=shutil.ignore_patterns("disk-*", "cache", "secrets", "tokens"))
     for name in ("work", "state", "rt"):
         os.makedirs(os.path.join(place, name), mode=0o700)
     for top, dirs, files in os.walk(place):
