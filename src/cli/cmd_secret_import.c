@@ -84,7 +84,8 @@ static int import_line(struct import *im, const char *p, const char *end)
 
 static int import_text(struct import *im)
 {
-	_close_ int fd = im->file ? open(im->file, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
+	bool named = im->file && strcmp(im->file, "-") != 0;
+	_close_ int fd = named ? open(im->file, O_RDONLY | O_CLOEXEC) : dup(STDIN_FILENO);
 	_secret_ struct secret *text = NULL;
 	struct err err;
 	const char *p, *end;
@@ -94,7 +95,7 @@ static int import_text(struct import *im)
 		err_errno(&err, "secret import: %s", im->file ? im->file : "standard input");
 		return cli_fail(&err);
 	}
-	if (!im->file && isatty(fd))
+	if (!named && isatty(fd))
 		fprintf(stderr, "lines of NAME=VALUE, then Ctrl-D:\n");
 	text = secret_read(fd, &err);
 	if (!text) {

@@ -259,6 +259,8 @@ MISTRAL_API_KEY=plain value \r
     with open(path, "w") as f:
         f.write("GH_TOKEN=new\n")
     home.ok("secret", "import", path)
+    assert home.run("secret", "import", "-", input="GROQ_API_KEY=piped\n").returncode == 0
+    assert open(os.path.join(store, "groq")).read() == "piped"
     home.ok("secret", "import", "--from-env", env={"XAI_API_KEY": "of the environment"})
     assert open(os.path.join(store, "github")).read() == "new"
     assert open(os.path.join(store, "xai")).read() == "of the environment"
