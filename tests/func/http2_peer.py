@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP/2 peers for tests of the gate: a server whose handler sees one request, and a client on one
 connection of the guest, both with every frame at hand."""
+import select
 import socket
+import ssl
 import threading
 
 import h2.config
@@ -58,11 +60,45 @@ class Request:
             self.data(body, end=True)
 
 
+class Channel:
+    """@sock for a thread that receives while others send. OpenSSL does not allow both at once on one
+    TLS connection: a lock keeps them apart, and nothing waits while it holds it."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.lock = threading.Lock()
+        sock.setblocking(False)
+
+    def _do(self, call, poll):
+        while True:
+            with self.lock:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    wanted = select.POLLIN
+                except ssl.SSLWantWriteError:
+                    wanted = select.POLLOUT
+                except BlockingIOError:
+                    wanted = poll
+            p = select.poll()
+            p.register(self.sock, wanted)
+            p.poll()
+
+    def recv(self, size):
+        return self._do(lambda: self.sock.recv(size), select.POLLIN)
+
+    def sendall(self, data):
+        data = memoryview(data)
+        while data:
+            data = data[self._do(lambda: self.sock.send(data), select.POLLOUT):]
+
+
 class Endpoint:
-    """A connection with a lock around it; @sock is blocking."""
+    """A connection with a lock around it."""
 
     def __init__(self, sock, client, settings=()):
         self.sock = sock
+        self.channel = Channel(sock)
         self.lock = threading.Condition()
         self.h2 = h2.connection.H2Connection(config=h2.config.H2Configuration(
             client_side=client, header_encoding="utf-8", validate_outbound_headers=False,
@@ -77,7 +113,7 @@ class Endpoint:
     def flush(self):
         data = self.h2.data_to_send()
         if data:
-            self.sock.sendall(data)
+            self.channel.sendall(data)
 
     def do(self, what):
         with self.lock:
@@ -106,7 +142,7 @@ class Endpoint:
     def run(self):
         try:
             while True:
-                data = self.sock.recv(65536)
+                data = self.channel.recv(65536)
                 if not data:
                     break
                 with self.lock:
@@ -176,7 +212,6 @@ class Client(Endpoint):
         self.scheme = "https" if hasattr(conn.sock, "selected_alpn_protocol") else "http"
         self.responses = {}
         self.read = read  # give windows back
-        conn.sock.settimeout(None)
         super().__init__(conn.sock, client=True, settings=settings)
         threading.Thread(target=self._run, daemon=True).start()
 
