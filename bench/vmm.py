@@ -30,12 +30,21 @@ def cpio(name, mode, data=b""):
     return out + b"\0" * (-len(out) % 4)
 
 
-class Pack:
-    """The kernel pack in use, and initramfs made from it, in directory @base."""
+KERNELS = os.path.join(common.DATA, "hutch", "kernels")
 
-    def __init__(self, base):
+
+def packs():
+    """The default kernel pack, the small one where it was made, and the one that is named."""
+    names = ("default", "small", os.environ.get("HUTCH_KERNEL", "none"))
+    return [p for p in (os.path.realpath(os.path.join(KERNELS, n)) for n in names) if os.path.isdir(p)]
+
+
+class Pack:
+    """A kernel pack (usually the default one), and initramfs made from it, in directory @base."""
+
+    def __init__(self, base, path=None):
         self.base = base
-        self.dir = os.path.realpath(os.path.join(common.DATA, "hutch", "kernels", "default"))
+        self.dir = path or packs()[0]
         self.kernel = os.path.join(base, "kernel")  # where both can map it: 9p shares cannot be
         subprocess.run(["cp", "--sparse=always", os.path.join(self.dir, "kernel"), self.kernel],
                        check=True)
