@@ -28,8 +28,14 @@ static char *xdg(const char *var, const char *fallback, const char *sub, struct 
 		}
 		path = xasprintf("%s/%s/hutch%s%s", home, fallback, *sub ? "/" : "", sub);
 	}
-	if (fs_mkdirs(path, 0700, err) < 0)
+	if (fs_mkdirs(path, 0700, err) < 0) {
+		if (base && base[0] == '/')
+			err_hint(err, "%s has to name a directory that you can write to", var);
+		else
+			err_hint(err, "HOME has to be a directory that you can write to, or set %s",
+				var);
 		return NULL;
+	}
 	return steal_ptr(&path);
 }
 
@@ -56,8 +62,11 @@ char *path_runtime(struct err *err)
 
 	if (base && base[0] == '/') {
 		path = xasprintf("%s/hutch", base);
-		if (fs_mkdirs(path, 0700, err) < 0)
+		if (fs_mkdirs(path, 0700, err) < 0) {
+			err_hint(err, "XDG_RUNTIME_DIR has to name a directory of yours; unset it for "
+				      "one below /tmp");
 			return NULL;
+		}
 	} else {
 		path = xasprintf("/tmp/hutch-%u", (unsigned)geteuid());
 		if (mkdir(path, 0700) < 0 && errno != EEXIST) {

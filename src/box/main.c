@@ -35,6 +35,19 @@ static int take_lock(struct box *b, struct err *err)
 		return err_errno(err, "%s/lock", b->dir);
 	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) < 0)
 		return err_set(err, ERR_USER, "sandbox %s is running already", b->name);
+	if (ftruncate(b->lock_fd, 0) < 0)
+		return err_errno(err, "%s/lock", b->dir);
+	return 0;
+}
+
+/* Who holds the lock, and where it listens: for a command line that knows another run-time
+ * directory, or finds it emptied. */
+static int note_in_lock(struct box *b, struct err *err)
+{
+	_free_ char *text = xasprintf("%d %s\n", (int)getpid(), b->control_socket);
+
+	if (pwrite(b->lock_fd, text, strlen(text), 0) != (ssize_t)strlen(text))
+		return err_errno(err, "%s/lock", b->dir);
 	return 0;
 }
 
@@ -136,7 +149,7 @@ static int start(struct box *b, const char *name, struct err *err)
 	b->loop = loop_new(err);
 	if (!b->loop || watch_signals(b, err) < 0 || listen_control(b, err) < 0)
 		return -1;
-	return 0;
+	return note_in_lock(b, err);
 }
 
 static void report(const char *text)

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,12 +20,14 @@
 #include "base/fs.h"
 #include "base/paths.h"
 #include "cli/cache_key.h"
+#include "cli/holder.h"
 #include "cli/proxies.h"
 #include "kit/kit.h"
 
 #define SPEC_MAX     (16u << 20)
 #define STARTS_MAX   4
 #define LINE_BYTES   (64u << 10)
+#define SWEEP_SECONDS 600
 
 char *boxes_path(const char *name, const char *file)
 {
@@ -224,6 +227,29 @@ static int fill_dir(const char *tmp, const struct box_spec *s, bool cache, struc
 	return fs_write_file(dir, "spec.json", text, strlen(text), 0600, err);
 }
 
+/* Directories of commands that were killed: ".NAME.PID", whose process is no more. */
+static void sweep(const char *boxes)
+{
+	DIR *dir = opendir(boxes);
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		const char *dot = strrchr(d->d_name, '.');
+		struct stat st;
+		int pid;
+
+		if (d->d_name[0] != '.' || dot == d->d_name || sscanf(dot, ".%d", &pid) != 1 ||
+			pid <= 0 || kill(pid, 0) == 0 || errno != ESRCH)
+			continue;
+		/* A process of another container may be the one: let it finish. */
+		if (fstatat(dirfd(dir), d->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+			time(NULL) - st.st_mtime > SWEEP_SECONDS)
+			fs_remove_tree(dirfd(dir), d->d_name, NULL);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 {
 	_free_ char *boxes = path_state("boxes", err), *tmp = NULL, *path = NULL;
@@ -231,6 +257,7 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 
 	if (!boxes)
 		return -1;
+	sweep(boxes);
 	/* A leading dot: never a sandbox name, so a crash leaves nothing that ls or run would see. */
 	tmp = xasprintf("%s/.%s.%d", boxes, s->name, (int)getpid());
 	path = xasprintf("%s/%s", boxes, s->name);
@@ -280,20 +307,37 @@ static int lock_box(const char *name, int *ret_fd, struct err *err)
 	return 0;
 }
 
+/* A supervisor that was killed leaves its sockets. */
+static void remove_sockets(const char *name)
+{
+	_free_ char *noted = holder_socket(name), *runtime = path_runtime(NULL);
+	_free_ char *sock = xasprintf("%s/%s.sock", runtime ? runtime : "", name);
+
+	for (char **at = (char *[]){sock, noted, NULL}; *at; at++) {
+		size_t len = strlen(*at);
+
+		if (len < 5 || strcmp(*at + len - 5, ".sock") != 0)
+			continue;
+		unlink(*at);
+		memcpy(*at + len - 5, ".net", 5);
+		unlink(*at);
+	}
+}
+
 int boxes_delete(const char *name, struct err *err)
 {
-	_free_ char *path = boxes_path(name, ""), *runtime = path_runtime(err);
+	_free_ char *boxes = path_state("boxes", err), *path = boxes_path(name, ""), *tmp = NULL;
 	_close_ int lock = -1;
 
-	if (!runtime || lock_box(name, &lock, err) < 0)
+	if (!boxes || lock_box(name, &lock, err) < 0)
 		return -1;
-	/* A supervisor that was killed leaves its sockets. */
-	for (const char *const *end = (const char *const[]){".sock", ".net", NULL}; *end; end++) {
-		_free_ char *sock = xasprintf("%s/%s%s", runtime, name, *end);
-
-		unlink(sock);
-	}
-	return fs_remove_tree(AT_FDCWD, path, err);
+	remove_sockets(name);
+	/* In one step: a crash leaves no half of it that would have the name. */
+	tmp = xasprintf("%s/.%s.%d", boxes, name, (int)getpid());
+	fs_remove_tree(AT_FDCWD, tmp, NULL);
+	if (rename(path, tmp) < 0)
+		return errno == ENOENT ? 0 : err_errno(err, "%s", path);
+	return fs_remove_tree(AT_FDCWD, tmp, err);
 }
 
 void box_conn_close(struct box_conn *c)
@@ -302,21 +346,31 @@ void box_conn_close(struct box_conn *c)
 	buf_done(&c->in);
 }
 
+static int connect_to(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || strlen(path) >= sizeof(addr.sun_path))
+		return -1;
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -1 : steal_fd(&fd);
+}
+
 int box_connect(const char *name, struct box_conn *ret, struct err *err)
 {
-	_free_ char *runtime = path_runtime(err);
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	_free_ char *runtime = path_runtime(NULL), *noted = NULL, *path = NULL;
 	_close_ int fd = -1;
-	int n;
 
 	*ret = (struct box_conn){.fd = -1};
-	if (!runtime)
-		return -1;
-	n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s.sock", runtime, name);
-	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
-		return err_set(err, ERR_USER, "%s: too long for a socket name", name);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+	path = xasprintf("%s/%s.sock", runtime ? runtime : "", name);
+	if (runtime)
+		fd = connect_to(path);
+	if (fd < 0)
+		noted = holder_socket(name);
+	if (noted && strcmp(noted, path) != 0)
+		fd = connect_to(noted);
+	if (fd < 0) {
 		err_set(err, ERR_USER, "sandbox %s is not running", name);
 		if (err)
 			err->errnum = ENOENT;
@@ -394,6 +448,21 @@ static int connect_or_start(const char *name, struct box_conn *ret, struct err *
 		nanosleep(&pause, NULL);
 		if (box_connect(name, ret, NULL) == 0)
 			return 0;
+	}
+	err_set(err, ERR_ENV, "sandbox %s runs, but its control socket is gone", name);
+	return err_hint(err, "to end it: hutch stop %s, or hutch rm -f %s", name, name);
+}
+
+int box_find(const char *name, struct box_conn *ret, struct err *err)
+{
+	struct timespec pause = {.tv_nsec = 20000000};
+
+	for (int i = 0; i < 100; i++) {
+		if (box_connect(name, ret, err) == 0)
+			return 1;
+		if (!holder_exists(name))
+			return 0;
+		nanosleep(&pause, NULL); /* it starts or ends at this moment */
 	}
 	return -1;
 }

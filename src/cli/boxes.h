@@ -35,6 +35,9 @@ void box_conn_close(struct box_conn *c);
 
 /* Connect: 0, or -1 with errnum ENOENT when it is not running. */
 int box_connect(const char *name, struct box_conn *ret, struct err *err);
+/* Connect to what may start or end at this moment: 1; 0 when it is not running; -1 when it runs and
+ * cannot be reached. */
+int box_find(const char *name, struct box_conn *ret, struct err *err);
 /* Connect and wait until the sandbox is ready, starting it when it is not running (one that is about
  * to stop is started again). Progress lines go to @progress (may be NULL). @hold: ask the supervisor
  * to end with this connection, for --rm. */

@@ -34,7 +34,7 @@ int cmd_logs(int argc, char **argv)
 	if (optind + 1 != argc)
 		return cli_usage("logs");
 	if (!boxes_exists(argv[optind]))
-		return cli_failf("no sandbox named %s", argv[optind]);
+		return cli_no_sandbox(argv[optind]);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		_free_ char *path = boxes_path(argv[optind], files[i]);
 		FILE *f = fopen(path, "re");

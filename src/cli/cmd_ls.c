@@ -5,6 +5,7 @@
 
 #include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/holder.h"
 
 struct row {
 	struct box_spec spec;
@@ -17,7 +18,7 @@ static void look(const char *name, struct row *r)
 	struct box_conn c;
 	struct err err;
 
-	r->state = "stopped";
+	r->state = holder_exists(name) ? "unknown" : "stopped"; /* unknown: without a socket */
 	r->engine = "";
 	if (box_connect(name, &c, NULL) < 0)
 		return;

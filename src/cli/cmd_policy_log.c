@@ -275,7 +275,7 @@ static int parse(struct view *v, struct strv *names, int argc, char **argv)
 	if (names->n > 1 || (v->verify && (v->json || v->follow || v->denied)))
 		return cli_usage("policy");
 	if (names->n && !boxes_exists(names->v[0]))
-		return cli_failf("no sandbox named %s", names->v[0]);
+		return cli_no_sandbox(names->v[0]);
 	if (!names->n && boxes_names(names, &err) < 0)
 		return cli_fail(&err);
 	return 0;

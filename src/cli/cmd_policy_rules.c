@@ -74,7 +74,7 @@ static int parse(struct words *w, int argc, char **argv)
 		}
 	}
 	if (w->box && !boxes_exists(w->box))
-		return cli_failf("no sandbox named %s", w->box);
+		return cli_no_sandbox(w->box);
 	return 0;
 }
 

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hutch stop, hutch rm: the end of sandboxes. */
-#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
+#include "base/mem.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/holder.h"
 
 /* Ask a running supervisor to end and wait until it has. */
 static int end(const char *name, bool kill, bool remove, struct err *err)
 {
 	struct box_conn c;
-	int result;
+	int result = box_find(name, &c, err);
 
-	if (box_connect(name, &c, err) < 0)
-		return err->errnum == ENOENT ? 0 : -1;
+	if (result == 0)
+		return 0;
+	if (result < 0) /* it cannot be asked */
+		return holder_kill(name, err);
 	result = box_request(&c,
 		json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", kill, "remove", remove), NULL,
 		NULL, err);
@@ -38,7 +42,7 @@ int cmd_stop(int argc, char **argv)
 		return cli_usage("stop");
 	for (int i = optind; i < argc; i++) {
 		if (!boxes_exists(argv[i]))
-			status = cli_failf("no sandbox named %s", argv[i]);
+			status = cli_no_sandbox(argv[i]);
 		else if (end(argv[i], false, false, &err) < 0)
 			status = cli_fail(&err);
 		else
@@ -49,15 +53,17 @@ int cmd_stop(int argc, char **argv)
 
 static int remove_one(const char *name, bool force, struct err *err)
 {
-	struct box_conn c;
+	_free_ char *dir = boxes_path(name, "");
+	struct box_conn c = {.fd = -1};
 
-	if (!boxes_exists(name)) {
+	/* Whatever is left of it: it may be without a spec.json. */
+	if (!fs_exists(dir)) {
 		if (force)
 			return 0;
 		err_set(err, ERR_USER, "no sandbox named %s", name);
 		return err_hint(err, "hutch ls");
 	}
-	if (!force && box_connect(name, &c, NULL) == 0) {
+	if (!force && box_find(name, &c, err) != 0) {
 		box_conn_close(&c);
 		err_set(err, ERR_USER, "sandbox %s is running", name);
 		return err_hint(err, "hutch stop %s, or hutch rm -f %s", name, name);

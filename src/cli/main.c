@@ -81,6 +81,11 @@ int cli_fail(const struct err *err)
 	return cli_failf("%s%s%s", err->msg, err->hint[0] ? "\n       " : "", err->hint);
 }
 
+int cli_no_sandbox(const char *name)
+{
+	return cli_failf("no sandbox named %s\n       hutch ls", name);
+}
+
 int cli_failf(const char *fmt, ...)
 {
 	_free_ char *text = NULL;

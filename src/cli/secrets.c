@@ -23,8 +23,10 @@ int secrets_open(const char *box, struct err *err)
 {
 	_free_ char *path = NULL;
 
-	if (box && (!spec_name_valid(box) || !boxes_exists(box)))
-		return err_set(err, ERR_USER, "no sandbox named %s", box);
+	if (box && (!spec_name_valid(box) || !boxes_exists(box))) {
+		err_set(err, ERR_USER, "no sandbox named %s", box);
+		return err_hint(err, "hutch ls");
+	}
 	path = box ? boxes_path(box, "secrets") : path_data("secrets", err);
 	return path ? secret_store_open(path, err) : -1;
 }

@@ -31,10 +31,10 @@ static int check_engine(const struct box_spec *s, enum spec_engine *ret, struct 
 
 int start_check(struct box_spec *s, struct err *err)
 {
-	_free_ char *path = NULL, *pinned = NULL;
+	_free_ char *path = NULL, *pinned = NULL, *runtime = path_runtime(err);
 	enum spec_engine engine;
 
-	if (image_root(s->image, &path, &pinned, err) < 0 || check_engine(s, &engine, err) < 0)
+	if (!runtime || image_root(s->image, &path, &pinned, err) < 0 || check_engine(s, &engine, err) < 0)
 		return -1;
 	free(s->image);
 	s->image = steal_ptr(&pinned);

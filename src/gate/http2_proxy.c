@@ -18,7 +18,7 @@ struct http2_proxy {
 	bool ready;          /* the guest's handshake is over */
 	bool server_tried;
 	bool lost;        /* the server is no more … */
-	char reason[256]; /* … and why */
+	char reason[640]; /* … and why: as long as an error's message */
 };
 
 /* The owner's part of a stream. */

@@ -235,7 +235,7 @@ static int read_escaped_names(struct http1_slice rest, struct sigv4 *ret, struct
 
 static int read_query(const struct sigv4_request *r, struct sigv4 *ret, struct err *err)
 {
-	struct http1_slice credential, date, names;
+	struct http1_slice credential = {0}, date = {0}, names = {0};
 	char scope[256];
 
 	if (!parameter(r, "X-Amz-Credential", &credential) || !parameter(r, "X-Amz-Date", &date) ||

@@ -7,6 +7,29 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+static void error_done(struct kit_error *x)
+{
+	free(x->file);
+	free(x->path);
+	free(x->message);
+}
+
+/* Whether the last one is there already: some maps are read in two steps. */
+static bool is_repeated(const struct kit_errors *e)
+{
+	const struct kit_error *last = &e->v[e->n - 1];
+
+	for (size_t i = 0; i + 1 < e->n; i++) {
+		const struct kit_error *x = &e->v[i];
+
+		if (x->line == last->line && x->column == last->column &&
+			x->warning == last->warning && strcmp(x->path, last->path) == 0 &&
+			strcmp(x->message, last->message) == 0 && strcmp(x->file, last->file) == 0)
+			return true;
+	}
+	return false;
+}
+
 void kit_errors_add(struct kit_errors *e, bool warning, const char *file, int line, int column,
 	const char *path, const char *fmt, ...)
 {
@@ -14,9 +37,8 @@ void kit_errors_add(struct kit_errors *e, bool warning, const char *file, int li
 	char safe[512];
 	va_list ap;
 
-	if (!warning)
-		e->n_errors++;
 	if (e->n == KIT_ERRORS_MAX) {
+		e->n_errors += !warning;
 		e->n_dropped++;
 		return;
 	}
@@ -30,6 +52,11 @@ void kit_errors_add(struct kit_errors *e, bool warning, const char *file, int li
 	va_end(ap);
 	/* The message may quote the file; it goes to a terminal. */
 	log_safe(slot->message, strlen(slot->message) + 1, slot->message, strlen(slot->message));
+	if (is_repeated(e)) {
+		error_done(&e->v[--e->n]);
+		return;
+	}
+	e->n_errors += !warning;
 }
 
 /* A stable insertion sort: at most KIT_ERRORS_MAX, nearly sorted already. */
@@ -68,11 +95,8 @@ void kit_errors_print(const struct kit_errors *e, FILE *out)
 
 void kit_errors_done(struct kit_errors *e)
 {
-	for (size_t i = 0; i < e->n; i++) {
-		free(e->v[i].file);
-		free(e->v[i].path);
-		free(e->v[i].message);
-	}
+	for (size_t i = 0; i < e->n; i++)
+		error_done(&e->v[i]);
 	free(e->v);
 	*e = (struct kit_errors){0};
 }

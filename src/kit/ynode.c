@@ -23,6 +23,8 @@ struct reader {
 	yaml_parser_t parser;
 	const char *file;
 	struct kit_errors *errs;
+	const char *text;
+	size_t len;
 	size_t count;
 	unsigned depth;
 	bool stop; /* nothing sensible can follow */
@@ -36,6 +38,20 @@ static void report(struct reader *r, const yaml_mark_t *at, const struct ynode *
 		r->errs, false, r->file, (int)at->line + 1, (int)at->column + 1, path, "%s", msg);
 }
 
+/* Whether the line is indented with tabs. Its number counts from 0. */
+static bool has_tab(const struct reader *r, size_t line)
+{
+	const char *at = r->text, *end = r->text + r->len;
+
+	while (at && line--) {
+		at = memchr(at, '\n', (size_t)(end - at));
+		at = at ? at + 1 : NULL;
+	}
+	while (at && at < end && *at == ' ')
+		at++;
+	return at && at < end && *at == '\t';
+}
+
 /* The next event, or false at broken syntax. */
 static bool next(struct reader *r, yaml_event_t *ev)
 {
@@ -44,11 +60,15 @@ static bool next(struct reader *r, yaml_event_t *ev)
 
 	if (yaml_parser_parse(&r->parser, ev))
 		return true;
+	r->stop = true;
+	if (p->error == YAML_SCANNER_ERROR && has_tab(r, p->problem_mark.line)) {
+		report(r, &p->problem_mark, NULL, "a tab, indent with blanks");
+		return false;
+	}
 	what = p->problem ? p->problem : "broken YAML";
 	kit_errors_add(r->errs, false, r->file, (int)p->problem_mark.line + 1,
 		(int)p->problem_mark.column + 1, "", "%s%s%s", what, p->context ? " " : "",
 		p->context ? p->context : "");
-	r->stop = true;
 	return false;
 }
 
@@ -258,7 +278,7 @@ static void check_document(struct reader *r, const yaml_event_t *ev, const struc
 
 struct ynode *ynode_read(const void *data, size_t len, const char *file, struct kit_errors *errs)
 {
-	struct reader r = {.file = file, .errs = errs};
+	struct reader r = {.file = file, .errs = errs, .text = data, .len = len};
 	struct ynode *root = NULL;
 	bool done = false;
 
@@ -270,8 +290,13 @@ struct ynode *ynode_read(const void *data, size_t len, const char *file, struct 
 		kit_errors_add(errs, false, file, 0, 0, "", "out of memory");
 		return NULL;
 	}
+	/* The byte order mark that some editors write. */
+	if (len >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) {
+		r.text += 3;
+		r.len -= 3;
+	}
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&r.parser, data, len);
+	yaml_parser_set_input_string(&r.parser, (const unsigned char *)r.text, r.len);
 	while (!r.stop && !done) {
 		yaml_event_t ev;
 

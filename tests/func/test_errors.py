@@ -154,6 +154,22 @@ def test_unknown_sandbox(home):
     assert home.run("rm", "-f", "ghost").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["XDG_RUNTIME_DIR", "XDG_STATE_HOME"])
+def test_directories_that_cannot_be(home, work, name):
+    r = home.run("create", "shell", work, env={name: "/proc/none"})
+    assert r.returncode == 125 and r.stderr.startswith("hutch: /proc/none: ")
+    assert name in r.stderr.splitlines()[1]
+    boxes = home.path("state", "hutch", "boxes")
+    assert not os.path.isdir(boxes) or os.listdir(boxes) == []
+
+
+def test_rm_of_what_is_left(home):
+    os.makedirs(home.box("half", "files"))
+    assert home.ok("ls") == ""
+    assert home.ok("rm", "half") == "half\n"
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+
+
 def test_secret_never_from_the_command_line(home):
     r = home.run("secret", "set", "github", "s3cr3t")
     assert r.returncode == 125 and "standard input" in r.stderr

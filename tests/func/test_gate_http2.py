@@ -403,6 +403,9 @@ def test_slow_server_holds_the_guest_back(h2):
         if not room:
             time.sleep(0.01)
     assert 65535 <= sent < 1 << 20
+    deadline = time.monotonic() + 20
+    while len(s.requests[0].body) < 65535 and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert len(s.requests[0].body) == 65535
 
 
@@ -505,7 +508,9 @@ def test_concurrency_is_the_servers(h2):
     c = connect(g)
     c.wait(lambda: c.h2.remote_settings.max_concurrent_streams == 3)
     streams = [c.start() for _ in range(3)]
-    time.sleep(0.3)
+    deadline = time.monotonic() + 20
+    while len(s.requests) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert len(s.requests) == 3
     go.set()
     assert all(c.finish(x).status == 200 for x in streams)

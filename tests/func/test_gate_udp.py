@@ -123,6 +123,7 @@ def test_refused_without_a_rule(gate):
 def test_refusals_have_a_line_each_and_no_more(gate):
     g = gate()
     addr = g.lookup("www.test")
+    begin = time.monotonic()
     for i in range(200):
         g.send_link(UDP_OUT, 1000 + i, addr_int(addr), 443, data=b"x")
     for i in range(200):
@@ -131,8 +132,9 @@ def test_refusals_have_a_line_each_and_no_more(gate):
         g.send_link(UDP_OUT, 1000, addr_int(addr), 1000 + i, data=b"x")
     for i in range(200):
         assert g.next_datagram()[3] is None
+    seconds = time.monotonic() - begin
     lines = udp_lines(g, 50)
-    assert 50 <= len(lines) <= 53
+    assert 50 <= len(lines) <= 53 + 10 * seconds  # 50 at once, then 10 in a second
     assert len([x for x in lines if x["port"] == 443]) == 1
 
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill -9 of any process, names that are taken, failing set-up: the truth is told, nothing is left."""
+import json
 import os
 import signal
+import time
 
 import pytest
 
@@ -43,6 +45,33 @@ def test_name_taken(home, work):
     assert r.returncode == 125 and "running" in r.stderr
     home.ok("stop", "n")
     home.ok("rm", "n")
+
+
+def test_another_runtime_directory(home, work):
+    """A shell of cron or su has another one, and a log-out empties it."""
+    boxes = home.path("state", "hutch", "boxes")
+    for name, age in ((".old.4194305", 3600), (".new.4194305", 0), (".old.1", 3600)):
+        os.makedirs(os.path.join(boxes, name, "files"))
+        then = time.time() - age
+        os.utime(os.path.join(boxes, name), (then, then))
+    home.ok("create", "--name", "far", "shell", work)
+    assert sorted(os.listdir(boxes)) == [".new.4194305", ".old.1", "far"]  # killed long ago
+    workers = home.workers("far")
+    other = {"XDG_RUNTIME_DIR": home.path("other")}
+    assert json.loads(home.ok("ls", "--json", env=other))[0]["state"] == "ready"
+    assert home.ok("exec", "far", "--", "echo", "hi", env=other) == "hi\n"
+    r = home.run("rm", "far", env=other)
+    assert r.returncode == 125 and "running" in r.stderr
+    for name in os.listdir(os.path.join(home.runtime, "hutch")):
+        os.unlink(os.path.join(home.runtime, "hutch", name))
+    assert home.state("far") == "unknown"
+    r = home.run("exec", "far", "--", "true")
+    assert r.returncode == 125 and "control socket is gone" in r.stderr
+    assert "hutch stop far" in r.stderr.splitlines()[-1]
+    home.ok("stop", "far")
+    wait_for(lambda: not any(alive(p) for p in workers.values()), 10, "its processes to end")
+    home.ok("rm", "far")
+    assert not os.path.exists(home.box("far"))
 
 
 def test_failing_install_step_leaves_nothing(home, work):

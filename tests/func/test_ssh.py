@@ -11,7 +11,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import time
 
 import pytest
 
@@ -363,7 +362,7 @@ def test_agent_goes(world):
     c.sendall(frame(11))
     assert answer(c)[0] == 12
     world.agent.proc.kill()
-    time.sleep(0.3)
+    world.agent.proc.wait()
     c.sendall(frame(11))
     assert answer(c) == b"\5"
 

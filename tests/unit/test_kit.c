@@ -84,8 +84,14 @@ static void test_yaml_subset(void **state)
 		{SANDBOX "setup: [[[[[[[[[[[[[[[[[[[[\n",
 			"k:6:23: setup[0][0][0][0][0][0][0][0][0][0][0][0][0][0][0]: nested too "
 			"deeply\n"},
-		{SANDBOX "\tname: x\n", "k:6:1: found a tab character that violates "
-					"indentation while scanning a plain scalar\n"},
+		{SANDBOX "\tname: x\n", "k:6:1: a tab, indent with blanks\n"},
+		{SANDBOX "setup:\n \tinstall: []\n", "k:7:2: a tab, indent with blanks\n"},
+		{SANDBOX "description: a: b\tc\n",
+			"k:6:15: mapping values are not allowed in this context\n"},
+		{"\xef\xbb\xbf" SANDBOX "descripton: x\n",
+			"k:6:1: descripton: unknown key, did you mean description?\n"},
+		{"\xef\xbb\xbf" SANDBOX, "", true},
+		{"\xef\xbb\xbf", "k:1:1: the file is empty\n"},
 	};
 
 	RUN_ALL(t);
