@@ -157,20 +157,23 @@ static unsigned number(const json_t *j, const char *key)
 	return v > 0 && v <= 65535 ? (unsigned)v : 0;
 }
 
-/* "publish" comes with a listening socket. */
+/* "publish" comes with a bound socket. */
 static void op_ports(struct client *c, const json_t *j, const char *op)
 {
 	struct box *b = c->server->box;
 	unsigned container = number(j, "container");
+	const char *protocol = json_string_value(json_object_get(j, "protocol"));
+	bool udp = protocol && strcmp(protocol, "udp") == 0;
 	struct err err;
 	int result = 0;
 
 	if (b->state >= BOX_STOPPING)
 		result = err_set(&err, ERR_ENV, "sandbox %s is %s", b->name, box_state_name(b->state));
 	else if (strcmp(op, "publish") == 0)
-		result = ports_publish(b, container, number(j, "port"), steal_fd(&c->passed), &err);
+		result = ports_publish(
+			b, container, udp, number(j, "port"), steal_fd(&c->passed), &err);
 	else if (strcmp(op, "unpublish") == 0)
-		result = ports_unpublish(b, container, &err);
+		result = ports_unpublish(b, container, udp, &err);
 	reply(c, result < 0 ? error_json(&err) : json_pack("{s:b, s:o}", "ok", 1, "ports", ports_json(b)),
 		-1);
 }

@@ -25,6 +25,7 @@ struct listener {
 	struct loop_watch w;
 	int fd; /* owned */
 	unsigned container, host;
+	bool udp;
 	struct listener *next;
 };
 
@@ -33,16 +34,23 @@ struct ports {
 	struct listener *list;
 	struct relay *relays[RELAYS_MAX];
 	unsigned n_listeners, n_relays;
+	struct udp *udp; /* owned */
 	bool started;
 	struct strv lost;        /* what could not be bound, to be told when somebody listens */
 	struct loop_timer retry; /* after a pause: too many connections, or no descriptor */
 };
+
+static const char *protocol(bool udp)
+{
+	return udp ? "udp" : "tcp";
+}
 
 static struct ports *get(struct box *b)
 {
 	if (!b->ports) {
 		b->ports = xcalloc(1, sizeof(*b->ports));
 		b->ports->box = b;
+		b->ports->udp = udp_new(b);
 	}
 	return b->ports;
 }
@@ -66,7 +74,8 @@ static void on_retry(struct loop *l, struct loop_timer *t)
 static void pause_all(struct ports *p)
 {
 	for (struct listener *li = p->list; li; li = li->next)
-		loop_del(p->box->loop, &li->w);
+		if (!li->udp)
+			loop_del(p->box->loop, &li->w);
 	loop_timer_start(p->box->loop, &p->retry, RETRY_MS, on_retry);
 }
 
@@ -89,6 +98,10 @@ static void on_listener(struct loop *l, struct loop_watch *w, uint32_t events)
 	struct relay *r;
 	int fd;
 
+	if (li->udp) {
+		udp_receive(p->udp, li->fd, li->container);
+		return;
+	}
 	if (p->n_relays == RELAYS_MAX) {
 		log_limited(LOG_WARN, "ports: %u connections, the next ones wait", RELAYS_MAX);
 		pause_all(p);
@@ -112,16 +125,18 @@ static void on_listener(struct loop *l, struct loop_watch *w, uint32_t events)
 static void listener_free(struct listener *li)
 {
 	loop_del(li->ports->box->loop, &li->w);
+	if (li->udp)
+		udp_forget(li->ports->udp, li->fd);
 	close_and_reset(&li->fd);
 	free(li);
 }
 
-static bool drop(struct ports *p, unsigned container)
+static bool drop(struct ports *p, unsigned container, bool udp)
 {
 	for (struct listener **at = &p->list; *at; at = &(*at)->next) {
 		struct listener *li = *at;
 
-		if (li->container != container)
+		if (li->container != container || li->udp != udp)
 			continue;
 		*at = li->next;
 		p->n_listeners--;
@@ -131,7 +146,8 @@ static bool drop(struct ports *p, unsigned container)
 	return false;
 }
 
-int ports_publish(struct box *b, unsigned container, unsigned host, int fd, struct err *err)
+int ports_publish(
+	struct box *b, unsigned container, bool udp, unsigned host, int fd, struct err *err)
 {
 	struct ports *p = get(b);
 	_close_ int own = fd;
@@ -143,44 +159,48 @@ int ports_publish(struct box *b, unsigned container, unsigned host, int fd, stru
 		return err_set(err, ERR_USER, "more than %u published ports", LISTENERS_MAX);
 	if (fd_set_nonblock(fd, true) < 0)
 		return err_errno(err, "publish");
-	drop(p, container);
+	drop(p, container, udp);
 	li = xcalloc(1, sizeof(*li));
 	li->ports = p;
 	li->w.fd = -1;
 	li->fd = steal_fd(&own);
 	li->container = container;
+	li->udp = udp;
 	li->host = host;
 	li->next = p->list;
 	p->list = li;
 	p->n_listeners++;
-	log_info("port=%u published=127.0.0.1:%u", container, host);
+	log_info("port=%u/%s published=127.0.0.1:%u", container, protocol(udp), host);
 	if (p->started)
 		watch_all(p);
 	return 0;
 }
 
-int ports_unpublish(struct box *b, unsigned container, struct err *err)
+int ports_unpublish(struct box *b, unsigned container, bool udp, struct err *err)
 {
-	if (!drop(get(b), container))
-		return err_set(err, ERR_USER, "port %u is not published", container);
+	if (!drop(get(b), container, udp))
+		return err_set(err, ERR_USER, "port %u/%s is not published", container, protocol(udp));
 	return 0;
 }
 
 /* 0: any. The port that it is, or -1 with errno. */
-static int listen_on(unsigned host, int *ret_fd)
+static int listen_on(unsigned host, bool udp, int *ret_fd)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET,
 		.sin_port = htons((uint16_t)host),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_close_ int fd = socket(
+		AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	socklen_t len = sizeof(a);
 	int one = 1;
 
 	if (fd < 0)
 		return -1;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted ones inherit it */
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 64) < 0 ||
+	if (!udp) { /* with UDP two sockets could have one port */
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted ones too */
+	}
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || (!udp && listen(fd, 64) < 0) ||
 		getsockname(fd, (struct sockaddr *)&a, &len) < 0)
 		return -1;
 	*ret_fd = steal_fd(&fd);
@@ -195,15 +215,16 @@ void ports_prepare(struct box *b)
 			const struct spec_port *sp = &b->spec.ports[i];
 			int fd = -1, host;
 
-			if (sp->udp || (sp->host != 0) != chosen)
+			if ((sp->host != 0) != chosen)
 				continue;
-			host = listen_on(sp->host, &fd);
+			host = listen_on(sp->host, sp->udp, &fd);
 			if (host < 0)
 				strv_addf(&get(b)->lost,
-					"port %u is not published at 127.0.0.1:%u: %s",
-					sp->container, sp->host, strerror(errno));
+					"port %u/%s is not published at 127.0.0.1:%u: %s",
+					sp->container, protocol(sp->udp), sp->host,
+					strerror(errno));
 			else
-				ports_publish(b, sp->container, (unsigned)host, fd, NULL);
+				ports_publish(b, sp->container, sp->udp, (unsigned)host, fd, NULL);
 		}
 	}
 }
@@ -226,9 +247,10 @@ void ports_stop(struct box *b)
 		return;
 	loop_timer_stop(b->loop, &p->retry);
 	while (p->list)
-		drop(p, p->list->container);
+		drop(p, p->list->container, p->list->udp);
 	while (p->n_relays)
 		relay_free(p->relays[--p->n_relays]);
+	udp_free(p->udp);
 	strv_done(&p->lost);
 	free(p);
 	b->ports = NULL;
@@ -239,7 +261,8 @@ json_t *ports_json(const struct box *b)
 	json_t *list = json_array();
 
 	for (const struct listener *li = b->ports ? b->ports->list : NULL; li; li = li->next)
-		json_array_append_new(list, json_pack("{s:i, s:i}", "container", (int)li->container,
-						    "port", (int)li->host));
+		json_array_append_new(list,
+			json_pack("{s:i, s:s, s:i}", "container", (int)li->container, "protocol",
+				protocol(li->udp), "port", (int)li->host));
 	return list;
 }

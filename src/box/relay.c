@@ -157,11 +157,10 @@ static void on_event(struct loop *l, struct loop_watch *w, uint32_t events)
 static int ask_guest(struct relay *r, struct err *err)
 {
 	_buf_ struct buf frame = {.max = 64};
-	uint8_t port[2] = {(uint8_t)(r->port & 255), (uint8_t)(r->port >> 8)};
 
 	if (workers_open_stream(r->box, &r->guest.fd, err) < 0)
 		return -1;
-	agent_put(&frame, AGENT_DIAL, port, sizeof(port));
+	agent_put_port(&frame, AGENT_DIAL, (uint16_t)r->port);
 	if (fd_set_nonblock(r->guest.fd, true) < 0 ||
 		send(r->guest.fd, buf_head(&frame), buf_len(&frame), MSG_NOSIGNAL) !=
 			(ssize_t)buf_len(&frame))

@@ -6,14 +6,15 @@
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/holder.h"
+#include "cli/ports.h"
 
 struct row {
 	struct box_spec spec;
 	const char *state, *engine; /* borrowed from status or constants */
-	json_t *status;		    /* owned, or NULL */
+	json_t *status, *ports;	    /* owned, or NULL */
 };
 
-static void look(const char *name, struct row *r)
+static void look(const char *name, bool ports, struct row *r)
 {
 	struct box_conn c;
 	struct err err;
@@ -26,6 +27,8 @@ static void look(const char *name, struct row *r)
 		r->state = json_string_value(json_object_get(r->status, "state"));
 		r->engine = json_string_value(json_object_get(r->status, "engine"));
 	}
+	if (ports)
+		box_request(&c, json_pack("{s:s}", "op", "ports"), &r->ports, NULL, NULL);
 	if (!r->state)
 		r->state = "unknown";
 	if (!r->engine)
@@ -41,9 +44,10 @@ static json_t *row_json(const struct row *r)
 		json_array_append_new(mounts,
 			json_pack("{s:s, s:b}", "path", r->spec.mounts[i].guest_path, "readOnly",
 				r->spec.mounts[i].read_only));
-	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o}", "name", r->spec.name, "agent",
+	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "name", r->spec.name, "agent",
 		r->spec.agent, "state", r->state, "engine", r->engine, "cpus", (int)r->spec.cpus,
-		"memoryBytes", (json_int_t)r->spec.memory_bytes, "workspaces", mounts);
+		"memoryBytes", (json_int_t)r->spec.memory_bytes, "workspaces", mounts, "ports",
+		ports_list(&r->spec, json_object_get(r->ports, "ports")));
 }
 
 static void row_print(const struct row *r)
@@ -78,7 +82,7 @@ int cmd_ls(int argc, char **argv)
 		struct row r = {0};
 
 		if (boxes_spec(names.v[i], &r.spec, &err) == 0) {
-			look(names.v[i], &r);
+			look(names.v[i], json, &r);
 			if (json)
 				json_array_append_new(list, row_json(&r));
 			else
@@ -91,6 +95,7 @@ int cmd_ls(int argc, char **argv)
 					"error", err.msg));
 		}
 		json_decref(r.status);
+		json_decref(r.ports);
 		spec_done(&r.spec);
 	}
 	if (json) {

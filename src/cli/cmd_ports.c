@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
+#include "cli/ports.h"
 #include "cli/rules.h"
 
 enum { OPT_PUBLISH = 256, OPT_UNPUBLISH, OPT_JSON };
@@ -23,7 +24,7 @@ static const struct option longs[] = {{"publish", required_argument, NULL, OPT_P
 
 struct wish {
 	unsigned host, container; /* host 0: any */
-	bool away;
+	bool udp, away;
 };
 
 struct request {
@@ -33,27 +34,39 @@ struct request {
 	bool json;
 };
 
-/* "[HOST:]CONTAINER" */
-static int parse_pair(const char *text, struct wish *ret)
+#define ADDRESS "127.0.0.1:"
+
+/* The port at the front of *@at, which moves behind it. 0: none. */
+static unsigned parse_port(const char **at)
 {
-	unsigned long n[2] = {0};
-	const char *at = text;
-	size_t count = 0;
+	unsigned long n;
+	char *end;
 
-	do {
-		char *end;
+	if (**at < '0' || **at > '9')
+		return 0;
+	errno = 0;
+	n = strtoul(*at, &end, 10);
+	*at = end;
+	return errno || n > 65535 ? 0 : (unsigned)n;
+}
 
-		if (count == 2 || *at < '0' || *at > '9')
-			return -1;
-		errno = 0;
-		n[count] = strtoul(at, &end, 10);
-		if (errno || n[count] < 1 || n[count] > 65535 || (*end && *end != ':'))
-			return -1;
-		count++;
-		at = *end ? end + 1 : NULL;
-	} while (at);
-	*ret = (struct wish){
-		.host = count == 2 ? (unsigned)n[0] : 0, .container = (unsigned)n[count - 1]};
+/* "[127.0.0.1:][HOST:]CONTAINER[/PROTOCOL]" */
+static int parse_wish(const char *at, struct wish *ret)
+{
+	struct wish w = {0};
+
+	if (strncmp(at, ADDRESS, strlen(ADDRESS)) == 0)
+		at += strlen(ADDRESS);
+	w.container = parse_port(&at);
+	if (w.container && *at == ':') {
+		at++;
+		w.host = w.container;
+		w.container = parse_port(&at);
+	}
+	w.udp = strcmp(at, "/udp") == 0;
+	if (!w.container || (*at && !w.udp && strcmp(at, "/tcp") != 0))
+		return -1;
+	*ret = w;
 	return 0;
 }
 
@@ -67,8 +80,9 @@ static int parse(struct request *r, int argc, char **argv)
 		if (c == OPT_JSON) {
 			r->json = true;
 		} else if (c == OPT_PUBLISH || c == OPT_UNPUBLISH) {
-			if (parse_pair(optarg, &w) < 0)
-				return cli_failf("ports: %s: expected [HOST:]CONTAINER, ports from "
+			if (parse_wish(optarg, &w) < 0)
+				return cli_failf("ports: %s: expected "
+						 "[127.0.0.1:][HOST:]CONTAINER[/udp], ports from "
 						 "1 to 65535",
 					optarg);
 			w.away = c == OPT_UNPUBLISH;
@@ -87,45 +101,34 @@ static int parse(struct request *r, int argc, char **argv)
 
 /* ---- changing ---- */
 
-static struct spec_port *find(struct box_spec *s, unsigned container)
+static struct spec_port *find(struct box_spec *s, const struct wish *w)
 {
 	for (size_t i = 0; i < s->n_ports; i++)
-		if (s->ports[i].container == container && !s->ports[i].udp)
+		if (s->ports[i].container == w->container && s->ports[i].udp == w->udp)
 			return &s->ports[i];
 	return NULL;
 }
 
-static int listen_on(unsigned *host, struct err *err)
+static int listen_on(unsigned *host, bool udp, struct err *err)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET,
 		.sin_port = htons((uint16_t)*host),
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_close_ int fd = socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof(a);
 	int one = 1;
 
 	if (fd < 0)
 		return err_errno(err, "socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 64) < 0 ||
+	if (!udp) { /* with UDP two sockets could have one port */
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	}
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || (!udp && listen(fd, 64) < 0) ||
 		getsockname(fd, (struct sockaddr *)&a, &len) < 0)
 		return err_errno(err, "127.0.0.1:%u", *host);
 	*host = ntohs(a.sin_port);
 	return steal_fd(&fd);
-}
-
-/* Where a port is now, 0: nowhere. @live: the supervisor's answer, or NULL. */
-static unsigned where(const json_t *live, const struct spec_port *p)
-{
-	const json_t *o;
-	size_t i;
-
-	json_array_foreach((json_t *)(uintptr_t)live, i,
-		o) if (!p->udp && json_integer_value(json_object_get(o, "container")) ==
-					  (json_int_t)p->container) return (unsigned)
-		json_integer_value(json_object_get(o, "port"));
-	return 0;
 }
 
 /* Whether the sandbox serves @w already: its own socket would be in the way of a new one. */
@@ -137,30 +140,33 @@ static bool is_served(struct box_conn *conn, const struct spec_port *p, const st
 	if (!p || !w->host ||
 		box_request(conn, json_pack("{s:s}", "op", "ports"), &answer, NULL, NULL) < 0)
 		return false;
-	yes = where(json_object_get(answer, "ports"), p) == w->host;
+	yes = ports_where(json_object_get(answer, "ports"), p) == w->host;
 	json_decref(answer);
 	return yes;
 }
 
 static int publish(struct box_spec *s, struct box_conn *conn, const struct wish *w, struct err *err)
 {
-	struct spec_port *p = find(s, w->container);
+	struct spec_port *p = find(s, w);
 	_close_ int fd = -1;
 	unsigned host = w->host;
 
 	if (conn && !is_served(conn, p, w)) {
-		fd = listen_on(&host, err);
+		fd = listen_on(&host, w->udp, err);
 		if (fd < 0 || box_pass(conn,
-				      json_pack("{s:s, s:i, s:i}", "op", "publish", "container",
-					      (int)w->container, "port", (int)host),
+				      json_pack("{s:s, s:i, s:s, s:i}", "op", "publish",
+					      "container", (int)w->container, "protocol",
+					      w->udp ? "udp" : "tcp", "port", (int)host),
 				      fd, err) < 0)
 			return -1;
 	}
 	if (!p) {
 		s->ports = xrealloc(s->ports, s->n_ports + 1, sizeof(*s->ports));
 		p = &s->ports[s->n_ports++];
-		*p = (struct spec_port){
-			.container = w->container, .name = xstrdup(""), .kit = xstrdup("user")};
+		*p = (struct spec_port){.container = w->container,
+			.udp = w->udp,
+			.name = xstrdup(""),
+			.kit = xstrdup("user")};
 	}
 	p->host = w->host;
 	return 0;
@@ -169,14 +175,16 @@ static int publish(struct box_spec *s, struct box_conn *conn, const struct wish 
 static int unpublish(
 	struct box_spec *s, struct box_conn *conn, const struct wish *w, struct err *err)
 {
-	struct spec_port *p = find(s, w->container);
+	struct spec_port *p = find(s, w);
 
 	if (!p || (w->host && p->host && p->host != w->host))
-		return err_set(err, ERR_USER, "port %u is not published", w->container);
+		return err_set(err, ERR_USER, "port %u/%s is not published", w->container,
+			w->udp ? "udp" : "tcp");
 	/* One that could not be bound is not there to be taken away. */
 	if (conn)
 		box_request(conn,
-			json_pack("{s:s, s:i}", "op", "unpublish", "container", (int)w->container),
+			json_pack("{s:s, s:i, s:s}", "op", "unpublish", "container",
+				(int)w->container, "protocol", w->udp ? "udp" : "tcp"),
 			NULL, NULL, NULL);
 	free(p->name);
 	free(p->kit);
@@ -208,25 +216,6 @@ static int change(const struct request *r, struct err *err)
 
 /* ---- showing ---- */
 
-static void show_json(const struct box_spec *s, const json_t *live)
-{
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < s->n_ports; i++) {
-		const struct spec_port *p = &s->ports[i];
-		unsigned port = where(live, p);
-
-		json_array_append_new(list,
-			json_pack("{s:i, s:s, s:s, s:o, s:s, s:s}", "container", (int)p->container,
-				"protocol", p->udp ? "udp" : "tcp", "address", "127.0.0.1", "port",
-				port ? json_integer(port) : json_null(), "name", p->name, "from",
-				p->kit));
-	}
-	json_dumpf(list, stdout, JSON_INDENT(2));
-	printf("\n");
-	json_decref(list);
-}
-
 static void show_table(const struct box_spec *s, const json_t *live)
 {
 	if (s->n_ports)
@@ -234,7 +223,7 @@ static void show_table(const struct box_spec *s, const json_t *live)
 	for (size_t i = 0; i < s->n_ports; i++) {
 		const struct spec_port *p = &s->ports[i];
 		_free_ char *container = xasprintf("%u/%s", p->container, p->udp ? "udp" : "tcp");
-		unsigned port = where(live, p);
+		unsigned port = ports_where(live, p);
 		_free_ char *host = port ? xasprintf("127.0.0.1:%u", port) : xstrdup("-");
 		_free_ char *line = xasprintf("%-11s %-21s %-16s %s\n", container, host,
 			p->name[0] ? p->name : "-", p->kit);
@@ -254,8 +243,15 @@ static int show(const struct request *r, struct err *err)
 		result = box_request(&conn, json_pack("{s:s}", "op", "ports"), &answer, NULL, err);
 		box_conn_close(&conn);
 	}
-	if (result == 0)
-		(r->json ? show_json : show_table)(&s, json_object_get(answer, "ports"));
+	if (result == 0 && r->json) {
+		json_t *list = ports_list(&s, json_object_get(answer, "ports"));
+
+		json_dumpf(list, stdout, JSON_INDENT(2));
+		printf("\n");
+		json_decref(list);
+	} else if (result == 0) {
+		show_table(&s, json_object_get(answer, "ports"));
+	}
 	json_decref(answer);
 	spec_done(&s);
 	return result;

@@ -21,7 +21,7 @@ static const struct command commands[] = {
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", cmd_stop},
 	{"rm", "[-f] NAME...", "delete sandboxes", cmd_rm},
 	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", cmd_logs},
-	{"ports", "[--publish [HOST:]PORT] [--unpublish [HOST:]PORT] [--json] NAME",
+	{"ports", "[--publish [HOST:]PORT[/udp]] [--unpublish [HOST:]PORT[/udp]] [--json] NAME",
 		"ports of a sandbox on this machine", cmd_ports},
 	{"policy", "allow|deny|rm RULE... [--sandbox NAME] | check RULE | ls | init PRESET | "
 		   "pending | approve|dismiss ID... | log [NAME] | suggest NAME",

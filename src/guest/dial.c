@@ -215,11 +215,11 @@ static int dial_next(struct dial *d)
 
 int dial_start(struct server *srv, struct stream *s, struct rd payload)
 {
-	uint16_t port = rd_le16(&payload);
+	uint16_t port;
 	struct dial *d;
 	int errnum;
 
-	if (!rd_done(&payload) || port == 0)
+	if (agent_get_port(payload, &port) < 0)
 		return stream_fail(s, EINVAL, "malformed port");
 	d = xcalloc(1, sizeof(*d));
 	d->srv = srv;

@@ -25,6 +25,8 @@ static int first_frame(struct stream *s, uint8_t type, struct rd payload)
 		return put_start(s->srv, s, payload);
 	case AGENT_DIAL:
 		return dial_start(s->srv, s, payload);
+	case AGENT_DIAL_UDP:
+		return udp_start(s->srv, s, payload);
 	default:
 		return -1;
 	}
@@ -57,6 +59,7 @@ void server_free(struct server *srv)
 	close_and_reset(&srv->ssh_fd);
 	execs_free(srv);
 	dials_free(srv);
+	udp_flows_free(srv);
 	while (srv->streams)
 		stream_free(srv->streams);
 	free(srv);

@@ -4,10 +4,11 @@
 
 #include "guest/server.h"
 
-#define STREAMS_MAX 256
+#define STREAMS_MAX 512 /* more than the host has published connections and flows */
 
 struct exec;
 struct dial;
+struct udp_flow;
 
 struct server {
 	struct loop *loop; /* borrowed */
@@ -19,6 +20,7 @@ struct server {
 	struct exec *execs;
 	struct dial *dials;
 	unsigned n_dials;
+	struct udp_flow *udp_flows;
 	int ssh_fd; /* owned; -1: none */
 	struct loop_watch ssh_w;
 };
@@ -31,10 +33,11 @@ void server_room(struct server *srv);
 int stream_fail(struct stream *s, int errnum, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* The three operations: each takes over @s on its first frame and answers like a frame callback. */
+/* The operations: each takes over @s on its first frame and answers like a frame callback. */
 int exec_start(struct server *srv, struct stream *s, struct rd payload);
 int put_start(struct server *srv, struct stream *s, struct rd payload);
 int dial_start(struct server *srv, struct stream *s, struct rd payload);
+int udp_start(struct server *srv, struct stream *s, struct rd payload);
 
 /* dial.c: move bytes between two connections (taken, not blocking) until both have ended. */
 void relay_start(struct server *srv, int host_fd, int local_fd);
@@ -42,6 +45,7 @@ void relay_start(struct server *srv, int host_fd, int local_fd);
 void exec_reaped(struct server *srv, pid_t pid, int status);
 void execs_free(struct server *srv);
 void dials_free(struct server *srv);
+void udp_flows_free(struct server *srv);
 
 /* exec_child.c: become the command. Called in the forked child; reports failure on @report (struct
  * exec_report) and never returns. */

@@ -221,8 +221,6 @@ static void load_protocol(struct load *l, const struct ynode *n, void *base, con
 	*FIELD_AT(base, f, bool) = strcmp(s, "udp") == 0;
 	if (*s && strcmp(s, "tcp") != 0 && strcmp(s, "udp") != 0)
 		load_error(l, n, "expected tcp or udp");
-	else if (strcmp(s, "udp") == 0)
-		load_warn(l, n, "is not published yet, only tcp is");
 }
 
 static void finish_port(struct load *l, const struct ynode *n, void *entry)

@@ -107,10 +107,9 @@ static void print_volumes(const struct box_spec *s, FILE *out)
 			s->volumes[i].kit);
 	label = "ports";
 	for (size_t i = 0; i < s->n_ports; i++)
-		line(out, &label, "%u/%s%s%s, kit %s, %s", s->ports[i].container,
+		line(out, &label, "%u/%s%s%s, kit %s, on 127.0.0.1", s->ports[i].container,
 			s->ports[i].udp ? "udp" : "tcp", s->ports[i].name[0] ? " " : "",
-			show(s->ports[i].name).text, s->ports[i].kit,
-			s->ports[i].udp ? "not published" : "on 127.0.0.1");
+			show(s->ports[i].name).text, s->ports[i].kit);
 }
 
 static void print_inject(const struct spec_inject *in, const char **label, FILE *out)

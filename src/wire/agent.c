@@ -127,6 +127,14 @@ void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig)
 	agent_frame_end(b, mark);
 }
 
+void agent_put_port(struct buf *b, enum agent_type type, uint16_t port)
+{
+	size_t mark = agent_frame_begin(b, type);
+
+	buf_put_le16(b, port);
+	agent_frame_end(b, mark);
+}
+
 int agent_next(const struct buf *b, uint8_t *ret_type, struct rd *ret_payload)
 {
 	struct rd r = rd_make(buf_head(b), buf_len(b));
@@ -260,6 +268,16 @@ int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig)
 		return -1;
 	*ret_code = code;
 	*ret_sig = sig;
+	return 0;
+}
+
+int agent_get_port(struct rd r, uint16_t *ret)
+{
+	uint16_t port = rd_le16(&r);
+
+	if (!rd_done(&r) || port == 0)
+		return -1;
+	*ret = port;
 	return 0;
 }
 

@@ -19,6 +19,8 @@
  *           command's process group (SIGHUP, then SIGKILL).
  *     PUT:  host  PUT (ENTRY DATA*)* END           guest DONE | ERROR
  *     DIAL: host  DIAL   guest DONE | ERROR, after which the stream carries raw bytes.
+ *     DIAL_UDP: host  DIAL_UDP DATAGRAM*   guest DATAGRAM* | ERROR
+ *           One peer of a UDP port. Either side drops what it cannot pass on at once.
  */
 #pragma once
 
@@ -39,6 +41,7 @@
 #define AGENT_DATA_MAX	   (32u << 10) /* bytes of stream data in one frame that we send */
 #define AGENT_STDIN_WINDOW (256u << 10)
 #define AGENT_LIST_MAX	   4096u /* strings in one list */
+#define AGENT_DATAGRAM_MAX 65507u /* what UDP over IPv4 carries */
 
 enum agent_type {
 	/* control stream */
@@ -68,6 +71,8 @@ enum agent_type {
 	AGENT_DATA,	   /* host: bytes of the last ENTRY */
 	AGENT_END,	   /* host: empty */
 	AGENT_DIAL = 112,  /* host: le16 TCP port on the guest's loopback */
+	AGENT_DIAL_UDP,	   /* host: le16 UDP port on the guest's loopback */
+	AGENT_DATAGRAM,	   /* both: the bytes of one datagram, perhaps none */
 };
 
 /* One shared folder: child @name of the virtio-fs root, mounted at @path. */
@@ -122,6 +127,7 @@ void agent_put_exec(struct buf *b, const struct agent_exec *e);
 void agent_put_entry(struct buf *b, const struct agent_entry *e);
 void agent_put_error(struct buf *b, uint32_t errnum, const char *text);
 void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig);
+void agent_put_port(struct buf *b, enum agent_type type, uint16_t port);
 
 /* The next whole frame at the front of @b: 1 and type + payload reader (valid until the buffer
  * changes; consume AGENT_HEADER + payload length with agent_consume), 0 when more bytes are
@@ -139,6 +145,7 @@ int agent_get_exec(struct rd r, struct agent_exec *e);
 int agent_get_entry(struct rd r, struct agent_entry *e);
 int agent_get_error(struct rd r, uint32_t *ret_errnum, char **ret_text);
 int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig);
+int agent_get_port(struct rd r, uint16_t *ret);
 void agent_setup_done(struct agent_setup *s);
 void agent_export_done(struct agent_export *e);
 void agent_exec_done(struct agent_exec *e);

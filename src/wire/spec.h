@@ -48,7 +48,7 @@ struct spec_tree {
 	struct strv args; /* NAME=VALUE: put in for ${{ kit.args.NAME }} (creation only) */
 };
 
-/* A port that is published on the host's 127.0.0.1 (TCP only). */
+/* A port that is published on the host's 127.0.0.1. */
 struct spec_port {
 	unsigned container;
 	bool udp;

@@ -79,6 +79,7 @@ static void try_entry(struct rd r, struct buf *b)
 static void try_answers(struct rd r, struct buf *b)
 {
 	uint32_t num, sig;
+	uint16_t port;
 	char *text;
 
 	if (agent_get_error(r, &num, &text) == 0) {
@@ -89,6 +90,12 @@ static void try_answers(struct rd r, struct buf *b)
 	buf_reset(b);
 	if (agent_get_exit(r, &num, &sig) == 0) {
 		agent_put_exit(b, num, sig);
+		check_same(b, r);
+	}
+	buf_reset(b);
+	if (agent_get_port(r, &port) == 0) {
+		check(port != 0);
+		agent_put_port(b, AGENT_DIAL_UDP, port);
 		check_same(b, r);
 	}
 }

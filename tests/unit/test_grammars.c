@@ -114,7 +114,6 @@ static void test_ports_volumes(void **state)
 			"without quotes\n"},
 		{MIXIN "ports:\n  - {container: 80}\n  - {container: 80, protocol: udp}\n"
 		       "  - {container: 80, protocol: tcp}\n",
-			"k:6:21: warning: ports[1].protocol: is not published yet, only tcp is\n"
 			"k:7:17: ports[2].container: twice in this kit\n"},
 		{MIXIN "volumes: [{path: /v}, {path: /t, type: tmpfs, size: 1g, mode: \"1777\"}]\n",
 			"", true},
