@@ -61,6 +61,7 @@ struct box {
 	struct buf gate_in;
 	bool vmm_ready, gate_ready, jail_told;
 	unsigned jail_missing[WORKERS + 1]; /* layers that the host refused; the last is our own */
+	enum spec_phase phase; /* SPEC_INSTALL while rules for the installation are in force */
 	char *ca_pem; /* the sandbox CA, from the gate */
 	enum spec_engine engine; /* which one runs, never AUTO */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
@@ -128,6 +129,9 @@ void workers_kill(struct box *b);
 bool workers_running(const struct box *b);
 /* Read the network part of spec.json again and put it in force; the rest stays as it was. */
 int workers_reload(struct box *b, struct err *err);
+/* The install steps are through: what was for them only is closed for good. When the gate has done so,
+ * setup_phase_ended is called; when it has not, the sandbox fails. */
+int workers_end_install(struct box *b, struct err *err);
 /* The user's answer to a question of the gate; @op: "approve" or "dismiss". */
 int workers_answer(struct box *b, const char *op, const char *id, struct err *err);
 /* A new agent stream: one end is handed to the VMM, the other returned (owned by the caller). */
@@ -174,6 +178,9 @@ void guest_close(struct box *b);
 /* setup.c */
 /* Begin files, install (first start only) and start-up steps; ends in box_setup_done. */
 void setup_start(struct box *b);
+/* The gate has closed what was for the install steps only, or says why it has not. */
+void setup_phase_ended(struct box *b);
+void setup_phase_failed(struct box *b, const char *why);
 void setup_free(struct box *b);
 /* Run the kit's own command detached, output to agent.log. */
 int setup_detach(struct box *b, const struct strv *argv, struct err *err);

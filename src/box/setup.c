@@ -32,7 +32,7 @@ struct item {
 	struct agent_entry e;
 };
 
-enum job_kind { JOB_PUT, JOB_EXEC, JOB_KEEP };
+enum job_kind { JOB_PUT, JOB_EXEC, JOB_KEEP, JOB_PHASE };
 
 struct job {
 	enum job_kind kind;
@@ -65,6 +65,7 @@ struct setup {
 	size_t n_jobs, at, cap;
 	struct task *tasks; /* owned list */
 	bool first_start;
+	bool phase_ends; /* JOB_PHASE: waiting for the gate */
 	size_t log_written;
 };
 
@@ -387,10 +388,14 @@ static struct task *task_start(struct box *b, struct job *j, const char *log_nam
 	return t;
 }
 
-static void exec_request(struct task *t, const struct strv *argv, const char *user, const char *cwd)
+static void exec_request(struct task *t, const struct strv *argv, const char *user,
+	const char *cwd, const struct spec_step *step /* or NULL */)
 {
-	struct agent_exec e = {
-		.user = xstrdup(user), .cwd = xstrdup(cwd), .argv = *argv, .env = {0}};
+	struct agent_exec e = {.flags = step && step->bounded ? AGENT_EXEC_BOUNDED : 0,
+		.user = xstrdup(user),
+		.cwd = xstrdup(cwd),
+		.argv = *argv,
+		.env = step ? step->env : (struct strv){0}};
 
 	agent_put_exec(&t->s.out, &e);
 	agent_put(&t->s.out, AGENT_STDIN_EOF, NULL, 0);
@@ -414,7 +419,7 @@ static void run_exec(struct box *b, struct job *j)
 		return;
 	}
 	t->background = j->step->background;
-	exec_request(t, &j->step->argv, j->step->user, b->spec.workdir);
+	exec_request(t, &j->step->argv, j->step->user, b->spec.workdir, j->step);
 	if (j->step->background)
 		next_job(b);
 }
@@ -430,6 +435,33 @@ static void run_put(struct box *b, struct job *j)
 	}
 	agent_put(&t->s.out, AGENT_PUT, NULL, 0);
 	stream_flush(&t->s);
+}
+
+static void end_phase(struct box *b)
+{
+	struct err err;
+
+	b->setup->phase_ends = true;
+	if (workers_end_install(b, &err) < 0)
+		box_setup_done(b, &err);
+}
+
+void setup_phase_ended(struct box *b)
+{
+	if (!b->setup || !b->setup->phase_ends)
+		return;
+	b->setup->phase_ends = false;
+	next_job(b);
+}
+
+void setup_phase_failed(struct box *b, const char *why)
+{
+	struct err err;
+
+	if (!b->setup || !b->setup->phase_ends)
+		return;
+	err_set(&err, ERR_ENV, "the network rules of the installation could not be ended: %s", why);
+	box_setup_done(b, &err);
 }
 
 static void next_job(struct box *b)
@@ -451,6 +483,8 @@ static void next_job(struct box *b)
 	j = &u->jobs[u->at++];
 	if (j->kind == JOB_KEEP)
 		keep_start(b, next_job);
+	else if (j->kind == JOB_PHASE)
+		end_phase(b);
 	else if (j->kind == JOB_EXEC)
 		run_exec(b, j);
 	else
@@ -472,6 +506,9 @@ void setup_start(struct box *b)
 			goto fail;
 		if (!b->installed)
 			add_steps(b, s->install, s->n_install);
+		/* Before anything that is not an install step, or outlives them, runs. */
+		if (b->phase == SPEC_INSTALL)
+			add_job(b->setup, JOB_PHASE, "");
 		if (!b->installed && s->cache_key[0] && s->n_install)
 			add_keep(b);
 		add_files(b);
@@ -492,7 +529,7 @@ int setup_detach(struct box *b, const struct strv *argv, struct err *err)
 	if (!t)
 		return -1;
 	t->background = true;
-	exec_request(t, argv, b->spec.user, b->spec.workdir);
+	exec_request(t, argv, b->spec.user, b->spec.workdir, NULL);
 	return 0;
 }
 

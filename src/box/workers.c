@@ -132,6 +132,7 @@ static void gate_line(struct box *b, const char *line)
 	const char *event = json_string_value(json_object_get(j, "event"));
 	const char *text = json_string_value(json_object_get(j, "text"));
 	const char *ca = json_string_value(json_object_get(j, "ca"));
+	const char *phase = json_string_value(json_object_get(j, "phase"));
 	struct err err;
 
 	if (event && strcmp(event, "ready") == 0 && ca) {
@@ -140,8 +141,12 @@ static void gate_line(struct box *b, const char *line)
 		b->gate_ready = true;
 		b->jail_missing[WORKER_GATE] |=
 			(unsigned)json_integer_value(json_object_get(j, "jail_missing"));
+		if (phase && strcmp(phase, "runtime") == 0)
+			setup_phase_ended(b);
 	} else if (event && strcmp(event, "notice") == 0 && text) {
 		control_progress(b, "%s", text);
+		if (b->state == BOX_SETUP)
+			setup_phase_failed(b, text);
 	} else if (event && strcmp(event, "question") == 0 && text) {
 		control_question(b, text);
 	} else if (event && strcmp(event, "error") == 0 && text) {
@@ -223,8 +228,15 @@ static int gate_configure(struct box *b, struct err *err)
 	if (!net)
 		return -1;
 	return gate_send(b,
-		json_pack("{s:s, s:s, s:o}", "op", "configure", "name", b->spec.name, "network", net),
+		json_pack("{s:s, s:s, s:s, s:o}", "op", "configure", "name", b->spec.name, "phase",
+			spec_phase_name(b->phase), "network", net),
 		err);
+}
+
+int workers_end_install(struct box *b, struct err *err)
+{
+	b->phase = SPEC_RUNTIME;
+	return gate_configure(b, err);
 }
 
 int workers_answer(struct box *b, const char *op, const char *id, struct err *err)
@@ -414,13 +426,22 @@ static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nf
 	return result;
 }
 
+/* Only a first start installs, and only where steps are to run that others have not run for it. */
+static enum spec_phase first_phase(const struct box *b, bool first_start)
+{
+	return first_start && !b->installed && b->spec.n_install && spec_net_has_phases(&b->spec.net)
+		       ? SPEC_INSTALL
+		       : SPEC_RUNTIME;
+}
+
 static int open_disk(struct box *b, struct err *err)
 {
 	_free_ char *path = fs_join(b->dir, "disk.img");
+	bool first_start = faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0;
 	int fd;
 
 	/* A first start that did not finish left a disk in an unknown state: begin anew. */
-	if (faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0) {
+	if (first_start) {
 		int kept = 0;
 
 		unlinkat(b->dir_fd, "disk.img", 0);
@@ -430,6 +451,7 @@ static int open_disk(struct box *b, struct err *err)
 			return -1;
 		b->installed = kept > 0;
 	}
+	b->phase = first_phase(b, first_start);
 	if (faccessat(b->dir_fd, "disk.img", F_OK, 0) < 0 &&
 		image_disk_create(path, b->spec.disk_bytes, err) < 0)
 		return -1;

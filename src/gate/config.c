@@ -18,6 +18,11 @@ static const char *const reserved_headers[] = {"host", "content-length", "transf
 	"connection", "upgrade", "te", "trailer", "expect", "keep-alive", "proxy-connection",
 	"http2-settings"};
 
+static bool in_force(const struct config *c, enum spec_phase phase)
+{
+	return phase == SPEC_ALWAYS || phase == c->phase;
+}
+
 static int check_format(const char *format, struct err *err)
 {
 	const char *at = strchr(format, '%');
@@ -145,7 +150,7 @@ static int add_oauths(struct config *c, struct err *err)
 		const struct spec_credential *cred = &c->net.credentials[i];
 
 		for (size_t k = 0; k < cred->n_oauth; k++)
-			if (!cred->oauth[k].passthrough &&
+			if (!cred->oauth[k].passthrough && in_force(c, cred->phase) &&
 				add_oauth(c, cred, &cred->oauth[k], err) < 0)
 				return err_wrap(err, "credential %s", cred->service);
 	}
@@ -160,7 +165,8 @@ static int add_credentials(struct config *c, struct err *err)
 		n += c->net.credentials[i].n_injects;
 	c->injects = xcalloc(n + 1, sizeof(*c->injects));
 	for (size_t i = 0; i < c->net.n_credentials; i++)
-		if (add_injects(c, &c->net.credentials[i], err) < 0)
+		if (in_force(c, c->net.credentials[i].phase) &&
+			add_injects(c, &c->net.credentials[i], err) < 0)
 			return -1;
 	return add_oauths(c, err);
 }
@@ -220,10 +226,28 @@ static int add_rules(struct config *c, struct err *err)
 {
 	for (size_t i = 0; i < c->net.n_rules; i++) {
 		const struct spec_rule *r = &c->net.rules[i];
+		struct policy *to = in_force(c, r->phase) ? &c->policy : &c->other;
+		_free_ char *source = r->phase == SPEC_ALWAYS
+					      ? xstrdup(r->source)
+					      : xasprintf("%s, %s", r->source, spec_phase_name(r->phase));
 
-		if (policy_add(&c->policy, r->target, r->allow, r->source, err) < 0)
+		if (policy_add(to, r->target, r->allow, source, err) < 0)
 			return -1;
 	}
+	return 0;
+}
+
+/* What installs says so; anything else is the sandbox as it is used. */
+static int read_phase(struct config *c, const json_t *j, struct err *err)
+{
+	const char *phase = json_string_value(j);
+
+	c->phase = SPEC_RUNTIME;
+	if (!j || (phase && strcmp(phase, "runtime") == 0))
+		return 0;
+	if (!phase || strcmp(phase, "install") != 0)
+		return err_set(err, ERR_PEER, "configure: phase is install or runtime");
+	c->phase = SPEC_INSTALL;
 	return 0;
 }
 
@@ -231,14 +255,16 @@ static int read_json(struct config *c, const json_t *j, struct err *err)
 {
 	const char *op = json_string_value(json_object_get(j, "op"));
 	const char *name = json_string_value(json_object_get(j, "name"));
-	const json_t *network = json_object_get(j, "network");
+	const json_t *network = json_object_get(j, "network"), *phase = json_object_get(j, "phase");
 
 	if (!op || strcmp(op, "configure") != 0)
 		return err_set(err, ERR_PEER, "unknown control request");
 	if (!name || !spec_name_valid(name))
 		return err_set(err, ERR_PEER, "configure: no valid sandbox name");
-	if (!network || json_object_size(j) != 3)
-		return err_set(err, ERR_PEER, "configure: wants exactly op, name, network");
+	if (!network || json_object_size(j) != (phase ? 4 : 3))
+		return err_set(err, ERR_PEER, "configure: wants op, name, network, perhaps phase");
+	if (read_phase(c, phase, err) < 0)
+		return -1;
 	c->box = xstrdup(name);
 	if (spec_net_from_json(network, &c->net, err) < 0 || add_rules(c, err) < 0 ||
 		add_credentials(c, err) < 0 || add_cas(c, err) < 0)
@@ -285,6 +311,7 @@ void config_free(struct config *c)
 	free(c->oauths);
 	free(c->resolves);
 	policy_done(&c->policy);
+	policy_done(&c->other);
 	spec_net_done(&c->net);
 	free(c->box);
 	free(c);

@@ -39,8 +39,10 @@ struct config_ca {
 
 struct config {
 	char *box; /* sandbox name */
+	enum spec_phase phase; /* SPEC_INSTALL or SPEC_RUNTIME: what belongs to the other is not in force */
 	struct spec_net net;
 	struct policy policy;
+	struct policy other; /* rules of the other phase: to explain refusals */
 	struct config_inject *injects;
 	size_t n_injects;
 	struct config_oauth *oauths;

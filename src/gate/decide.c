@@ -10,6 +10,25 @@ static bool is_this_host(const struct policy_query *q)
 	return q->name && strcmp(q->name, POLICY_THIS_HOST) == 0;
 }
 
+/* What is refused only now says so: asking the user would not help an installation that has ended. */
+static void note_phase(const struct gate *g, const struct policy_query *q,
+	const struct policy_verdict *v, struct flow_decision *ret)
+{
+	struct policy_query again = *q;
+	struct policy_verdict other;
+	size_t len = strlen(ret->reason);
+
+	if (v->rule || !g->config->other.n)
+		return;
+	other = policy_judge(&g->config->other, &again);
+	if (other.allowed && other.rule)
+		snprintf(ret->reason + len, sizeof(ret->reason) - len,
+			"; allowed %s only: rule \"%s\" (%s)",
+			g->config->phase == SPEC_RUNTIME ? "while kits are installed"
+							 : "after the installation",
+			other.rule->text, other.rule->source);
+}
+
 void gate_decide(const struct gate *g, struct policy_query *q, struct flow_decision *ret)
 {
 	struct policy_verdict v = policy_judge(&g->config->policy, q);
@@ -22,6 +41,7 @@ void gate_decide(const struct gate *g, struct policy_query *q, struct flow_decis
 	if (v.allowed)
 		return;
 	policy_explain(&v, q, ret->reason);
+	note_phase(g, q, &v, ret);
 	policy_remedy(&v, q, ret->remedy);
 	if (v.rule || g->config->net.learn || policy_query_rule(q, ret->ask) < 0)
 		ret->ask[0] = '\0';

@@ -720,6 +720,17 @@ void flow_recheck_all(struct gate *g)
 	}
 }
 
+void flow_cut_all(struct gate *g, const char *why)
+{
+	for (struct flow *f = g->flows, *next; f; f = next) {
+		next = f->next;
+		if (!f->allowed || f->state == FLOW_CLOSING || f->state == FLOW_RESET)
+			continue;
+		flow_reset(f, AUDIT_DENY, "%s", why);
+		flow_run(f);
+	}
+}
+
 void flow_end_all(struct gate *g)
 {
 	while (g->flows)

@@ -125,6 +125,8 @@ void gate_dial(struct gate *g, struct dial *d, const struct policy_query *q, dia
 void flow_open(struct gate *g, const struct link_msg *m, int fd);
 /* The rules have changed: end what is no longer allowed. */
 void flow_recheck_all(struct gate *g);
+/* Reset every connection that was allowed. */
+void flow_cut_all(struct gate *g, const char *why);
 void flow_end_all(struct gate *g);
 
 /* Called by proxies, intercept.c and tunnel.c while they are being stepped. */

@@ -108,8 +108,9 @@ static int jail(struct gate *g, struct err *err)
 
 static void control_send(struct gate *g, const char *event, const char *key, const char *text)
 {
-	json_t *o = json_pack("{s:s, s:s, s:i}", "event", event, key, text, "jail_missing",
-		(int)g->jail_missing);
+	json_t *o = json_pack("{s:s, s:s, s:i, s:s}", "event", event, key, text, "jail_missing",
+		(int)g->jail_missing, "phase",
+		spec_phase_name(g->config ? g->config->phase : SPEC_ALWAYS));
 	char *line = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 	_free_ char *with_nl = line ? xasprintf("%s\n", line) : NULL;
 
@@ -128,13 +129,20 @@ static void on_question(void *arg, const char *id, const char *rule)
 	control_send(g, "question", "text", text);
 }
 
-/* In force as a whole or not at all. The first one has to be right. */
+/* In force as a whole or not at all. The first one has to be right. An installation ends once, and
+ * with it every connection that was made while it ran. */
 static int configure(struct gate *g, const char *line, size_t len, struct err *err)
 {
 	struct config *c = config_parse(line, len, err);
+	bool installed = g->config && g->config->phase == SPEC_RUNTIME, ends;
 
 	if (!c)
 		return -1;
+	if (installed && c->phase == SPEC_INSTALL) {
+		config_free(c);
+		return err_set(err, ERR_PEER, "the installation has ended for good");
+	}
+	ends = g->config && !installed && c->phase == SPEC_RUNTIME;
 	if (!g->ca) {
 		g->ca = ca_open(FD_BOX, c->box, err);
 		g->audit = audit_new(g->loop, FD_BOX, c->box);
@@ -150,6 +158,11 @@ static int configure(struct gate *g, const char *line, size_t len, struct err *e
 	if (link_start(g, FD_LINK) < 0)
 		return err_errno(err, "watch the link");
 	tls_shared_forget(g->tls);
+	if (ends) {
+		log_info("the installation has ended");
+		flow_cut_all(g, "the installation has ended");
+		udp_cut_all(g->udp, "the installation has ended");
+	}
 	flow_recheck_all(g);
 	udp_recheck_all(g->udp);
 	log_info("configured: rules=%zu credentials=%zu", c->policy.n, c->net.n_credentials);

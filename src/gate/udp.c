@@ -410,3 +410,11 @@ void udp_recheck_all(struct udp *u)
 		}
 	}
 }
+
+void udp_cut_all(struct udp *u, const char *why)
+{
+	while (u->flows) {
+		refuse(u, &u->flows->key);
+		end_flow(u->flows, AUDIT_DENY, why);
+	}
+}

@@ -17,5 +17,7 @@ struct udp *udp_new(struct gate *g); /* @g is borrowed */
 void udp_free(struct udp *u);        /* writes the audit lines of open flows; NULL is fine */
 /* LINK_UDP_OUT */
 void udp_send(struct udp *u, const struct link_packet *p);
+/* End every flow. */
+void udp_cut_all(struct udp *u, const char *why);
 /* The rules have changed. */
 void udp_recheck_all(struct udp *u);

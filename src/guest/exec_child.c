@@ -84,10 +84,40 @@ static void set_files_limit(void)
 	}
 }
 
+/* One of the sandbox's own variables, if there is one of this name. */
+static void keep_env(struct strv *env, const struct server_config *config, const char *name)
+{
+	const char *value = env_get(config->env, name);
+	_free_ char *pair = value ? xasprintf("%s=%s", name, value) : NULL;
+
+	if (pair)
+		env_set(env, pair);
+}
+
+/* What a command is left that may see nothing but what it names. */
+static void make_bounded_env(struct strv *env, const struct server_config *config,
+	const struct agent_exec *x, const struct user *u)
+{
+	strv_addf(env, "HOME=%s", u->home);
+	strv_add(env, "PATH=" INIT_PATH);
+	keep_env(env, config, "HOME");
+	keep_env(env, config, "PATH");
+	for (size_t i = 0; i < x->env.n; i++) {
+		if (strchr(x->env.v[i], '='))
+			env_set(env, x->env.v[i]);
+		else
+			keep_env(env, config, x->env.v[i]);
+	}
+}
+
 /* Defaults, then the sandbox's own variables, then the request's. */
 static void make_env(struct strv *env, const struct server_config *config,
 	const struct agent_exec *x, const struct user *u)
 {
+	if (x->flags & AGENT_EXEC_BOUNDED) {
+		make_bounded_env(env, config, x, u);
+		return;
+	}
 	strv_addf(env, "HOME=%s", u->home);
 	strv_addf(env, "USER=%s", u->name);
 	strv_addf(env, "LOGNAME=%s", u->name);

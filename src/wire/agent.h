@@ -89,7 +89,12 @@ struct agent_setup {
 	struct strv env; /* K=V for every command and login shell */
 };
 
-enum { AGENT_EXEC_TTY = 1 << 0 };
+enum {
+	AGENT_EXEC_TTY = 1 << 0,
+	/* Of the sandbox's variables the command sees PATH, HOME and those that env names (without a
+	 * value) and no others. */
+	AGENT_EXEC_BOUNDED = 1 << 1,
+};
 
 struct agent_exec {
 	uint32_t flags;

@@ -18,6 +18,7 @@ enum kind {
 	F_STRV,
 	F_ENGINE,
 	F_INJECT, /* enum spec_inject_kind */
+	F_PHASE,
 	F_STRUCT, /* embedded struct: an object */
 	F_LIST,   /* pointer and count: an array of objects */
 };
@@ -59,6 +60,8 @@ static const struct field step_fields[] = {
 	FIELD(spec_step, description, F_STR),
 	FIELD(spec_step, kit, F_STR),
 	FIELD(spec_step, background, F_BOOL),
+	OPTIONAL(spec_step, bounded, F_BOOL),
+	OPTIONAL(spec_step, env, F_STRV),
 };
 static const struct field file_fields[] = {
 	FIELD(spec_file, path, F_STR),
@@ -96,6 +99,7 @@ static const struct field rule_fields[] = {
 	FIELD(spec_rule, allow, F_BOOL),
 	FIELD(spec_rule, target, F_STR),
 	FIELD(spec_rule, source, F_STR),
+	OPTIONAL(spec_rule, phase, F_PHASE),
 };
 static const struct field inject_fields[] = {
 	FIELD(spec_inject, domain, F_STR),
@@ -132,6 +136,7 @@ static const struct field credential_fields[] = {
 	FIELD(spec_credential, required, F_BOOL),
 	LIST(spec_credential, injects, inject_type),
 	OPTIONAL_LIST(spec_credential, oauth, oauth_type),
+	OPTIONAL(spec_credential, phase, F_PHASE),
 };
 static const struct field resolve_fields[] = {
 	FIELD(spec_resolve, name, F_STR),
@@ -218,6 +223,29 @@ static const char *const inject_names[] = {
 };
 _Static_assert(ARRAY_SIZE(inject_names) == SPEC_INJECT_KINDS, "a name for every spec_inject_kind");
 
+static const char *const phase_names[] = {
+	[SPEC_ALWAYS] = "always",
+	[SPEC_INSTALL] = "install",
+	[SPEC_RUNTIME] = "runtime",
+};
+_Static_assert(ARRAY_SIZE(phase_names) == SPEC_PHASES, "a name for every spec_phase");
+
+const char *spec_phase_name(enum spec_phase p)
+{
+	return (unsigned)p < ARRAY_SIZE(phase_names) ? phase_names[p] : "?";
+}
+
+bool spec_net_has_phases(const struct spec_net *n)
+{
+	bool has = false;
+
+	for (size_t i = 0; i < n->n_rules; i++)
+		has |= n->rules[i].phase != SPEC_ALWAYS;
+	for (size_t i = 0; i < n->n_credentials; i++)
+		has |= n->credentials[i].phase != SPEC_ALWAYS;
+	return has;
+}
+
 const char *spec_inject_name(enum spec_inject_kind k)
 {
 	return (unsigned)k < ARRAY_SIZE(inject_names) ? inject_names[k] : "?";
@@ -294,6 +322,8 @@ static json_t *field_to_json(const void *base, const struct field *f)
 		return json_string(spec_engine_name(*AT(base, f, enum spec_engine)));
 	case F_INJECT:
 		return json_string(spec_inject_name(*AT(base, f, enum spec_inject_kind)));
+	case F_PHASE:
+		return json_string(spec_phase_name(*AT(base, f, enum spec_phase)));
 	case F_STRUCT:
 		return struct_to_json(AT(base, f, char), f->type);
 	case F_LIST:
@@ -312,6 +342,8 @@ static bool is_unset(const void *base, const struct field *f)
 		return !*AT(base, f, const bool);
 	case F_INJECT:
 		return *AT(base, f, const enum spec_inject_kind) == SPEC_INJECT_HEADER;
+	case F_PHASE:
+		return *AT(base, f, const enum spec_phase) == SPEC_ALWAYS;
 	case F_LIST:
 		return *AT_N(base, f) == 0;
 	case F_STRV:
@@ -403,6 +435,7 @@ static void field_done(void *base, const struct field *f)
 	case F_U64:
 	case F_ENGINE:
 	case F_INJECT:
+	case F_PHASE:
 		break;
 	}
 }
@@ -510,6 +543,17 @@ static int inject_from_json(const json_t *j, enum spec_inject_kind *to, struct e
 	return bad(err, "a kind of credential");
 }
 
+static int phase_from_json(const json_t *j, enum spec_phase *to, struct err *err)
+{
+	for (size_t i = 0; json_is_string(j) && i < ARRAY_SIZE(phase_names); i++) {
+		if (strcmp(json_string_value(j), phase_names[i]) == 0) {
+			*to = (enum spec_phase)i;
+			return 0;
+		}
+	}
+	return bad(err, "install or runtime");
+}
+
 static int field_from_json(const json_t *j, void *base, const struct field *f, struct err *err)
 {
 	uint64_t v;
@@ -522,8 +566,6 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 	case F_STR:
 		return str_from_json(j, AT(base, f, char *), err);
 	case F_BOOL:
-		if (f->optional && !json_is_true(j))
-			return bad(err, "true or nothing");
 		if (!json_is_boolean(j))
 			return bad(err, "true or false");
 		*AT(base, f, bool) = json_is_true(j);
@@ -541,6 +583,8 @@ static int field_from_json(const json_t *j, void *base, const struct field *f, s
 		return engine_from_json(j, AT(base, f, enum spec_engine), err);
 	case F_INJECT:
 		return inject_from_json(j, AT(base, f, enum spec_inject_kind), err);
+	case F_PHASE:
+		return phase_from_json(j, AT(base, f, enum spec_phase), err);
 	case F_STRUCT:
 		return struct_from_json(j, AT(base, f, char), f->type, err);
 	case F_LIST:
@@ -569,6 +613,8 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 		found++;
 		if (field_from_json(v, base, f, err) < 0)
 			return err_wrap(err, "%s", f->key);
+		if (f->optional && is_unset(base, f)) /* one way to say a thing */
+			return err_set(err, ERR_PEER, "%s: says nothing", f->key);
 	}
 	if (json_object_size(j) == found)
 		return 0;

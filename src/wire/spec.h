@@ -17,6 +17,9 @@
 
 enum spec_engine { SPEC_ENGINE_AUTO, SPEC_ENGINE_KVM, SPEC_ENGINE_QEMU };
 
+/* When something is in force: only while the install steps of kits run, or only afterwards. */
+enum spec_phase { SPEC_ALWAYS, SPEC_INSTALL, SPEC_RUNTIME, SPEC_PHASES };
+
 struct spec_mount {
 	char *host_path, *guest_path; /* absolute; normally equal */
 	bool read_only;
@@ -29,6 +32,8 @@ struct spec_step {
 	char *description; /* may be "" */
 	char *kit;	   /* which kit it came from */
 	bool background;   /* start-up steps only */
+	bool bounded;	   /* of the sandbox's variables it sees those named in env, and no others */
+	struct strv env;   /* names; as K=V: with that value */
 };
 
 /* One setup.files entry or generated file. ${WORKDIR} is already replaced. */
@@ -74,6 +79,7 @@ struct spec_rule {
 	bool allow;
 	char *target; /* DESIGN 5 grammar: host[:port], *.host, **.host, CIDR, ** */
 	char *source; /* "kit hello", "user", "preset balanced": shown in refusals and the audit log */
+	enum spec_phase phase; /* left out in JSON when it is always */
 };
 
 /* How a value gets into a request. */
@@ -120,6 +126,7 @@ struct spec_credential {
 	size_t n_injects;
 	struct spec_oauth *oauth; /* one or none; left out in JSON when there is none */
 	size_t n_oauth;
+	enum spec_phase phase; /* as of a rule; a service may be there once for each */
 };
 
 /* Certificates that are believed for some servers besides the host's own trust store. */
@@ -205,5 +212,8 @@ void spec_done(struct box_spec *s);
 void spec_net_done(struct spec_net *n);
 const char *spec_engine_name(enum spec_engine e);
 const char *spec_inject_name(enum spec_inject_kind k);
+const char *spec_phase_name(enum spec_phase p); /* "install" */
+/* Whether anything of it changes when the installation ends. */
+bool spec_net_has_phases(const struct spec_net *n);
 /* A sandbox name: ^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$ */
 bool spec_name_valid(const char *name);

@@ -49,7 +49,8 @@ class Gate:
 
     def __init__(self, path, rules=(), credentials=(), resolves=None, secrets=None, ca_file=None,
                  store=True, max_files=None, broker=None, env=None,
-                 vmm_link=None):
+                 vmm_link=None, phase=None):
+        self.phase = phase  # "install", "runtime", or None: not said
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
@@ -161,8 +162,11 @@ class Gate:
             assert status == 0, f"gate ended with {status}: {self.log()}"
 
     def configure(self, **changes):
+        self.phase = changes.pop("phase", self.phase)
         self.network.update(changes)
-        return self.configure_raw({"op": "configure", "name": "testbox", "network": self.network})
+        phase = {"phase": self.phase} if self.phase else {}
+        return self.configure_raw({"op": "configure", "name": "testbox", **phase,
+                                   "network": self.network})
 
     def configure_raw(self, message):
         self.control.sendall(json.dumps(message).encode() + b"\n")

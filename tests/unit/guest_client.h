@@ -80,6 +80,7 @@ static int guest_serve(const char *root, int adopt)
 
 	strv_add(&env, "FROM_SETUP=setup");
 	strv_add(&env, "BOTH=setup");
+	strv_add(&env, "NAMED=named");
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -228,6 +229,10 @@ static inline void talk_exec(
 	for (; *argv; argv++)
 		strv_add(&x.argv, *argv);
 	strv_add(&x.env, "BOTH=request");
+	if (flags & AGENT_EXEC_BOUNDED) {
+		strv_add(&x.env, "NAMED");
+		strv_add(&x.env, "NOT_THERE");
+	}
 	buf_init(&b, AGENT_HEADER + AGENT_PAYLOAD_MAX);
 	agent_put_exec(&b, &x);
 	agent_exec_done(&x);

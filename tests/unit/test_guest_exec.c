@@ -113,6 +113,20 @@ static void test_environment(void **state)
 	talk_close(&t);
 }
 
+/* Of the sandbox's variables, those that are named. */
+static void test_bounded_environment(void **state)
+{
+	struct guest *g = *state;
+	_free_ char *want = xasprintf("BOTH=request\nHOME=%s/home\nNAMED=named\n", g->root);
+	struct talk t = talk_open(g);
+
+	talk_shell(&t, "env | grep -v -e ^PATH= -e ^PWD= -e ^_= -e ^SHLVL= -e ^OLDPWD= | sort",
+		AGENT_EXEC_BOUNDED);
+	talk_until(&t, AGENT_EXIT);
+	assert_string_equal(buf_cstr(&t.out), want);
+	talk_close(&t);
+}
+
 /* Only the standard streams are open, and no signal is ignored or blocked. */
 static void test_clean_process(void **state)
 {
@@ -549,6 +563,7 @@ int main(void)
 		T(test_results),
 		T(test_failures),
 		T(test_environment),
+		T(test_bounded_environment),
 		T(test_clean_process),
 		T(test_script_without_interpreter),
 		T(test_background_process),
