@@ -484,7 +484,7 @@ static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 	int pipefd[2];
 
 	if (image_kernel(&f->pack, err) < 0 ||
-		image_root(b->spec.image, &f->root_path, &pinned, err) < 0)
+		image_find(b->spec.image, &b->spec.layers, &f->root_path, &pinned, err) < 0)
 		return -1;
 	f->root_fd = open(f->root_path, O_RDONLY | O_CLOEXEC);
 	if (f->root_fd < 0)

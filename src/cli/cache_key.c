@@ -97,7 +97,7 @@ static int put_tree(FILE *out, int dir, struct err *err)
 static void put_plan(FILE *out, const struct box_spec *s)
 {
 	static const char *const keys[] = {
-		"image", "user", "env", "disk_bytes", "prepare", "install", "network"};
+		"image", "layers", "user", "env", "disk_bytes", "prepare", "install", "network"};
 	json_t *all = spec_to_json(s), *some = json_object();
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)

@@ -87,7 +87,7 @@ static void check_root(struct finding *f)
 	_free_ char *path = NULL, *ref = NULL;
 	struct err err;
 
-	if (image_root("base", &path, &ref, &err) < 0)
+	if (image_find("base", NULL, &path, &ref, &err) < 0)
 		say(f, BAD, err.msg, err.hint);
 	else
 		say(f, GOOD, ref, NULL);

@@ -3,29 +3,9 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
-#include "image/image.h"
-
-static void show(void *arg, const char *what, int percent)
-{
-	char line[200];
-
-	if (percent >= 0 && isatty(STDERR_FILENO)) {
-		char bar[21];
-
-		memset(bar, '.', 20);
-		memset(bar, '#', (size_t)MIN(percent, 100) / 5);
-		bar[20] = '\0';
-		snprintf(line, sizeof(line), "[%s] %3d%%  %s", bar, percent, what);
-	} else if (percent > 0 && percent < 100) {
-		return; /* not on a terminal: one line per job, not per step */
-	} else {
-		snprintf(line, sizeof(line), "%s", what);
-	}
-	cli_progress(line);
-}
+#include "cli/images.h"
 
 int cmd_image(int argc, char **argv)
 {
@@ -51,7 +31,7 @@ int cmd_image(int argc, char **argv)
 		return cli_usage("image");
 	if (verb[0] == 'l')
 		return image_list(stdout, json, &err) < 0 ? cli_fail(&err) : 0;
-	if (image_build(force, show, NULL, &err) < 0)
+	if (image_build(force, images_progress, NULL, &err) < 0)
 		return cli_fail(&err);
 	cli_progress(NULL);
 	return image_list(stdout, false, &err) < 0 ? cli_fail(&err) : 0;

@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/tree.h"
 #include "cli/approve.h"
+#include "cli/images.h"
 #include "cli/kit.h"
 #include "cli/kit_checks.h"
 #include "cli/secrets.h"
@@ -192,12 +193,16 @@ static int plan(struct kit_testing *t, struct box_spec *ret, struct err *err)
 		.settings = &settings,
 		.remove_on_exit = !t->options->keep};
 	_free_ char *stem = xasprintf("test-%.40s", t->kit);
+	struct images_wanted wanted = {0};
 	int result;
 
 	settings.allow = settings.deny = settings.credentials = (struct strv){0};
 	req.name = t->name = start_name(stem);
 	strv_add(&req.mounts, t->work);
-	result = plan_make(&req, ret, err);
+	result = images_resolve(&req, &wanted, err);
+	if (result == 0)
+		result = plan_make(&req, ret, err);
+	images_wanted_done(&wanted);
 	strv_done(&req.mounts);
 	for (size_t i = 0; result == 0 && i < ret->net.n_credentials; i++)
 		ret->net.credentials[i].required = false;

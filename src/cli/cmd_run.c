@@ -14,6 +14,7 @@
 #include "base/paths.h"
 #include "cli/approve.h"
 #include "cli/boxes.h"
+#include "cli/images.h"
 #include "cli/kit.h"
 #include "cli/rules.h"
 #include "cli/secrets.h"
@@ -32,6 +33,7 @@ struct request {
 	struct remote remote;
 	struct settings settings;
 	struct kit services;  /* loaded when one is named */
+	struct images_wanted image;
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only, no_cache;
 	bool set_learn; /* --learn or --no-learn was said */
@@ -389,6 +391,19 @@ static int reuse(struct request *r, const struct box_spec *planned)
 	return status;
 }
 
+/* Only a sandbox that is still to be made needs its image looked up, and with it a network. */
+static int make_plan(struct request *r, struct box_spec *ret, struct err *err)
+{
+	if (plan_make(&r->plan, ret, err) < 0)
+		return -1;
+	if (!r->dry_run && boxes_exists(ret->name))
+		return 0;
+	if (images_resolve(&r->plan, &r->image, err) == 0 && !r->plan.image)
+		return 0;
+	spec_done(ret);
+	return r->plan.image ? plan_make(&r->plan, ret, err) : -1;
+}
+
 static int plan_and_go(struct request *r)
 {
 	struct box_spec s;
@@ -399,7 +414,7 @@ static int plan_and_go(struct request *r)
 		r->plan.name = r->made_name = start_name(kit_base(r->plan.kits, r->plan.n_kits)
 							? kit_base(r->plan.kits, r->plan.n_kits)->name
 							: "hutch");
-	if (plan_make(&r->plan, &s, &err) < 0)
+	if (make_plan(r, &s, &err) < 0)
 		return cli_fail(&err);
 	secrets_settle(&s);
 	if (r->dry_run) {
@@ -442,6 +457,7 @@ static int run(int argc, char **argv, bool create_only)
 		status = plan_and_go(&r);
 	kit_set_done(&r.kits);
 	kit_done(&r.services);
+	images_wanted_done(&r.image);
 	kit_inputs_done(&r.inputs);
 	strv_done(&r.args_files);
 	strv_done(&r.approved);

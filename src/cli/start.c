@@ -9,6 +9,7 @@
 
 #include "base/paths.h"
 #include "cli/cli.h"
+#include "cli/images.h"
 #include "image/virt.h"
 
 #define SHOW_BYTES 4000
@@ -33,8 +34,13 @@ int start_check(struct box_spec *s, struct err *err)
 {
 	_free_ char *path = NULL, *pinned = NULL, *runtime = path_runtime(err);
 	enum spec_engine engine;
+	int result;
 
-	if (!runtime || image_root(s->image, &path, &pinned, err) < 0 || check_engine(s, &engine, err) < 0)
+	if (!runtime || check_engine(s, &engine, err) < 0)
+		return -1;
+	result = image_root(s->image, &s->layers, images_progress, NULL, &path, &pinned, err);
+	cli_progress(NULL);
+	if (result < 0)
 		return -1;
 	free(s->image);
 	s->image = steal_ptr(&pinned);
@@ -69,10 +75,12 @@ int start_box(const struct box_spec *s, bool is_new, struct box_conn *conn, stru
 	int result;
 
 	if (box_connect(s->name, conn, NULL) < 0) {
-		_free_ char *line = NULL;
+		_free_ char *line = NULL, *path = NULL, *pinned = NULL;
 		enum spec_engine engine;
 
-		if (check_engine(s, &engine, err) < 0)
+		/* Layers that were removed meanwhile are fetched once more. */
+		if (check_engine(s, &engine, err) < 0 ||
+			image_root(s->image, &s->layers, images_progress, NULL, &path, &pinned, err) < 0)
 			return -1;
 		line = xasprintf("%s %s (engine %s)", is_new ? "creating" : "starting", s->name,
 			virt_engine_text(engine));

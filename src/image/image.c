@@ -14,6 +14,7 @@
 #include "base/fs.h"
 #include "image/internal.h"
 
+#define BASE	     "base"
 #define DEFAULT_DISK (16ull << 30)
 
 static bool is_digest(const char *s)
@@ -33,7 +34,7 @@ static char *read_ref(const char *images, const char *name)
 	return xstrdup(buf_cstr(&b));
 }
 
-int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *err)
+static int find_base(const char *ref, char **ret_path, char **ret_pinned, struct err *err)
 {
 	_free_ char *images = image_dir("images", err), *name = NULL, *digest = NULL, *path = NULL;
 	const char *at = strchr(ref, '@');
@@ -41,10 +42,6 @@ int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *
 	if (!images)
 		return -1;
 	name = xstrndup(ref, at ? (size_t)(at - ref) : strlen(ref));
-	if (strcmp(name, "base") != 0) {
-		err_set(err, ERR_USER, "image %s: only \"base\", Hutch's own image, is supported yet", ref);
-		return err_hint(err, "set sandbox.image to base");
-	}
 	digest = at ? xstrdup(at + 1) : read_ref(images, name);
 	if (at && !is_digest(digest))
 		return err_set(err, ERR_USER, "image %s: not a digest", ref);
@@ -56,6 +53,42 @@ int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *
 	}
 	*ret_pinned = xasprintf("%s@%s", name, digest);
 	*ret_path = steal_ptr(&path);
+	return 0;
+}
+
+bool image_is_base(const char *ref)
+{
+	return strcmp(ref, BASE) == 0 || strncmp(ref, BASE "@", strlen(BASE "@")) == 0;
+}
+
+static int not_yet(const char *ref, struct err *err)
+{
+	err_set(err, ERR_USER, "image %s: only \"base\", Hutch's own image, is supported yet", ref);
+	return err_hint(err, "set sandbox.image to base");
+}
+
+int image_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
+	struct err *err)
+{
+	if (!image_is_base(ref) || (layers && layers->n))
+		return not_yet(ref, err);
+	return find_base(ref, ret_path, ret_pinned, err);
+}
+
+int image_root(const char *ref, const struct strv *layers, image_progress_fn *progress, void *arg,
+	char **ret_path, char **ret_pinned, struct err *err)
+{
+	(void)progress;
+	(void)arg;
+	return image_find(ref, layers, ret_path, ret_pinned, err);
+}
+
+int image_resolve(const char *ref, char **ret_pinned, struct image_config *ret, struct err *err)
+{
+	if (!image_is_base(ref))
+		return not_yet(ref, err);
+	*ret_pinned = xstrdup(ref);
+	*ret = (struct image_config){0};
 	return 0;
 }
 
@@ -83,7 +116,7 @@ int image_build(bool force, image_progress_fn *progress, void *arg, struct err *
 		kernel_build(packs, progress, arg, err) < 0)
 		return -1;
 	kernel_pack_done(&pack);
-	if ((force || image_root("base", &root, &pinned, &none) < 0) &&
+	if ((force || find_base(BASE, &root, &pinned, &none) < 0) &&
 		root_build(images, progress, arg, err) < 0)
 		return -1;
 	progress(arg, "preparing disk and initramfs", -1);

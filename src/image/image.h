@@ -17,6 +17,8 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/mem.h"
+#include "oci/config.h"
 
 struct kernel_pack {
 	char *id;      /* shown by `hutch image ls` and doctor */
@@ -32,8 +34,25 @@ void kernel_pack_done(struct kernel_pack *p);
  * changed). ERR_ENV with the remedy when there is none, or when a file does not match its hash. */
 int image_kernel(struct kernel_pack *ret, struct err *err);
 
-/* "base" or "base@<sha256>" → owned path of the image and owned pinned reference. */
-int image_root(const char *ref, char **ret_path, char **ret_pinned, struct err *err);
+/* Progress of a long job: one line, rewritten on a terminal. @percent is -1 when unknown. */
+typedef void image_progress_fn(void *arg, const char *what, int percent);
+
+/* Whether @ref is Hutch's own image. */
+bool image_is_base(const char *ref);
+/* What @ref means: "base", or a reference by Docker's rules (oci/ref.h). Of an image in a registry the
+ * manifest and the configuration are fetched, no layer; what is pinned and there needs no network.
+ * *ret_pinned is owned: "oci://HOST/NAME@sha256:…", or "base" (which image_root pins). *ret is empty for
+ * "base", and to be released on success. */
+int image_resolve(const char *ref, char **ret_pinned, struct image_config *ret, struct err *err);
+
+/* The root image of @ref with the layers of the images @layers (pinned; may be NULL) on top: owned path
+ * and owned pinned reference ("base@<sha256>" for Hutch's own). It is made when it is not there: layers
+ * are fetched and merged, with progress. */
+int image_root(const char *ref, const struct strv *layers, image_progress_fn *progress, void *arg,
+	char **ret_path, char **ret_pinned, struct err *err);
+/* The same for what is pinned or "base", when it is there: no network, nothing is made. */
+int image_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
+	struct err *err);
 
 /* The certificates that the image at @path (from image_root) trusts: PEM text appended to @pem. -1 when
  * that is not known. */
@@ -42,9 +61,6 @@ int image_ca(const char *path, struct buf *pem);
 
 /* A new sparse ext4 disk of @bytes at @path (must not exist). */
 int image_disk_create(const char *path, uint64_t bytes, struct err *err);
-
-/* Progress of a long job: one line, rewritten on a terminal. @percent is -1 when unknown. */
-typedef void image_progress_fn(void *arg, const char *what, int percent);
 
 /* Make what is missing: kernel pack, base image, disk template. @force makes all of it anew. */
 int image_build(bool force, image_progress_fn *progress, void *arg, struct err *err);

@@ -9,12 +9,18 @@
 #include "base/err.h"
 #include "kit/kit.h"
 #include "kit/settings.h"
+#include "oci/config.h"
 #include "wire/spec.h"
 
 /* What the user asked for. Zero and NULL mean "not said". Everything is borrowed. */
 struct plan_request {
 	const struct kit *kits; /* loaded; the order of --kit */
 	size_t n_kits;
+	/* The root image, resolved: plan_image() pinned, and what it says of itself. NULL: as the kits
+	 * write it. @layers: pinned images to lie on top of it. */
+	const char *image;
+	const struct image_config *image_config;
+	struct strv layers;
 	const struct settings *settings;
 	const char *name;
 	enum spec_engine engine;
@@ -40,6 +46,8 @@ struct plan_request {
 #define PLAN_PLACEHOLDER "proxy-managed"
 #define PLAN_HOME        "/home/agent"
 
+/* The image that the kits want, borrowed; NULL: none of them says. */
+const char *plan_image(const struct kit *kits, size_t n);
 /* The whole plan. Looks at mount paths and the machine, changes nothing. *ret is only set on
  * success, and then to be released with spec_done. */
 int plan_make(const struct plan_request *req, struct box_spec *ret, struct err *err);

@@ -388,52 +388,6 @@ static void add_instructions(struct box_spec *s, const struct kit *const *order,
 		add_file(s, s->agent, path, xstrdup(buf_cstr(&text)), 0644, false);
 }
 
-static void replace(struct strv *to, const struct strv *from)
-{
-	strv_done(to);
-	strv_copy(to, from);
-}
-
-/* What runs: each kit of the family says anew what it says at all. */
-static void add_launch(struct box_spec *s, const struct kit *k)
-{
-	const struct kit_sandbox *b = &k->sandbox;
-	_free_ char *from = xasprintf("kit %s", k->name);
-
-	free(s->agent);
-	s->agent = xstrdup(k->name);
-	if (b->image) {
-		free(s->image);
-		s->image = xstrdup(b->image);
-		plan_set_origin(s, "image", from);
-	}
-	if (b->entrypoint.n) {
-		replace(&s->entrypoint, &b->entrypoint);
-		plan_set_origin(s, "entrypoint", from);
-	}
-	if (b->command_given) {
-		replace(&s->command_default, &b->command_default);
-		replace(&s->command_interactive, &b->command_interactive);
-		plan_set_origin(s, "command", from);
-	}
-}
-
-/* The kits as they apply. */
-static const struct kit **order_kits(const struct kit *kits, size_t n)
-{
-	const struct kit **order = xcalloc(n, sizeof(*order)), *base = kit_base(kits, n);
-	size_t at = 0;
-
-	for (size_t i = 0; i < n; i++)
-		if (kits[i].is_parent)
-			order[at++] = &kits[i];
-	order[at++] = base;
-	for (size_t i = 0; i < n; i++)
-		if (!kits[i].is_parent && &kits[i] != base)
-			order[at++] = &kits[i];
-	return order;
-}
-
 /* What the guest has in place of the value. */
 static const char *placeholder_of(const struct spec_credential *c)
 {
@@ -465,17 +419,16 @@ void plan_add_credential(
 	set_placeholder(s, to, source);
 }
 
-int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err)
+int plan_add_kits(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
-	_free_ const struct kit **order = order_kits(kits, n);
+	const struct kit *kits = req->kits;
+	size_t n = req->n_kits;
+	_free_ const struct kit **order = plan_order(kits, n);
 
 	for (size_t i = 0; i < n; i++)
 		if (order[i]->kind == KIT_SANDBOX)
-			add_launch(s, order[i]);
-	if (!s->entrypoint.n) {
-		strv_add(&s->entrypoint, "bash");
-		strv_add(&s->entrypoint, "-l");
-	}
+			plan_add_launch(s, order[i]);
+	plan_add_image(s, req);
 	plan_add_volumes(s, order, n);
 	for (size_t i = 0; i < n; i++)
 		if (add_kit(s, order[i], i, err) < 0)

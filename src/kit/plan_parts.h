@@ -12,7 +12,14 @@ bool plan_path_read_only(const struct box_spec *s, const char *path);
 /* Everything that kits bring: entrypoint, rules, credentials, variables, steps, files, trees. After
  * plan_add_mounts. What the base extends first (the root before its child), then the base, then the
  * others in order. */
-int plan_add_kits(struct box_spec *s, const struct kit *kits, size_t n, struct err *err);
+int plan_add_kits(struct box_spec *s, const struct plan_request *req, struct err *err);
+/* The kits of that order; the list is owned. */
+const struct kit **plan_order(const struct kit *kits, size_t n);
+/* What runs: each kit of the family says anew what it says at all. */
+void plan_add_launch(struct box_spec *s, const struct kit *k);
+/* The resolved image: its variables, which those of kits replace, and its entrypoint and command where
+ * the kits have none. After plan_add_launch. */
+void plan_add_image(struct box_spec *s, const struct plan_request *req);
 /* Built-in services that the user grants by name; after plan_add_kits. */
 int plan_add_services(struct box_spec *s, const struct plan_request *req, struct err *err);
 /* The ssh-agent, as far as kits ask for it and the user grants it. */

@@ -254,6 +254,8 @@ void plan_print(const struct box_spec *s, FILE *out)
 		spec_engine_name(s->engine));
 	label = "image";
 	line(out, &label, "%s%s", s->image, from(s, "image").text);
+	for (size_t i = 0; i < s->layers.n; i++)
+		line(out, &label, "with %s", s->layers.v[i]);
 	print_launch(s, out);
 	label = "directories";
 	for (size_t i = 0; i < s->n_mounts; i++)

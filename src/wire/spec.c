@@ -180,6 +180,7 @@ static const struct field box_fields[] = {
 	FIELD(box_spec, memory_bytes, F_U64),
 	FIELD(box_spec, disk_bytes, F_U64),
 	FIELD(box_spec, image, F_STR),
+	OPTIONAL(box_spec, layers, F_STRV),
 	FIELD(box_spec, user, F_STR),
 	FIELD(box_spec, workdir, F_STR),
 	LIST(box_spec, mounts, mount_type),

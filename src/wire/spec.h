@@ -167,7 +167,8 @@ struct box_spec {
 	enum spec_engine engine;
 	unsigned cpus;
 	uint64_t memory_bytes, disk_bytes;
-	char *image;   /* root image reference, "base" for Hutch's own */
+	char *image;   /* root image: "base", Hutch's own, or "oci://HOST/NAME@sha256:…" */
+	struct strv layers; /* pinned images whose layers lie on top of it, in order */
 	char *user;    /* who runs the entrypoint: "agent" */
 	char *workdir; /* guest path */
 	struct spec_mount *mounts;

@@ -472,35 +472,35 @@ static void root_references(void **state)
 	_free_ char *path = NULL, *pinned = NULL;
 	struct err err;
 
-	assert_int_equal(image_root("base", &path, &pinned, &err), -1);
+	assert_int_equal(image_find("base", NULL, &path, &pinned, &err), -1);
 	assert_int_equal(err.class, ERR_ENV);
 	assert_string_equal(err.hint, "hutch image build");
 	put_text("data/hutch/images/" DIGEST ".img", "image");
 	put_text("data/hutch/images/base.ref", DIGEST);
-	assert_int_equal(image_root("base", &path, &pinned, &err), 0);
+	assert_int_equal(image_find("base", NULL, &path, &pinned, &err), 0);
 	assert_string_equal(pinned, "base@" DIGEST);
 	assert_non_null(strstr(path, "/hutch/images/" DIGEST ".img"));
 	free(path);
 	free(pinned);
 	/* A pinned reference does not follow the name. */
 	put_text("data/hutch/images/base.ref", OTHER);
-	assert_int_equal(image_root("base@" DIGEST, &path, &pinned, &err), 0);
+	assert_int_equal(image_find("base@" DIGEST, NULL, &path, &pinned, &err), 0);
 	assert_string_equal(pinned, "base@" DIGEST);
 	free(path);
 	free(pinned);
 	path = pinned = NULL;
-	assert_int_equal(image_root("base", &path, &pinned, &err), -1);
-	assert_int_equal(image_root("base@" OTHER, &path, &pinned, &err), -1);
+	assert_int_equal(image_find("base", NULL, &path, &pinned, &err), -1);
+	assert_int_equal(image_find("base@" OTHER, NULL, &path, &pinned, &err), -1);
 	assert_non_null(strstr(err.hint, "hutch rm"));
 	for (const char *const *bad = (const char *const[]){"base@", "base@../../../etc/passwd",
 		     "base@" DIGEST "0", "base@0123456789ABCDEF", "ubuntu", "", "@" DIGEST, NULL};
 		*bad; bad++) {
-		assert_int_equal(image_root(*bad, &path, &pinned, &err), -1);
+		assert_int_equal(image_find(*bad, NULL, &path, &pinned, &err), -1);
 		assert_int_equal(err.class, ERR_USER);
 	}
 	/* A damaged reference is none. */
 	put_text("data/hutch/images/base.ref", "../../x");
-	assert_int_equal(image_root("base", &path, &pinned, &err), -1);
+	assert_int_equal(image_find("base", NULL, &path, &pinned, &err), -1);
 	assert_null(path);
 	assert_null(pinned);
 }

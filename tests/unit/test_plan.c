@@ -132,6 +132,99 @@ static void test_defaults(void **state)
 	spec_done(&s);
 }
 
+#define IMAGE_KIT(rest)                                                                            \
+	"schemaVersion: \"2\"\nkind: sandbox\nname: tool\n"                                        \
+	"sandbox: {image: \"r.test/tool:1\"" rest "}\n"
+#define PIN "oci://r.test/tool@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+/* "ENTRYPOINT | COMMAND" of a plan. */
+static char *launch(const struct box_spec *s)
+{
+	_buf_ struct buf b = {.max = 4096};
+
+	for (size_t i = 0; i < s->entrypoint.n; i++)
+		buf_printf(&b, "%s ", s->entrypoint.v[i]);
+	buf_puts(&b, "|");
+	for (size_t i = 0; i < s->command_interactive.n; i++)
+		buf_printf(&b, " %s", s->command_interactive.v[i]);
+	return xstrdup(buf_cstr(&b));
+}
+
+/* Who says what runs: the kit, then the image, then nobody. */
+static void test_image_launch(void **state)
+{
+	static const struct {
+		const char *kit, *entrypoint, *cmd, *want;
+	} rows[] = {
+		{IMAGE_KIT(""), "tini", "serve", "tini | serve"},
+		{IMAGE_KIT(""), NULL, "serve", "| serve"},
+		{IMAGE_KIT(""), "tini", NULL, "tini |"},
+		{IMAGE_KIT(", command: [mine]"), "tini", "serve", "tini | mine"},
+		{IMAGE_KIT(", command: [mine]"), NULL, "serve", "| mine"},
+		{IMAGE_KIT(", entrypoint: [own]"), "tini", "serve", "own |"},
+		{IMAGE_KIT(", entrypoint: [own], command: [mine]"), "tini", "serve", "own | mine"},
+		{IMAGE_KIT(""), NULL, NULL,
+			"sh -c if command -v bash >/dev/null; then exec bash -l \"$@\"; fi; "
+			"exec sh -l \"$@\" sh |"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct fx *fx = *state;
+		struct image_config c = {0};
+		_free_ char *got = NULL;
+		struct box_spec s;
+
+		add_kit(fx, rows[i].kit);
+		if (rows[i].entrypoint)
+			strv_add(&c.entrypoint, rows[i].entrypoint);
+		if (rows[i].cmd)
+			strv_add(&c.cmd, rows[i].cmd);
+		assert_string_equal(plan_image(fx->kits, 1), "r.test/tool:1");
+		fx->req.image = PIN;
+		fx->req.image_config = &c;
+		strv_done(&fx->req.mounts);
+		strv_add(&fx->req.mounts, fx->work);
+		s = plan(fx);
+		assert_string_equal(s.image, PIN);
+		got = launch(&s);
+		assert_string_equal(got, rows[i].want);
+		spec_done(&s);
+		image_config_done(&c);
+		kit_done(&fx->kits[0]);
+		fx->req.n_kits = 0;
+	}
+}
+
+/* Beneath what kits and the user say; what is the sandbox's own business stays out. */
+static void test_image_env(void **state)
+{
+	static const char *const env[] = {"PATH=/opt/bin:/bin", "LANG=C", "A=image", "B=image",
+		"C=image", "HOME=/root", "SSL_CERT_FILE=/x", "HUTCH_X=1", "1x=2", "novalue"};
+	struct fx *fx = *state;
+	struct image_config c = {0};
+	struct box_spec s;
+
+	add_kit(fx, IMAGE_KIT("") "environment: {variables: {B: kit, C: kit}}\n");
+	for (size_t i = 0; i < ARRAY_SIZE(env); i++)
+		strv_add(&c.env, env[i]);
+	strv_add(&fx->req.mounts, fx->work);
+	strv_add(&fx->req.env, "C=user");
+	fx->req.image = PIN;
+	fx->req.image_config = &c;
+	strv_add(&fx->req.layers, PIN);
+	s = plan(fx);
+	strv_done(&fx->req.layers);
+	assert_int_equal(s.env.n, 5);
+	assert_true(strv_has(&s.env, "PATH=/opt/bin:/bin:/home/agent/.local/bin"));
+	assert_true(strv_has(&s.env, "LANG=C"));
+	assert_true(strv_has(&s.env, "A=image"));
+	assert_true(strv_has(&s.env, "B=kit"));
+	assert_true(strv_has(&s.env, "C=user"));
+	assert_int_equal(s.layers.n, 1);
+	spec_done(&s);
+	image_config_done(&c);
+}
+
 static void test_current_directory(void **state)
 {
 	struct fx *fx = *state;
@@ -813,6 +906,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_defaults),
+		T(test_image_launch),
+		T(test_image_env),
 		T(test_current_directory),
 		T(test_names),
 		T(test_mounts),
