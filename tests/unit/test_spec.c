@@ -126,7 +126,7 @@ static void test_strict(void **state)
 		{{"extra"}, "1", "extra: unknown key"},
 		{{"bad\x1b key"}, "1", "bad? key: unknown key"},
 		{{"name"}, NULL, "name: missing"},
-		{{"network", "learn"}, "false", "network: learn: true or nothing expected"},
+		{{"network", "learn"}, "false", "network: learn: says nothing"},
 		{{"name"}, "\"../x\"", "name: not a sandbox name"},
 		{{"name"}, "\"\"", "name: not a sandbox name"},
 		{{"name"}, "null", "name: a string expected"},
