@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch-archive: reads and writes archives of kits.
+/* hutch-archive: reads and writes archives of kits, merges layers of images.
  *
  *	hutch-archive extract zip|tar|layer	descriptor 3: archive, 4: an empty directory
  *	hutch-archive pack zip|layer		descriptor 3: a directory, 4: an empty file
+ *	hutch-archive merge DIGEST ...		descriptor 3: the directory of these blobs, 4: a pipe for
+ *						the tar, 5: an empty file for the CA bundle
  *
  * Hostile: the archive. The process has no network, no root directory, no capability and a short
- * list of system calls; of files it reaches what is below the directory and the two descriptors.
- * The reason of a failure is one line on stderr. */
+ * list of system calls; of files it reaches what is below the directory and the other descriptors.
+ * The reason of a failure is one line on stderr; exit status 3 means that a blob is damaged. merge tells
+ * how far it is in lines "progress DONE TOTAL" on stdout. */
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,7 @@
 
 #include "archive/extract.h"
 #include "archive/filters.h"
+#include "archive/flatten.h"
 #include "archive/pack.h"
 #include "base/fd.h"
 #include "base/jail.h"
@@ -28,15 +32,17 @@
 /* syscalls(archive): +libc +fd openat openat2 newfstatat fstat lseek getdents64 mkdirat symlinkat
  *	readlinkat pwrite64 ioctl umask getuid geteuid +attack */
 
-enum { FD_FROM = 3, FD_TO };
+enum { FD_FROM = 3, FD_TO, FD_CA };
 
 #define ZIP_MAX     (64u << 20)
 #define TAR_MAX     (320u << 20) /* the files of a tree, and headers */
 #define MEMORY_MAX  (1ULL << 30)
 #define CPU_SECONDS 120 /* for what is slow to read on purpose */
+#define MERGE_CPU_SECONDS 7200
+#define DAMAGED 3
 
 /* @dirfd: the only directory. */
-static int jail(int dirfd, bool write, struct err *err)
+static int jail(int dirfd, bool write, unsigned cpu_seconds, struct err *err)
 {
 	struct landlock_rule rule = {
 		.fd = dirfd, .access = LANDLOCK_LOOK | (write ? LANDLOCK_MODIFY : 0)};
@@ -48,7 +54,7 @@ static int jail(int dirfd, bool write, struct err *err)
 	setenv("TZ", "UTC0", 1);
 	tzset();
 	jail_limit(RLIMIT_CORE, 0);
-	jail_limit(RLIMIT_CPU, CPU_SECONDS);
+	jail_limit(RLIMIT_CPU, cpu_seconds);
 #ifndef HUTCH_TEST_HOOKS /* whose sanitizers map terabytes */
 	jail_limit(RLIMIT_AS, MEMORY_MAX);
 #endif
@@ -74,7 +80,7 @@ static int run_extract(enum extract_kind kind, struct err *err)
 	void *data;
 	int result;
 
-	if (jail(FD_TO, true, err) < 0)
+	if (jail(FD_TO, true, CPU_SECONDS, err) < 0)
 		return -1;
 	if (fstat(FD_FROM, &st) < 0)
 		return err_errno(err, "archive");
@@ -91,6 +97,36 @@ static int run_extract(enum extract_kind kind, struct err *err)
 	return result;
 }
 
+/* A line for each hundredth. */
+static void tell(uint64_t done, uint64_t total)
+{
+	static uint64_t last;
+	uint64_t step = total / 100 + 1;
+
+	if (done / step == last / step)
+		return;
+	last = done;
+	printf("progress %llu %llu\n", (unsigned long long)done, (unsigned long long)total);
+	fflush(stdout);
+}
+
+static int run_merge(char **digests, size_t n, struct err *err)
+{
+	struct flatten f = {.dir = FD_FROM,
+		.layers = (const char *const *)digests,
+		.n_layers = n,
+		.out = FD_TO,
+		.ca = FD_CA,
+		.progress = tell};
+
+	for (size_t i = 0; i < n; i++)
+		if (strlen(digests[i]) != 64 || strspn(digests[i], "0123456789abcdef") != 64)
+			return err_set(err, ERR_BUG, "%.80s: not a digest", digests[i]);
+	if (jail(FD_FROM, false, MERGE_CPU_SECONDS, err) < 0 || flatten(&f, err) < 0)
+		return f.damaged ? -DAMAGED : -1;
+	return 0;
+}
+
 static int run(const char *verb, const char *kind, struct err *err)
 {
 	static const char *const kinds[] = {"zip", "tar", "layer"};
@@ -99,9 +135,9 @@ static int run(const char *verb, const char *kind, struct err *err)
 		if (strcmp(kind, kinds[k]) == 0)
 			return run_extract((enum extract_kind)k, err);
 	if (strcmp(verb, "pack") == 0 && strcmp(kind, "zip") == 0)
-		return jail(FD_FROM, false, err) < 0 ? -1 : pack_zip(FD_FROM, FD_TO, err);
+		return jail(FD_FROM, false, CPU_SECONDS, err) < 0 ? -1 : pack_zip(FD_FROM, FD_TO, err);
 	if (strcmp(verb, "pack") == 0 && strcmp(kind, "layer") == 0)
-		return jail(FD_FROM, false, err) < 0 ? -1 : pack_layer(FD_FROM, FD_TO, err);
+		return jail(FD_FROM, false, CPU_SECONDS, err) < 0 ? -1 : pack_layer(FD_FROM, FD_TO, err);
 	return err_set(err, ERR_BUG, "hutch-archive %s %s: not known", verb, kind);
 }
 
@@ -109,8 +145,15 @@ int main(int argc, char **argv)
 {
 	struct err err;
 
-	if (argc == 3 && run(argv[1], argv[2], &err) == 0)
+	int result = -1;
+
+	err_set(&err, ERR_USER, "hutch-archive is started by hutch");
+	if (argc >= 3 && strcmp(argv[1], "merge") == 0)
+		result = run_merge(argv + 2, (size_t)argc - 2, &err);
+	else if (argc == 3)
+		result = run(argv[1], argv[2], &err);
+	if (result == 0)
 		return 0;
-	fprintf(stderr, "%s\n", argc == 3 ? err.msg : "hutch-archive is started by hutch");
-	return 1;
+	fprintf(stderr, "%s\n", err.msg);
+	return result == -DAMAGED ? DAMAGED : 1;
 }

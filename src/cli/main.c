@@ -35,7 +35,7 @@ static const struct command commands[] = {
 		"pack DIR [-o FILE] | push DIR oci://HOST/NAME:TAG | pull REF [-o DIR] | "
 		"sign --key FILE DIR | verify --key FILE KIT",
 		"start, check, look into and share kits", cmd_kit},
-	{"image", "ls [--json] | build [--force]", "kernel pack and root image", cmd_image},
+	{"image", "ls [--json] | build [--force] | pull REF... | rm REF...", "kernel pack and root images", cmd_image},
 	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},
 	{"version", "", "print the version", cmd_version},
 };

@@ -71,11 +71,29 @@ void http_answer_done(struct http_answer *a)
 
 /* ---- one transfer ---- */
 
+struct incoming {
+	CURL *curl;
+	const struct http_sink *sink; /* or NULL */
+	struct http_answer *answer;
+	bool begun, refused;
+};
+
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
-	struct http_answer *a = arg;
+	struct incoming *in = arg;
+	const struct http_sink *s = in->sink;
+	size_t len = size * n;
+	long status = 0;
 
-	return buf_put(&a->body, p, size * n) < 0 ? 0 : size * n;
+	curl_easy_getinfo(in->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (!s || (status != 200 && status != 206)) {
+		in->refused = buf_put(&in->answer->body, p, len) < 0;
+		return in->refused ? 0 : len;
+	}
+	in->refused = (!in->begun && s->begin(s->arg, status == 206 ? s->from : 0) < 0) ||
+		      s->data(s->arg, p, len) < 0;
+	in->begun = true;
+	return in->refused ? 0 : len;
 }
 
 /* The value of the header field @name, owned, when the line has it. */
@@ -151,7 +169,6 @@ static void set_common(struct http *h, const char *url, struct http_answer *a, c
 	curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_TIME, SLOW_SECONDS);
 	curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "hutch/" HUTCH_VERSION);
 	curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
-	curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, a);
 	curl_easy_setopt(h->curl, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, a);
 	if (ca && *ca)
@@ -186,11 +203,18 @@ static int transfer(struct http *h, const struct http_request *r, const char *ur
 	struct http_answer *ret, CURLcode *ret_code, struct err *err)
 {
 	char why[CURL_ERROR_SIZE] = "";
+	_free_ char *range = NULL;
 	struct curl_slist *list = headers(h, r, own);
 	struct http_answer a = {0};
+	struct incoming in = {.curl = h->curl, .sink = r->sink, .answer = &a};
 
 	buf_init(&a.body, r->max);
 	set_common(h, url, &a, why);
+	curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, &in);
+	if (r->sink && r->sink->from) {
+		range = xasprintf("%llu-", (unsigned long long)r->sink->from);
+		curl_easy_setopt(h->curl, CURLOPT_RANGE, range);
+	}
 	curl_easy_setopt(h->curl, CURLOPT_HTTPHEADER, list);
 	if (strcmp(r->method, "HEAD") == 0) {
 		curl_easy_setopt(h->curl, CURLOPT_NOBODY, 1L);
@@ -202,11 +226,9 @@ static int transfer(struct http *h, const struct http_request *r, const char *ur
 	*ret_code = curl_easy_perform(h->curl);
 	curl_slist_free_all(list);
 	if (*ret_code != CURLE_OK) {
-		bool full = a.body.failed;
-
 		http_answer_done(&a);
 		return err_set(err, ERR_PEER, "%s: %s", h->host,
-			full ? "answers with more than was announced"
+			in.refused ? "answers with more than was announced"
 			     : (why[0] ? why : curl_easy_strerror(*ret_code)));
 	}
 	curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &a.status);

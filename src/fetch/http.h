@@ -4,11 +4,21 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 
 struct http;
+
+/* Where the body of a good answer goes instead of the buffer. */
+struct http_sink {
+	/* Before the first byte: where in the whole it belongs, which is 0 or from. */
+	int (*begin)(void *arg, uint64_t from);
+	int (*data)(void *arg, const void *p, size_t len); /* -1 ends the transfer */
+	void *arg;
+	uint64_t from; /* what is before that is not wanted */
+};
 
 struct http_request {
 	const char *method;        /* GET, POST, PUT, HEAD */
@@ -16,7 +26,8 @@ struct http_request {
 	const char *accept, *type; /* header fields, or NULL */
 	const void *body;
 	size_t len;
-	size_t max; /* the most bytes of the answer's body */
+	size_t max; /* the most bytes of the answer's body in the buffer */
+	const struct http_sink *sink; /* or NULL */
 };
 
 struct http_answer {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch-fetch: kits from and to OCI registries.
+/* hutch-fetch: kits from and to OCI registries, images from them.
  *
  * The request is one JSON object on standard input:
  *
- *	{"op": "resolve"|"pull"|"push", "host": "registry.example.com", "repo": "a/b",
+ *	{"op": "resolve"|"pull"|"push"|"inspect"|"image", "host": "registry.example.com", "repo": "a/b",
  *	 "reference": "1.0" | "sha256:…", "auth": "<base64>", "annotations": {…}}
  *
- * Descriptor 3 is the directory that parts of the kit come from or go to (resolve has none). The
- *answer is
- * {"digest": "sha256:…"} on standard output, or one line on stderr.
+ * Descriptor 3 is the directory that parts of the kit come from or go to (resolve has none), or that of
+ * the blobs of images. The answer is {"digest": "sha256:…"} on standard output, or one line on stderr and
+ * the remedy in another. Of an image, inspect fetches all but the layers; the answer has "manifest", too,
+ * and lines "progress DONE TOTAL" come before it.
  *
  * Hostile: all that the registry sends. The process keeps the network; of files it reaches the
  * directory, and what the resolver and the trust store read. It never parses an archive or YAML. */
@@ -29,10 +30,11 @@
 #include "base/paths.h"
 #include "base/probe.h"
 #include "fetch/filters.h"
+#include "fetch/image.h"
 #include "fetch/registry.h"
 
 /* syscalls(fetch): +libc +fd socket(AF_INET|AF_INET6|AF_UNIX|AF_NETLINK) connect bind getsockname
- *	getpeername getsockopt setsockopt shutdown sendto recvfrom sendmmsg readv writev poll ppoll
+ *	getpeername getsockopt setsockopt shutdown sendto recvfrom sendmmsg readv writev ftruncate poll ppoll
  *	select pselect6 ioctl(FIONREAD|FIONBIO) socketpair(AF_UNIX) eventfd2 pipe2 openat open
  *	newfstatat stat lstat fstat statx access faccessat faccessat2 readlink lseek pread64
  *	getdents64 renameat rename unlinkat unlink fsync fchmod umask uname sysinfo getuid geteuid
@@ -83,6 +85,7 @@ static int serve(const json_t *request, struct err *err)
 	const char *op, *host, *repo, *reference, *auth = NULL;
 	const json_t *annotations = NULL;
 	char digest[DIGEST_TEXT];
+	struct image_blobs image = {0};
 	struct registry r;
 	int result;
 
@@ -97,10 +100,14 @@ static int serve(const json_t *request, struct err *err)
 		result = registry_pull(&r, reference, FD_DIR, digest, err);
 	else if (strcmp(op, "push") == 0)
 		result = registry_push(&r, reference, FD_DIR, annotations, digest, err);
+	else if (strcmp(op, "image") == 0 || strcmp(op, "inspect") == 0)
+		result = image_pull(&r, reference, FD_DIR, strcmp(op, "image") == 0, &image, err);
 	else
 		result = registry_resolve(&r, reference, digest, err);
 	http_free(r.http);
-	if (result == 0)
+	if (result == 0 && image.top[0])
+		printf("{\"digest\": \"%s\", \"manifest\": \"%s\"}\n", image.top, image.manifest);
+	else if (result == 0)
 		printf("{\"digest\": \"%s\"}\n", digest);
 	return result;
 }

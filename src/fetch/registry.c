@@ -61,9 +61,8 @@ int registry_do(
 	return result < 0 ? -1 : http_do(r->http, q, ret, err);
 }
 
-/* The manifest @reference; *ret_text has its bytes. */
-static int get_manifest(struct registry *r, const char *reference, struct buf *ret_text,
-	char digest[static DIGEST_TEXT], struct err *err)
+int registry_manifest(struct registry *r, const char *reference, const char *what,
+	struct buf *ret_text, char digest[static DIGEST_TEXT], struct err *err)
 {
 	_free_ char *url = xasprintf("/v2/%s/manifests/%s", r->repo, reference);
 	struct http_request q = {
@@ -74,7 +73,7 @@ static int get_manifest(struct registry *r, const char *reference, struct buf *r
 	if (registry_do(r, &q, &a, err) < 0)
 		return -1;
 	if (a.status != 200) {
-		registry_status(r, "kit", &a, err);
+		registry_status(r, what, &a, err);
 		http_answer_done(&a);
 		return -1;
 	}
@@ -96,7 +95,7 @@ int registry_resolve(
 {
 	struct buf text = {0};
 
-	if (get_manifest(r, reference, &text, digest, err) < 0)
+	if (registry_manifest(r, reference, "kit", &text, digest, err) < 0)
 		return -1;
 	buf_done(&text);
 	return 0;
@@ -152,7 +151,7 @@ int registry_pull(struct registry *r, const char *reference, int dirfd,
 		struct manifest m;
 		int result;
 
-		if (get_manifest(r, next, &text, got, err) < 0)
+		if (registry_manifest(r, next, "kit", &text, got, err) < 0)
 			return -1;
 		if (!first[0])
 			memcpy(first, got, sizeof(got));

@@ -8,6 +8,8 @@
  *     images/<sha256>.img root images, read-only, content-addressed
  *     images/<sha256>.ca  the CA bundle inside that image
  *     images/<ref>.ref    "base.ref": the hash that a reference means today
+ *     images/<key>.1.oci  which of them was made of which images from registries (image/records.h)
+ *     blobs/<sha256>      manifests, configurations and layers of these
  *     images/disk-<bytes>.ext4  an empty formatted disk, copied sparsely for each sandbox
  * Everything appears by write-to-temporary, fsync, rename. */
 #pragma once
@@ -53,6 +55,14 @@ int image_root(const char *ref, const struct strv *layers, image_progress_fn *pr
 /* The same for what is pinned or "base", when it is there: no network, nothing is made. */
 int image_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
 	struct err *err);
+
+/* The image from a registry that @ref says: a reference that was pulled, or what its digest or the digits
+ * of its digest begin with. *ret_pin is owned, and so is *ret_tag: NULL when @ref is no tag. */
+int image_known(const char *ref, char **ret_pin, char **ret_tag, struct err *err);
+/* Forget the tag @tag (or NULL) of the image @pin, and with its last tag the image: its root images, and
+ * the blobs that no other needs. *ret_gone: that was so. @in_use asks before. */
+int image_remove(const char *pin, const char *tag, int (*in_use)(const char *pin, struct err *err),
+	bool *ret_gone, struct err *err);
 
 /* The certificates that the image at @path (from image_root) trusts: PEM text appended to @pem. -1 when
  * that is not known. */

@@ -24,10 +24,23 @@ struct job {
 	char *const *argv;
 	int in, out;	  /* stdin and stdout descriptors, or CHILD_NULL; stderr is always read */
 	int cwd;	  /* directory descriptor, or 0 */
+	const int *fds;	  /* its descriptors from 3 on; borrowed */
+	size_t nfds;
 	void (*line)(void *arg, const char *line);
 	void *arg;
+	int *ret_status; /* as waitpid() gives it; or NULL */
 };
 int job_run(const struct job *j, struct err *err);
+/* words.c: what one of our own programs says. */
+struct words {
+	image_progress_fn *progress; /* or NULL */
+	void *arg;
+	const char *what;		/* that makes progress */
+	char *answer, *reason, *remedy; /* owned, or NULL */
+};
+/* Run @job, whose line and arg are set here. The error is the program's own reason. */
+int words_run(const struct job *job, struct words *w, int *ret_status, struct err *err);
+void words_done(struct words *w);
 
 /* kernel.c: the pack directory, or kernel file, that image_kernel() uses: an owned path. */
 char *kernel_current(struct err *err);
@@ -42,7 +55,24 @@ int modules_select(const char *tree, struct strv *ret_lines, struct err *err);
 char *modules_wanted(void);
 /* initramfs.c: write a newc archive with @init and the modules of a pack. */
 int initramfs_write(const char *pack_dir, const char *init, const char *to, struct err *err);
+/* squash.c */
+struct squash {
+	struct child child;
+	int errors; /* its output, to be read at the end */
+};
+/* Start making @out of what comes from the pipe @tar. After success squash_end must be called, when the
+ * other end has been closed; it waits, and says what went wrong. */
+int squash_start(const char *out, int tar, struct squash *ret, struct err *err);
+int squash_end(struct squash *s, const char *what, struct err *err);
 /* root_build.c */
 int root_build(const char *images_dir, image_progress_fn *progress, void *arg, struct err *err);
+/* image.c: the digits of what "base" means today, owned; "": there is none. */
+char *base_digest(const char *images_dir);
+/* pull.c: the same as image_resolve, image_root and image_find, for images in registries. */
+int oci_resolve(const char *ref, char **ret_pinned, struct image_config *ret, struct err *err);
+int oci_root(const char *ref, const struct strv *layers, image_progress_fn *progress, void *arg,
+	char **ret_path, char **ret_pinned, struct err *err);
+int oci_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
+	struct err *err);
 /* disk.c */
 int disk_template(const char *images_dir, uint64_t bytes, char **ret_path, struct err *err);

@@ -3,7 +3,7 @@
  *
  * Nothing is unpacked on the host by us and no privilege is needed: mmdebstrap works in a user
  * namespace, sqfstar keeps the tar's owners. Package sources and proxies are those of the host's own
- * apt. LZ4, because an emulated CPU decompresses too. */
+ * apt. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,67 +122,16 @@ static void mmdebstrap_argv(const char *images, struct strv *argv)
 	host_sources(argv, "-");
 }
 
-static int start_sqfstar(const char *out, int tar, struct child *ret, int *ret_errors, struct err *err)
-{
-	char **argv = ARGV("sqfstar", "-quiet", "-no-progress", "-comp", "lz4", "-root-mode", "755",
-		"-root-uid", "0", "-root-gid", "0", "-exit-on-error", out);
-	int pipefd[2], result;
-
-	if (pipe2(pipefd, O_CLOEXEC) < 0)
-		return err_errno(err, "pipe");
-	result = child_spawn(&(struct child_spec){.path = argv[0],
-				     .argv = argv,
-				     .in = tar,
-				     .out = pipefd[1],
-				     .errout = pipefd[1]},
-		ret, err);
-	close(pipefd[1]);
-	if (result < 0) {
-		close(pipefd[0]);
-		if (err->errnum == ENOENT) {
-			err_set(err, ERR_ENV, "sqfstar is not installed");
-			err_hint(err, "apt install squashfs-tools");
-		}
-		return -1;
-	}
-	*ret_errors = pipefd[0];
-	return 0;
-}
-
-static int end_sqfstar(struct child *c, int errors, struct err *err)
-{
-	_close_ int fd = errors;
-	char text[512] = "", last[600];
-	size_t len = 0;
-	ssize_t n;
-	int status;
-
-	/* All of it: the reason may come after a warning, in a write of its own. */
-	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
-		len += (size_t)n;
-	status = child_wait(c);
-	if (status == 0)
-		return 0;
-	text[len] = '\0';
-	if (strstr(text, "No space") || strstr(text, "Write failed")) {
-		errno = ENOSPC;
-		return err_errno(err, "base image");
-	}
-	snprintf(last, sizeof(last), "%s", text);
-	last[strcspn(last, "\n")] = '\0';
-	return err_set(err, ERR_ENV, "base image: sqfstar failed: %s", last);
-}
-
 static int bootstrap(const char *images, const char *tmp, struct report *r, struct err *err)
 {
 	struct strv argv = {0};
 	struct err sq_err;
-	struct child sq;
-	int tar[2], errors = -1, result, sq_result;
+	struct squash sq;
+	int tar[2], result, sq_result;
 
 	if (pipe2(tar, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
-	result = start_sqfstar(tmp, tar[0], &sq, &errors, err);
+	result = squash_start(tmp, tar[0], &sq, err);
 	close(tar[0]);
 	if (result < 0) {
 		close(tar[1]);
@@ -198,7 +147,7 @@ static int bootstrap(const char *images, const char *tmp, struct report *r, stru
 		err);
 	strv_done(&argv);
 	close(tar[1]);
-	sq_result = end_sqfstar(&sq, errors, &sq_err);
+	sq_result = squash_end(&sq, "base image", &sq_err);
 	/* A full disk ends sqfstar first; mmdebstrap's broken pipe is only its echo. */
 	if (sq_result < 0 && (result == 0 || sq_err.errnum == ENOSPC))
 		*err = sq_err;

@@ -150,6 +150,8 @@ int job_run(const struct job *j, struct err *err)
 				.in = j->in,
 				.out = j->out >= 0 ? j->out : wr,
 				.errout = wr,
+				.fds = j->fds,
+				.nfds = j->nfds,
 				.cwd = j->cwd},
 		    &c, err) < 0)
 		return err_wrap(err, "%s", j->what);
@@ -157,6 +159,8 @@ int job_run(const struct job *j, struct err *err)
 	sigfd = watch_interrupts(&old);
 	interrupted = follow(j, &c, rd, sigfd, tail);
 	status = child_wait(&c);
+	if (j->ret_status)
+		*j->ret_status = status;
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (interrupted)
 		return err_set(err, ERR_USER, "%s: interrupted", j->what);

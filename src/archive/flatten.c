@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layers of an image → one tar stream.
+ *
+ * libarchive takes layers apart; what comes out is hostile still. Owners, modes, times, devices and
+ * extended attributes are passed on as they are: they have a meaning in the guest alone, where nobody
+ * reads them but a kernel that is the guest's own. Names are merge.c's business. Bytes are counted
+ * against ceilings by what the headers announce, before anything is expanded. */
+#include "archive/flatten.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "archive/merge.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/sha256.h"
+
+#define BYTES_MAX    (64ULL << 30)  /* of all files in all layers */
+#define RATIO_MAX    200	    /* bytes of files for each byte of a layer … */
+#define RATIO_FROM   (256ULL << 20) /* … from here on */
+#define XATTRS_MAX   (256u << 10)   /* bytes at one file */
+#define CA_MAX	     (8u << 20)	    /* a larger bundle is not taken: the guest would not, either */
+#define CHUNK	     (256u << 10)
+#define TIME_MAX     UINT32_MAX /* what squashfs can say */
+
+struct job {
+	struct flatten *f;
+	struct merge *merge;
+	struct archive *out;
+	const struct merge_inode *ca;
+	uint64_t bytes, total, done; /* of files; to read and read of the blobs, both times */
+};
+
+/* A layer that is being read. */
+struct layer {
+	struct job *job;
+	struct archive *a;
+	int fd;
+	uint64_t size, bytes; /* of the blob; of its files so far */
+	struct sha256 sum;
+	uint8_t chunk[CHUNK];
+};
+
+/* ---- reading ---- */
+
+static ssize_t on_read(struct archive *a, void *arg, const void **ret)
+{
+	struct layer *l = arg;
+	ssize_t n = read(l->fd, l->chunk, sizeof(l->chunk));
+
+	(void)a;
+	if (n > 0) {
+		sha256_add(&l->sum, l->chunk, (size_t)n);
+		l->job->done += (uint64_t)n;
+		l->job->f->progress(l->job->done, l->job->total);
+	}
+	*ret = l->chunk;
+	return n;
+}
+
+static void layer_close(struct layer *l)
+{
+	if (!l)
+		return;
+	archive_read_free(l->a);
+	close_and_reset(&l->fd);
+	free(l);
+}
+
+static int fail(struct archive *a, const char *what, struct err *err)
+{
+	const char *text = archive_error_string(a);
+	char safe[200];
+
+	if (!text)
+		text = "cannot be read";
+	return err_set(err, ERR_USER, "%s: %s", what, log_safe(safe, sizeof(safe), text, strlen(text)));
+}
+
+static struct layer *layer_open(struct job *j, const char *name, struct err *err)
+{
+	struct layer *l = xcalloc(1, sizeof(*l));
+	struct stat st;
+	int r;
+
+	l->job = j;
+	sha256_init(&l->sum);
+	l->a = archive_read_new();
+	l->fd = openat(j->f->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (!l->a || l->fd < 0 || fstat(l->fd, &st) < 0) {
+		err_errno(err, "layer %s", name);
+		layer_close(l);
+		return NULL;
+	}
+	l->size = (uint64_t)st.st_size;
+	r = archive_read_support_format_tar(l->a);
+	if (r == ARCHIVE_OK)
+		r = archive_read_support_filter_gzip(l->a);
+	if (r == ARCHIVE_OK)
+		r = archive_read_support_filter_zstd(l->a);
+	/* An empty layer is no tar for libarchive. */
+	if (r == ARCHIVE_OK)
+		r = archive_read_support_format_empty(l->a);
+	if (r == ARCHIVE_OK)
+		r = archive_read_open(l->a, l, NULL, on_read, NULL);
+	if (r != ARCHIVE_OK) {
+		fail(l->a, name, err);
+		layer_close(l);
+		return NULL;
+	}
+	return l;
+}
+
+/* 1: *ret is the next entry; 0: the end. A warning is about what we do not use. */
+static int layer_next(struct layer *l, struct archive_entry **ret, struct err *err)
+{
+	int r = archive_read_next_header(l->a, ret);
+
+	if (r == ARCHIVE_EOF)
+		return 0;
+	return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 1 : fail(l->a, "not a whole archive", err);
+}
+
+/* What is behind the archive belongs to the blob, too. */
+static int layer_check(struct layer *l, const char *name, struct err *err)
+{
+	char got[SHA256_HEX];
+	const void *p;
+	ssize_t n;
+
+	while ((n = on_read(l->a, l, &p)) > 0)
+		;
+	if (n < 0)
+		return err_errno(err, "layer %s", name);
+	sha256_hex(&l->sum, got);
+	if (strcmp(got, name) == 0)
+		return 0;
+	l->job->f->damaged = true;
+	return err_set(err, ERR_ENV, "layer %s is not what its digest says", name);
+}
+
+/* ---- first time: names ---- */
+
+/* True: of a kind that can be in an image. */
+static bool entry_type(struct archive_entry *e, enum merge_type *ret)
+{
+	switch (archive_entry_filetype(e)) {
+	case AE_IFDIR:
+		*ret = MERGE_DIR;
+		return true;
+	case AE_IFREG:
+		*ret = MERGE_FILE;
+		return true;
+	case AE_IFLNK:
+		*ret = MERGE_SYMLINK;
+		return true;
+	case AE_IFCHR:
+	case AE_IFBLK:
+	case AE_IFIFO:
+		*ret = MERGE_OTHER;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int count_bytes(struct layer *l, struct archive_entry *e, struct err *err)
+{
+	int64_t size = archive_entry_size(e);
+
+	if (size < 0)
+		return err_set(err, ERR_USER, "a file of negative size");
+	l->bytes += (uint64_t)size;
+	l->job->bytes += (uint64_t)size;
+	if ((uint64_t)size > BYTES_MAX || l->job->bytes > BYTES_MAX)
+		return err_set(err, ERR_USER, "more than %llu GiB of files", BYTES_MAX >> 30);
+	if (l->bytes > RATIO_FROM && l->bytes / RATIO_MAX > l->size)
+		return err_set(err, ERR_USER, "a layer expands to more than %d times its size", RATIO_MAX);
+	return 0;
+}
+
+static int take_name(struct layer *l, struct archive_entry *e, struct err *err)
+{
+	struct merge_entry m = {.path = archive_entry_pathname(e),
+		.hardlink = archive_entry_hardlink(e),
+		.target = archive_entry_symlink(e)};
+	char safe[200];
+
+	if (!m.path)
+		return err_set(err, ERR_USER, "a name that cannot be read");
+	if (!m.hardlink && (!entry_type(e, &m.type) || (m.type == MERGE_SYMLINK && !m.target)))
+		return err_set(err, ERR_USER, "%s: of a kind that is in no image",
+			log_safe(safe, sizeof(safe), m.path, strlen(m.path)));
+	if (!m.hardlink && m.type == MERGE_FILE && count_bytes(l, e, err) < 0)
+		return err_wrap(err, "%s", log_safe(safe, sizeof(safe), m.path, strlen(m.path)));
+	return merge_add(l->job->merge, &m, err);
+}
+
+static int read_names(struct job *j, const char *name, struct err *err)
+{
+	struct layer *l = layer_open(j, name, err);
+	struct archive_entry *e;
+	struct err why;
+	int result;
+
+	if (!l)
+		return -1;
+	merge_begin_layer(j->merge);
+	while ((result = layer_next(l, &e, &why)) > 0)
+		if ((result = take_name(l, e, &why)) < 0)
+			break;
+	/* That a blob is not what it should be explains every other error. */
+	if (layer_check(l, name, err) < 0)
+		result = -1;
+	else if (result < 0)
+		*err = why;
+	layer_close(l);
+	return result;
+}
+
+/* ---- second time: data ---- */
+
+static bool keep_xattr(const char *name)
+{
+	/* Those of squashfs; overlayfs keeps its own books there. */
+	return (strncmp(name, "user.", 5) == 0 || strncmp(name, "security.", 9) == 0 ||
+		       strncmp(name, "trusted.", 8) == 0) &&
+	       !strstr(name, ".overlay.");
+}
+
+static int copy_xattrs(struct archive_entry *from, struct archive_entry *to, struct err *err)
+{
+	const char *name;
+	const void *value;
+	size_t len, all = 0;
+
+	archive_entry_xattr_reset(from);
+	while (archive_entry_xattr_next(from, &name, &value, &len) == ARCHIVE_OK) {
+		if (!name || !keep_xattr(name))
+			continue;
+		all += strlen(name) + len;
+		if (all > XATTRS_MAX)
+			return err_set(err, ERR_USER, "more than 256 KiB of extended attributes");
+		archive_entry_xattr_add_entry(to, name, value, len);
+	}
+	return 0;
+}
+
+/* All that is passed on of @from, but for its names. */
+static struct archive_entry *copy_entry(struct archive_entry *from, struct err *err)
+{
+	struct archive_entry *e = archive_entry_new();
+	int64_t time = archive_entry_mtime(from);
+
+	archive_entry_set_filetype(e, archive_entry_filetype(from));
+	archive_entry_set_perm(e, archive_entry_perm(from) & 07777);
+	archive_entry_set_uid(e, archive_entry_uid(from) & UINT32_MAX);
+	archive_entry_set_gid(e, archive_entry_gid(from) & UINT32_MAX);
+	archive_entry_set_mtime(e, time < 0 ? 0 : MIN(time, (int64_t)TIME_MAX), 0);
+	archive_entry_set_size(e, 0);
+	switch (archive_entry_filetype(from)) {
+	case AE_IFREG:
+		archive_entry_set_size(e, archive_entry_size(from));
+		break;
+	case AE_IFLNK:
+		archive_entry_copy_symlink(e, archive_entry_symlink(from));
+		break;
+	case AE_IFCHR:
+	case AE_IFBLK:
+		archive_entry_set_rdevmajor(e, archive_entry_rdevmajor(from));
+		archive_entry_set_rdevminor(e, archive_entry_rdevminor(from));
+		break;
+	default:
+		break;
+	}
+	if (copy_xattrs(from, e, err) < 0) {
+		archive_entry_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+static int put_header(struct job *j, struct archive_entry *e, const struct merge_node *n, struct err *err)
+{
+	char path[MERGE_PATH];
+
+	merge_path(n, path);
+	archive_entry_copy_pathname(e, path);
+	return archive_write_header(j->out, e) == ARCHIVE_OK ? 0 : fail(j->out, "tar", err);
+}
+
+/* Holes come as zeros. */
+static int copy_data(struct layer *l, bool is_ca, struct err *err)
+{
+	char chunk[65536];
+	ssize_t n;
+
+	while ((n = archive_read_data(l->a, chunk, sizeof(chunk))) > 0) {
+		if (archive_write_data(l->job->out, chunk, (size_t)n) != n)
+			return fail(l->job->out, "tar", err);
+		if (is_ca && fd_write_all(l->job->f->ca, chunk, (size_t)n) < 0)
+			return err_errno(err, "CA bundle");
+	}
+	return n < 0 ? fail(l->a, "not a whole archive", err) : 0;
+}
+
+/* The other names of what has been written as @e. */
+static int put_aliases(struct job *j, struct archive_entry *e, const struct merge_node *first, struct err *err)
+{
+	bool file = archive_entry_filetype(e) == AE_IFREG;
+	char path[MERGE_PATH];
+
+	merge_path(first, path);
+	for (const struct merge_node *n = merge_next_name(first); n; n = merge_next_name(n)) {
+		/* Of anything but files, copies do as well. */
+		if (file) {
+			archive_entry_set_size(e, 0);
+			archive_entry_xattr_clear(e);
+			archive_entry_copy_hardlink(e, path);
+		}
+		if (put_header(j, e, n, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int put_entry(struct layer *l, struct archive_entry *from, const struct merge_inode *i, struct err *err)
+{
+	const struct merge_node *first = merge_first_name(i);
+	struct archive_entry *e;
+	enum merge_type type;
+	bool is_ca = i == l->job->ca && archive_entry_size(from) <= CA_MAX;
+	int result;
+
+	if (archive_entry_hardlink(from) || !entry_type(from, &type) || type != merge_inode_type(i))
+		return err_set(err, ERR_ENV, "a layer changed while it was read");
+	e = copy_entry(from, err);
+	if (!e)
+		return -1;
+	result = put_header(l->job, e, first, err);
+	if (result == 0 && type == MERGE_FILE)
+		result = copy_data(l, is_ca, err);
+	if (result == 0)
+		result = put_aliases(l->job, e, first, err);
+	archive_entry_free(e);
+	return result;
+}
+
+static int write_layer(struct job *j, unsigned number, struct err *err)
+{
+	struct layer *l = layer_open(j, j->f->layers[number], err);
+	struct archive_entry *e;
+	uint32_t index = 0;
+	int result;
+
+	if (!l)
+		return -1;
+	while ((result = layer_next(l, &e, err)) > 0) {
+		const struct merge_inode *i = merge_at(j->merge, number, index++);
+
+		if (i && (result = put_entry(l, e, i, err)) < 0)
+			break;
+	}
+	j->done += l->size - MIN(l->size, (uint64_t)lseek(l->fd, 0, SEEK_CUR));
+	layer_close(l);
+	return result;
+}
+
+/* ---- the whole ---- */
+
+static int put_implied(struct job *j, struct err *err)
+{
+	const struct merge_node *n;
+	int result = 0;
+
+	for (size_t i = 0; result == 0 && (n = merge_implied(j->merge, i)) != NULL; i++) {
+		struct archive_entry *e = archive_entry_new();
+
+		archive_entry_set_filetype(e, AE_IFDIR);
+		archive_entry_set_perm(e, 0755);
+		result = put_header(j, e, n, err);
+		archive_entry_free(e);
+	}
+	return result;
+}
+
+/* Where systems keep the certificates that they trust. */
+static void find_ca(struct job *j)
+{
+	static const char *const places[] = {"etc/ssl/certs/ca-certificates.crt",
+		"etc/pki/tls/certs/ca-bundle.crt", "etc/ssl/ca-bundle.pem", "etc/ssl/cert.pem"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(places) && !j->ca; i++) {
+		const struct merge_inode *found = merge_find(j->merge, places[i]);
+
+		if (found && merge_inode_type(found) == MERGE_FILE)
+			j->ca = found;
+	}
+}
+
+static int write_all(struct job *j, struct err *err)
+{
+	int r, result;
+
+	j->out = archive_write_new();
+	r = archive_write_set_format_pax_restricted(j->out);
+	if (r == ARCHIVE_OK)
+		r = archive_write_set_options(j->out, "pax:xattrheader=SCHILY");
+	if (r == ARCHIVE_OK)
+		r = archive_write_set_bytes_per_block(j->out, CHUNK);
+	if (r == ARCHIVE_OK) /* no padding behind the end mark: nobody would read it */
+		r = archive_write_set_bytes_in_last_block(j->out, 1);
+	if (r == ARCHIVE_OK)
+		r = archive_write_open_fd(j->out, j->f->out);
+	if (r != ARCHIVE_OK)
+		return fail(j->out, "tar", err);
+	result = put_implied(j, err);
+	for (size_t i = 0; result == 0 && i < j->f->n_layers; i++)
+		if (write_layer(j, (unsigned)i, err) < 0)
+			result = err_wrap(err, "layer %zu", i + 1);
+	if (result == 0 && archive_write_close(j->out) != ARCHIVE_OK)
+		result = fail(j->out, "tar", err);
+	return result;
+}
+
+static int run(struct job *j, struct err *err)
+{
+	struct stat st;
+
+	for (size_t i = 0; i < j->f->n_layers; i++) {
+		if (fstatat(j->f->dir, j->f->layers[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return err_errno(err, "layer %s", j->f->layers[i]);
+		j->total += 2 * (uint64_t)st.st_size;
+	}
+	for (size_t i = 0; i < j->f->n_layers; i++)
+		if (read_names(j, j->f->layers[i], err) < 0)
+			return err_wrap(err, "layer %zu", i + 1);
+	merge_finish(j->merge);
+	find_ca(j);
+	return write_all(j, err);
+}
+
+int flatten(struct flatten *f, struct err *err)
+{
+	struct job j = {.f = f, .merge = merge_new()};
+	int result;
+
+	if (f->n_layers > FLATTEN_LAYERS_MAX)
+		result = err_set(err, ERR_USER, "more than %d layers", FLATTEN_LAYERS_MAX);
+	else
+		result = run(&j, err);
+	archive_write_free(j.out);
+	merge_free(j.merge);
+	return result;
+}
