@@ -17,6 +17,7 @@
 
 #define AGENT_USER  "agent"
 #define AGENT_UID   1000
+#define AGENT_HOME  "/home/" AGENT_USER
 #define INIT_PATH   "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define SHARE_DIR   "/run/hutch/share"
 #define MODULE_LIST "/hutch/modules"
@@ -90,7 +91,9 @@ struct user {
  * home. */
 int user_find(const char *root, const char *name, struct user *ret, struct err *err);
 void user_done(struct user *u);
-/* Create AGENT_USER with passwordless sudo where the image lacks it. */
+/* Make AGENT_USER what kits rely on, whatever the image: AGENT_UID, AGENT_HOME, and sudo without a
+ * password where there is sudo. A user of the image who has the number keeps name and files, but the
+ * number means the agent. An image without users gets root as well. */
 int users_ensure_agent(const char *root, struct err *err);
 
 /* login.c */

@@ -3,11 +3,14 @@
  *
  * The host sends its own system bundle followed by the sandbox's CA, as PEM. Blocks that the
  * image's bundle lacks ("extras") are appended to it, so the bundle stays what most programs read:
- * OpenSSL, GnuTLS, curl, git, apt, Go, Rust. What does not read it:
+ * OpenSSL, GnuTLS, curl, git, apt, Go, Rust. Images have it in other places, or none: it is made at
+ * Debian's, which the variables name, of the first of the others, which are extended, too. What does
+ * not read it:
  *
  * - update-ca-certificates rebuilds the bundle from files; the extras and the sandbox's CA are two
  *   files below /usr/local/share/ca-certificates, so a rebuild keeps them;
- * - OpenSSL's default directory wants links named by hash; a cert.pem beside it is read as well;
+ * - OpenSSL's default directory wants links named by hash; a cert.pem beside it is read as well, at
+ *   Debian's place and at everybody's;
  * - Node has its roots built in and NODE_EXTRA_CA_CERTS adds to them: it names the short file of
  *   extras, since Node parses that file at every start;
  * - Python's requests, pip and others bring certifi: variables name the bundle.
@@ -25,7 +28,6 @@
 #include <unistd.h>
 
 #define BUNDLE     "/etc/ssl/certs/ca-certificates.crt"
-#define BUNDLE_RPM "/etc/pki/tls/certs/ca-bundle.crt"
 #define LOCAL_DIR  "/usr/local/share/ca-certificates"
 #define EXTRAS     LOCAL_DIR "/hutch-host.crt"
 #define SANDBOX_CA LOCAL_DIR "/hutch-sandbox.crt"
@@ -33,6 +35,11 @@
 #define BUNDLE_MAX (8u << 20)
 #define BLOCKS_MAX 4096
 #define BODY_MAX   16384 /* base64 bytes of one certificate */
+
+/* Where other systems have it; in the order of find_ca() in src/archive/flatten.c, for what is in the
+ * first of them is not sent. */
+static const char *const other_bundles[] = {
+	"/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
 
 static const char begin_mark[] = "-----BEGIN CERTIFICATE-----";
 static const char end_mark[] = "-----END CERTIFICATE-----";
@@ -179,6 +186,17 @@ static bool state_matches(const char *root, const struct buf *pem)
 	return want && file_read(path, &have, NULL) == 0 && strcmp(buf_cstr(&have), want) == 0;
 }
 
+/* The image's own bundle, where it is not at Debian's place. */
+static void read_other(const char *root, struct buf *to)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(other_bundles) && !buf_len(to); i++) {
+		_free_ char *path = xasprintf("%s%s", root, other_bundles[i]);
+
+		if (file_read(path, to, NULL) < 0)
+			buf_reset(to);
+	}
+}
+
 /* Append to the bundle at @path what it lacks of @sent. @ret_extras, when given, collects the
  * blocks that were not the image's own: missing now, or added by an earlier start. */
 static int bundle_extend(const char *root, const char *bundle, struct blocks *sent,
@@ -186,6 +204,7 @@ static int bundle_extend(const char *root, const char *bundle, struct blocks *se
 {
 	_free_ char *path = xasprintf("%s%s", root, bundle);
 	_free_ struct blocks *own = xcalloc(1, sizeof(*own));
+	bool is_new = false;
 	size_t had;
 	_buf_ struct buf text;
 
@@ -193,8 +212,12 @@ static int bundle_extend(const char *root, const char *bundle, struct blocks *se
 	 * not move when blocks are appended. */
 	buf_init(&text, BUNDLE_MAX);
 	buf_reserve(&text, BUNDLE_MAX);
-	if (file_read(path, &text, err) < 0 && err->errnum != ENOENT)
-		return -1;
+	if (file_read(path, &text, err) < 0) {
+		if (err->errnum != ENOENT)
+			return -1;
+		read_other(root, &text);
+		is_new = true;
+	}
 	had = buf_len(&text);
 	blocks_parse(own, &text);
 	if (had && buf_head(&text)[had - 1] != '\n')
@@ -210,7 +233,7 @@ static int bundle_extend(const char *root, const char *bundle, struct blocks *se
 	}
 	if (text.failed)
 		return err_set(err, ERR_ENV, "%s: too large", bundle);
-	if (buf_len(&text) <= had + 1)
+	if (buf_len(&text) <= had + 1 && !is_new)
 		return 0; /* nothing but a line end */
 	if (dirs_make_parent(path, 0, 0, err) < 0)
 		return -1;
@@ -222,7 +245,7 @@ static int write_local(
 {
 	_free_ char *extras_path = xasprintf("%s" EXTRAS, root);
 	_free_ char *ca_path = xasprintf("%s" SANDBOX_CA, root);
-	_free_ char *ssl = xasprintf("%s/usr/lib/ssl/cert.pem", root);
+	static const char *const defaults[] = {"/usr/lib/ssl/cert.pem", "/etc/ssl/cert.pem"};
 	_buf_ struct buf ca;
 
 	buf_init(&ca, BUNDLE_MAX);
@@ -231,16 +254,19 @@ static int write_local(
 		file_put(extras_path, buf_head(extras), buf_len(extras), 0644, err) < 0 ||
 		file_put(ca_path, buf_head(&ca), buf_len(&ca), 0644, err) < 0)
 		return -1;
-	/* Fails where the image has the link already or has no OpenSSL: both fine. */
-	if (symlink(BUNDLE, ssl) < 0 && errno != EEXIST && errno != ENOENT)
-		return err_errno(err, "%s", ssl);
+	for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
+		_free_ char *ssl = xasprintf("%s%s", root, defaults[i]);
+
+		/* Fails where the image has the link already or has no OpenSSL: both fine. */
+		if (symlink(BUNDLE, ssl) < 0 && errno != EEXIST && errno != ENOENT)
+			return err_errno(err, "%s", ssl);
+	}
 	return 0;
 }
 
 static int install(const char *root, struct buf *pem, struct err *err)
 {
 	_free_ char *extras_path = xasprintf("%s" EXTRAS, root);
-	_free_ char *rpm = xasprintf("%s" BUNDLE_RPM, root);
 	_free_ char *state_path = xasprintf("%s" STATE, root);
 	_free_ char *state = NULL;
 	_free_ struct blocks *sent = xcalloc(1, sizeof(*sent));
@@ -257,8 +283,13 @@ static int install(const char *root, struct buf *pem, struct err *err)
 	if (bundle_extend(root, BUNDLE, sent, earlier, &extras, err) < 0 ||
 		write_local(root, &extras, sent, err) < 0)
 		return -1;
-	if (access(rpm, F_OK) == 0 && bundle_extend(root, BUNDLE_RPM, sent, earlier, NULL, err) < 0)
-		return -1;
+	for (size_t i = 0; i < ARRAY_SIZE(other_bundles); i++) {
+		_free_ char *path = xasprintf("%s%s", root, other_bundles[i]);
+
+		if (access(path, F_OK) == 0 &&
+			bundle_extend(root, other_bundles[i], sent, earlier, NULL, err) < 0)
+			return -1;
+	}
 	state = state_text(root, pem);
 	if (!state || dirs_make_parent(state_path, 0, 0, err) < 0)
 		return err_errno(err, "%s", state_path);

@@ -154,36 +154,53 @@ static bool has_entry(const char *db, const char *name)
 	return false;
 }
 
-/* Put @line into the file after its first line (root), so that AGENT_UID means the agent even where
- * the image has another user of that number. @mode is kept from the file when it exists, and so is
- * its group. */
-static int insert_entry(
-	const char *root, const char *file, const char *line, mode_t mode, struct err *err)
+/* The lines of @db that are not about @name. */
+static void put_others(struct buf *to, const char *db, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = db; *at;) {
+		size_t n = strcspn(at, "\n");
+
+		if (n && !(strncmp(at, name, len) == 0 && at[len] == ':')) {
+			buf_put(to, at, n);
+			buf_puts(to, "\n");
+		}
+		at += n + (at[n] == '\n');
+	}
+}
+
+/* Put @line into the file after its first line (root), in place of what it says of AGENT_USER, so that
+ * AGENT_UID means the agent even where the image has another user of that number. An image without root
+ * in it gets @root_line first. @mode is kept from the file when it exists, and so is its group. */
+static int insert_entry(const char *root, const char *file, const char *root_line, const char *line,
+	mode_t mode, struct err *err)
 {
 	_free_ char *path = xasprintf("%s/etc/%s", root, file);
 	struct stat st;
 	gid_t gid = 0;
 	size_t first;
-	_buf_ struct buf db, made;
+	_buf_ struct buf db, others, made;
 
 	buf_init(&db, DB_MAX);
-	buf_init(&made, DB_MAX + 4096);
+	buf_init(&others, DB_MAX + 4096);
+	buf_init(&made, DB_MAX + 8192);
 	if (stat(path, &st) == 0) {
 		mode = st.st_mode & 07777;
 		gid = st.st_gid;
 		if (file_read(path, &db, err) < 0)
 			return -1;
 	}
-	buf_cstr(&db);
-	if (has_entry((char *)buf_head(&db), AGENT_USER))
-		return 0;
-	first = strcspn((char *)buf_head(&db), "\n");
-	buf_put(&made, buf_head(&db), first);
-	if (first)
-		buf_puts(&made, "\n");
+	if (!has_entry(buf_cstr(&db), "root"))
+		buf_puts(&others, root_line);
+	put_others(&others, buf_cstr(&db), AGENT_USER);
+	first = strcspn(buf_cstr(&others), "\n");
+	first += buf_len(&others) > first;
+	buf_put(&made, buf_head(&others), first);
 	buf_puts(&made, line);
-	if (buf_len(&db) > first + 1)
-		buf_put(&made, buf_head(&db) + first + 1, buf_len(&db) - first - 1);
+	buf_put(&made, buf_head(&others) + first, buf_len(&others) - first);
+	if (made.failed || others.failed)
+		return err_set(err, ERR_ENV, "/etc/%s: too large", file);
 	if (file_put(path, buf_head(&made), buf_len(&made), mode, err) < 0)
 		return -1;
 	if (gid && lchown(path, (uid_t)-1, gid) < 0)
@@ -191,35 +208,52 @@ static int insert_entry(
 	return 0;
 }
 
-static int make_home(const char *root, struct err *err)
+static int make_homes(const char *root, struct err *err)
 {
-	_free_ char *home = xasprintf("%s/home/" AGENT_USER, root);
+	_free_ char *home = xasprintf("%s" AGENT_HOME, root), *roots = xasprintf("%s/root", root);
 
 	if (dirs_make_parent(home, 0, 0, err) < 0 || dirs_make(home, AGENT_UID, AGENT_UID, err) < 0)
 		return -1;
+	/* It may have been somebody else's. */
+	if (lchown(home, AGENT_UID, AGENT_UID) < 0 && errno != EPERM)
+		return err_errno(err, "%s", home);
+	if (mkdir(roots, 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "%s", roots);
 	return 0;
+}
+
+/* The agent as everything else expects it: by number, and with its home. */
+static bool has_agent(const char *root)
+{
+	struct user u;
+	bool good;
+
+	if (user_find(root, AGENT_USER, &u, NULL) < 0)
+		return false;
+	good = u.uid == AGENT_UID && strcmp(u.home, AGENT_HOME) == 0;
+	user_done(&u);
+	return good;
 }
 
 int users_ensure_agent(const char *root, struct err *err)
 {
-	_free_ char *passwd = xasprintf("%s/etc/passwd", root);
-	_free_ char *bash = xasprintf("%s/bin/bash", root);
+	_free_ char *bash = xasprintf("%s/bin/bash", root), *etc = xasprintf("%s/etc", root);
 	_free_ char *sudoers = xasprintf("%s/etc/sudoers.d/hutch-agent", root);
 	_free_ char *shadow = xasprintf("%s/etc/shadow", root);
 	_free_ char *group = xasprintf(AGENT_USER ":x:%d:\n", AGENT_UID);
 	_free_ char *entry = NULL;
-	_buf_ struct buf db;
 
-	buf_init(&db, DB_MAX);
-	if (file_read(passwd, &db, NULL) == 0 && has_entry(buf_cstr(&db), AGENT_USER))
+	if (has_agent(root))
 		return 0;
-	entry = xasprintf(AGENT_USER ":x:%d:%d::/home/" AGENT_USER ":%s\n", AGENT_UID, AGENT_UID,
+	entry = xasprintf(AGENT_USER ":x:%d:%d::" AGENT_HOME ":%s\n", AGENT_UID, AGENT_UID,
 		access(bash, X_OK) == 0 ? "/bin/bash" : "/bin/sh");
-	if (insert_entry(root, "passwd", entry, 0644, err) < 0 ||
-		insert_entry(root, "group", group, 0644, err) < 0 || make_home(root, err) < 0)
+	if (dirs_make(etc, 0, 0, err) < 0 ||
+		insert_entry(root, "passwd", "root:x:0:0:root:/root:/bin/sh\n", entry, 0644, err) < 0 ||
+		insert_entry(root, "group", "root:x:0:\n", group, 0644, err) < 0 ||
+		make_homes(root, err) < 0)
 		return -1;
-	if (access(shadow, F_OK) == 0 &&
-		insert_entry(root, "shadow", AGENT_USER ":*:19000:0:99999:7:::\n", 0640, err) < 0)
+	if (access(shadow, F_OK) == 0 && insert_entry(root, "shadow", "root:*:19000:0:99999:7:::\n",
+						 AGENT_USER ":*:19000:0:99999:7:::\n", 0640, err) < 0)
 		return -1;
 	/* Without the directory there is no sudo in the image. */
 	if (file_put_text(sudoers, AGENT_USER " ALL=(ALL:ALL) NOPASSWD:ALL\n", 0440, NULL) < 0 &&

@@ -278,7 +278,7 @@ static void test_agent_is_made(void **state)
 	assert_text(root, "/etc/passwd",
 		"root:x:0:0:root:/root:/bin/bash\nagent:x:1000:1000::/home/agent:/bin/sh\n"
 		"node:x:1000:1000::/home/node:/bin/sh\n");
-	assert_text(root, "/etc/group", "root:x:0:\nagent:x:1000:\nnode:x:1000:");
+	assert_text(root, "/etc/group", "root:x:0:\nagent:x:1000:\nnode:x:1000:\n");
 	assert_text(root, "/etc/shadow", "root:*:1:0:99999:7:::\nagent:*:19000:0:99999:7:::\n");
 	assert_text(root, "/etc/sudoers.d/hutch-agent", "agent ALL=(ALL:ALL) NOPASSWD:ALL\n");
 	/* The number means the agent, although another user has it too. */
@@ -306,9 +306,36 @@ static void test_agent_in_empty_image(void **state)
 
 	put(root, "/etc/hostname", "x");
 	assert_int_equal(users_ensure_agent(root, &err), 0);
-	assert_text(root, "/etc/passwd", "agent:x:1000:1000::/home/agent:/bin/sh\n");
+	assert_text(root, "/etc/passwd",
+		"root:x:0:0:root:/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\n");
+	assert_text(root, "/etc/group", "root:x:0:\nagent:x:1000:\n");
 	sudoers = get(root, "/etc/sudoers.d/hutch-agent");
 	assert_null(sudoers);
+}
+
+/* An image whose agent is another one, in number and home: kits rely on ours. */
+static void test_another_agent(void **state)
+{
+	const char *root = *state;
+	struct err err = {0};
+	struct user u;
+
+	put(root, "/etc/passwd",
+		"root:x:0:0::/root:/bin/ash\nx:x:1:1::/:/bin/false\nagent:x:500:500::/srv:/bin/ash\n");
+	put(root, "/etc/group", "agent:x:500:\n");
+	assert_int_equal(users_ensure_agent(root, &err), 0);
+	assert_text(root, "/etc/passwd",
+		"root:x:0:0::/root:/bin/ash\nagent:x:1000:1000::/home/agent:/bin/sh\n"
+		"x:x:1:1::/:/bin/false\n");
+	assert_text(root, "/etc/group", "root:x:0:\nagent:x:1000:\n");
+	assert_int_equal(user_find(root, "agent", &u, &err), 0);
+	assert_int_equal(u.uid, 1000);
+	user_done(&u);
+	/* One that is as it should be keeps all that is its own. */
+	put(root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nagent:x:1000:7::/home/agent:/bin/zsh\n");
+	assert_int_equal(users_ensure_agent(root, &err), 0);
+	assert_text(root, "/etc/passwd",
+		"root:x:0:0::/root:/bin/sh\nagent:x:1000:7::/home/agent:/bin/zsh\n");
 }
 
 /* ── trust ────────────────────────────────────────────────────────────────────────────────── */
@@ -402,7 +429,7 @@ static void test_trust_without_bundle(void **state)
 {
 	const char *root = *state;
 	_free_ char *a = pem("AAAA"), *ca = pem("SANDBOX"), *sent = xasprintf("%s%s%s", a, a, ca);
-	_free_ char *want = xasprintf("%s%s", a, ca);
+	_free_ char *want = xasprintf("# other family\n%s%s", a, ca);
 	struct strv env = {0};
 	struct err err = {0};
 	_buf_ struct buf b;
@@ -411,11 +438,7 @@ static void test_trust_without_bundle(void **state)
 	buf_text(&b, sent);
 	assert_int_equal(trust_install(root, &b, &env, &err), 0);
 	assert_text(root, BUNDLE, want); /* once each */
-	{
-		_free_ char *rpm = xasprintf("# other family\n%s", want);
-
-		assert_text(root, "/etc/pki/tls/certs/ca-bundle.crt", rpm);
-	}
+	assert_text(root, "/etc/pki/tls/certs/ca-bundle.crt", want);
 	assert_string_equal(env_get(&env, "SSL_CERT_FILE"), BUNDLE);
 	assert_string_equal(env_get(&env, "NODE_EXTRA_CA_CERTS"), LOCAL "/hutch-host.crt");
 	strv_done(&env);
@@ -749,6 +772,7 @@ int main(void)
 		T(test_user_find),
 		T(test_agent_is_made),
 		T(test_agent_in_empty_image),
+		T(test_another_agent),
 		T(test_trust),
 		T(test_trust_without_bundle),
 		T(test_trust_hostile),
