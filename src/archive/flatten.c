@@ -82,6 +82,24 @@ static int fail(struct archive *a, const char *what, struct err *err)
 	return err_set(err, ERR_USER, "%s: %s", what, log_safe(safe, sizeof(safe), text, strlen(text)));
 }
 
+/* What is behind the archive belongs to the blob, too. */
+static int layer_check(struct layer *l, const char *name, struct err *err)
+{
+	char got[SHA256_HEX];
+	const void *p;
+	ssize_t n;
+
+	while ((n = on_read(l->a, l, &p)) > 0)
+		;
+	if (n < 0)
+		return err_errno(err, "layer %s", name);
+	sha256_hex(&l->sum, got);
+	if (strcmp(got, name) == 0)
+		return 0;
+	l->job->f->damaged = true;
+	return err_set(err, ERR_ENV, "layer %s is not what its digest says", name);
+}
+
 static struct layer *layer_open(struct job *j, const char *name, struct err *err)
 {
 	struct layer *l = xcalloc(1, sizeof(*l));
@@ -110,6 +128,7 @@ static struct layer *layer_open(struct job *j, const char *name, struct err *err
 		r = archive_read_open(l->a, l, NULL, on_read, NULL);
 	if (r != ARCHIVE_OK) {
 		fail(l->a, name, err);
+		layer_check(l, name, err); /* where it fails, that is why */
 		layer_close(l);
 		return NULL;
 	}
@@ -124,24 +143,6 @@ static int layer_next(struct layer *l, struct archive_entry **ret, struct err *e
 	if (r == ARCHIVE_EOF)
 		return 0;
 	return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 1 : fail(l->a, "not a whole archive", err);
-}
-
-/* What is behind the archive belongs to the blob, too. */
-static int layer_check(struct layer *l, const char *name, struct err *err)
-{
-	char got[SHA256_HEX];
-	const void *p;
-	ssize_t n;
-
-	while ((n = on_read(l->a, l, &p)) > 0)
-		;
-	if (n < 0)
-		return err_errno(err, "layer %s", name);
-	sha256_hex(&l->sum, got);
-	if (strcmp(got, name) == 0)
-		return 0;
-	l->job->f->damaged = true;
-	return err_set(err, ERR_ENV, "layer %s is not what its digest says", name);
 }
 
 /* ---- first time: names ---- */

@@ -306,7 +306,9 @@ static int make(struct build *b, struct err *err)
 		return -1;
 	img = fs_join(images, ".oci.tmp");
 	ca = fs_join(images, ".oci.ca.tmp");
-	unlink(img); /* of one that was killed: we have the lock */
+	/* Of one that was killed: we have the lock. */
+	unlink(img);
+	unlink(ca);
 	for (size_t i = 0; result == 0 && i < b->record.pins.n; i++)
 		result = fetch(b, b->record.pins.v[i], err);
 	if (result == 0 && !b->layers.n)

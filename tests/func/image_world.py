@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import os
-import stat
+import re
 import subprocess
 import tarfile
 
@@ -102,12 +102,13 @@ def empty_home(base):
     return home
 
 
-def store(home):
-    """What is in the store of a home: (records, root images, blobs), and nothing half-done."""
+def store(home, killed=False):
+    """What is in the store of a home: (records, root images, blobs), and nothing half-done, unless a
+    program was killed."""
     images = home.path("data", "hutch", "images")
     blobs = home.path("data", "hutch", "blobs")
     names = [n for n in os.listdir(images) if not os.path.islink(os.path.join(images, n))]
-    assert not [n for n in names if n.endswith(".tmp")], names
+    assert killed or not [n for n in names if n.endswith(".tmp")], names
     return ([n for n in names if n.endswith(".oci")], [n for n in names if n.endswith(".img")],
             sorted(os.listdir(blobs)) if os.path.isdir(blobs) else [])
 
@@ -117,18 +118,15 @@ def listed(home):
 
 
 def tree(home, pin):
-    """What is in the root image of @pin: path -> (type and mode, owner, link or content)."""
+    """What is in the root image of @pin: path -> (type and mode, owner, target of a link)."""
     row = [r for r in listed(home).values() if r["pinned"] == pin][0]
+    out = subprocess.run(["unsquashfs", "-lln", "-d", "", row["path"]], capture_output=True, text=True,
+                         check=True).stdout
     found = {}
-    for line in subprocess.run(["unsquashfs", "-lln", "-d", "", row["path"]], capture_output=True, text=True,
-                               check=True).stdout.splitlines():
-        parts = line.split(None, 5)
-        mode, owner, name = parts[0], parts[1], line.split("/", 2)[-1] if False else None
-        del name
-        rest = line[line.index(":") + 4:]
-        path, _, target = rest.partition(" -> ")
-        if path:
-            found[path.lstrip("/")] = (mode, owner, target)
+    for line in out.splitlines():
+        m = re.match(r"(\S+) (\S+) +(?:\d+|\d+, *\d+) \S+ \S+ /?(.*?)(?: -> (.*))?$", line)
+        if m and m[3]:
+            found[m[3]] = (m[1], m[2], m[4])
     return found
 
 
