@@ -2,9 +2,9 @@
 /* Layers of an image → one tar stream.
  *
  * libarchive takes layers apart; what comes out is hostile still. Owners, modes, times, devices and
- * extended attributes are passed on as they are: they have a meaning in the guest alone, where nobody
- * reads them but a kernel that is the guest's own. Names are merge.c's business. Bytes are counted
- * against ceilings by what the headers announce, before anything is expanded. */
+ * extended attributes are passed on as they are: they have a meaning in the guest alone, where
+ * nobody reads them but a kernel that is the guest's own. Names are merge.c's business. Bytes are
+ * counted against ceilings by what the headers announce, before anything is expanded. */
 #include "archive/flatten.h"
 
 #include <archive.h>
@@ -20,13 +20,13 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 
-#define BYTES_MAX    (64ULL << 30)  /* of all files in all layers */
-#define RATIO_MAX    200	    /* bytes of files for each byte of a layer … */
-#define RATIO_FROM   (256ULL << 20) /* … from here on */
-#define XATTRS_MAX   (256u << 10)   /* bytes at one file */
-#define CA_MAX	     (8u << 20)	    /* a larger bundle is not taken: the guest would not, either */
-#define CHUNK	     (256u << 10)
-#define TIME_MAX     UINT32_MAX /* what squashfs can say */
+#define BYTES_MAX  (64ULL << 30)  /* of all files in all layers */
+#define RATIO_MAX  200            /* bytes of files for each byte of a layer … */
+#define RATIO_FROM (256ULL << 20) /* … from here on */
+#define XATTRS_MAX (256u << 10)   /* bytes at one file */
+#define CA_MAX     (8u << 20)     /* a larger bundle is not taken: the guest would not, either */
+#define CHUNK      (256u << 10)
+#define TIME_MAX   UINT32_MAX /* what squashfs can say */
 
 struct job {
 	struct flatten *f;
@@ -79,7 +79,8 @@ static int fail(struct archive *a, const char *what, struct err *err)
 
 	if (!text)
 		text = "cannot be read";
-	return err_set(err, ERR_USER, "%s: %s", what, log_safe(safe, sizeof(safe), text, strlen(text)));
+	return err_set(
+		err, ERR_USER, "%s: %s", what, log_safe(safe, sizeof(safe), text, strlen(text)));
 }
 
 /* What is behind the archive belongs to the blob, too. */
@@ -181,7 +182,8 @@ static int count_bytes(struct layer *l, struct archive_entry *e, struct err *err
 	if ((uint64_t)size > BYTES_MAX || l->job->bytes > BYTES_MAX)
 		return err_set(err, ERR_USER, "more than %llu GiB of files", BYTES_MAX >> 30);
 	if (l->bytes > RATIO_FROM && l->bytes / RATIO_MAX > l->size)
-		return err_set(err, ERR_USER, "a layer expands to more than %d times its size", RATIO_MAX);
+		return err_set(
+			err, ERR_USER, "a layer expands to more than %d times its size", RATIO_MAX);
 	return 0;
 }
 
@@ -286,7 +288,8 @@ static struct archive_entry *copy_entry(struct archive_entry *from, struct err *
 	return e;
 }
 
-static int put_header(struct job *j, struct archive_entry *e, const struct merge_node *n, struct err *err)
+static int put_header(
+	struct job *j, struct archive_entry *e, const struct merge_node *n, struct err *err)
 {
 	char path[MERGE_PATH];
 
@@ -311,7 +314,8 @@ static int copy_data(struct layer *l, bool is_ca, struct err *err)
 }
 
 /* The other names of what has been written as @e. */
-static int put_aliases(struct job *j, struct archive_entry *e, const struct merge_node *first, struct err *err)
+static int put_aliases(
+	struct job *j, struct archive_entry *e, const struct merge_node *first, struct err *err)
 {
 	bool file = archive_entry_filetype(e) == AE_IFREG;
 	char path[MERGE_PATH];
@@ -330,7 +334,8 @@ static int put_aliases(struct job *j, struct archive_entry *e, const struct merg
 	return 0;
 }
 
-static int put_entry(struct layer *l, struct archive_entry *from, const struct merge_inode *i, struct err *err)
+static int put_entry(
+	struct layer *l, struct archive_entry *from, const struct merge_inode *i, struct err *err)
 {
 	const struct merge_node *first = merge_first_name(i);
 	struct archive_entry *e;

@@ -11,11 +11,11 @@
 #define FLATTEN_LAYERS_MAX 512
 
 struct flatten {
-	int dir;		    /* of the blobs, each named by 64 hexadecimal digits */
-	const char *const *layers;  /* the lowest first */
+	int dir;                   /* of the blobs, each named by 64 hexadecimal digits */
+	const char *const *layers; /* the lowest first */
 	size_t n_layers;
-	int out;		    /* where the tar goes */
-	int ca;			    /* where a copy of the image's CA bundle goes; empty: it has none */
+	int out; /* where the tar goes */
+	int ca;  /* where a copy of the image's CA bundle goes; empty: it has none */
 	void (*progress)(uint64_t done, uint64_t total);
 	/* Set when a blob is not what its name says. */
 	bool damaged;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers of an image → one tree.
  *
- * The tree behaves as a directory does into which the layers are unpacked one after the other, which
- * is what images are made against:
+ * The tree behaves as a directory does into which the layers are unpacked one after the other,
+ * which is what images are made against:
  *
  * - an entry replaces what has its name; only a directory over a directory keeps what is in it;
- * - ".wh.NAME" removes NAME, ".wh..wh..opq" all of its directory, as far as lower layers brought it,
- *   wherever in its own layer it stands: each name remembers the layer that told it last;
+ * - ".wh.NAME" removes NAME, ".wh..wh..opq" all of its directory, as far as lower layers brought
+ * it, wherever in its own layer it stands: each name remembers the layer that told it last;
  * - a parent that is a symbolic link is followed, inside the tree; one that is missing is made;
  * - a hard link is a second name of an inode, and stays that when the first is replaced.
  *
@@ -20,19 +20,19 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define HOPS_MAX 40	     /* symbolic links in one path, as the kernel has it */
-#define REST_MAX 16384	     /* a path while links in it are followed */
+#define HOPS_MAX 40    /* symbolic links in one path, as the kernel has it */
+#define REST_MAX 16384 /* a path while links in it are followed */
 #define WHITEOUT ".wh."
-#define OPAQUE	 ".wh..wh..opq"
-#define AUFS	 ".wh..wh." /* the bookkeeping of aufs, no part of an image */
-#define IMPLIED	 UINT32_MAX /* as a layer: nobody told it */
+#define OPAQUE   ".wh..wh..opq"
+#define AUFS     ".wh..wh." /* the bookkeeping of aufs, no part of an image */
+#define IMPLIED  UINT32_MAX /* as a layer: nobody told it */
 
 struct merge_inode {
 	enum merge_type type;
-	uint32_t layer, index; /* the entry that it is from */
-	uint32_t refs;	       /* names */
+	uint32_t layer, index;    /* the entry that it is from */
+	uint32_t refs;            /* names */
 	struct merge_node *names; /* after merge_finish */
-	char *target;		  /* owned */
+	char *target;             /* owned */
 };
 
 /* A part of a path; not terminated. */
@@ -47,7 +47,7 @@ struct merge_node {
 	void *tree; /* tsearch: children by name */
 	struct merge_inode *inode;
 	struct merge_node *alias; /* the next name of the inode, after merge_finish */
-	uint32_t layer;		  /* that told this name last */
+	uint32_t layer;           /* that told this name last */
 	uint32_t path_len;
 };
 
@@ -87,7 +87,8 @@ static int bad(struct err *err, const char *path, const char *what)
 {
 	char safe[200];
 
-	return err_set(err, ERR_USER, "%s: %s", log_safe(safe, sizeof(safe), path, strlen(path)), what);
+	return err_set(
+		err, ERR_USER, "%s: %s", log_safe(safe, sizeof(safe), path, strlen(path)), what);
 }
 
 /* A new name for @inode, which gets a reference. */
@@ -225,8 +226,8 @@ static struct merge_node *make_dir(
 	return n;
 }
 
-/* Follow @path from the top, links included. *ret: what is there, or NULL; with @make directories are
- * made, and anything else in the way is an error. */
+/* Follow @path from the top, links included. *ret: what is there, or NULL; with @make directories
+ * are made, and anything else in the way is an error. */
 static int walk(
 	struct merge *m, const char *path, bool make, struct merge_node **ret, struct err *err)
 {
@@ -257,15 +258,17 @@ static int walk(
 			continue;
 		}
 		if (n->inode->type != MERGE_DIR && (make || next_part(&(const char *){rest}).len))
-			return make ? bad(err, path, "something lies below it, but it is no directory") : 0;
+			return make ? bad(err, path,
+					      "something lies below it, but it is no directory")
+				    : 0;
 		at = n;
 	}
 	*ret = at;
 	return 0;
 }
 
-/* Split a path as a layer has it: the directory, "" for the top, owned, and the last part in it. @ret_name
- * is "" for the top itself. */
+/* Split a path as a layer has it: the directory, "" for the top, owned, and the last part in it.
+ * @ret_name is "" for the top itself. */
 static int split(const char *path, char **ret_dir, char **ret_name, struct err *err)
 {
 	_free_ char *dir = xcalloc(1, strlen(path) + 2), *name = xstrdup("");
@@ -293,7 +296,8 @@ static int split(const char *path, char **ret_dir, char **ret_name, struct err *
 
 /* ---- entries ---- */
 
-static int whiteout(struct merge *m, const char *path, const char *dir, const char *name, struct err *err)
+static int whiteout(
+	struct merge *m, const char *path, const char *dir, const char *name, struct err *err)
 {
 	const char *gone = name + strlen(WHITEOUT);
 	struct merge_node *at, *n;
@@ -339,8 +343,7 @@ static int set_entry(struct merge *m, struct merge_node *dir, const char *name,
 	struct part part = {name, strlen(name)};
 	struct merge_node *n = child(dir, part);
 
-	if (n && (n->inode == inode ||
-			 (n->inode->type == MERGE_DIR && inode->type == MERGE_DIR))) {
+	if (n && (n->inode == inode || (n->inode->type == MERGE_DIR && inode->type == MERGE_DIR))) {
 		n->inode->layer = inode->layer;
 		n->inode->index = inode->index;
 		n->layer = m->layers - 1;
@@ -437,7 +440,8 @@ const struct merge_inode *merge_at(struct merge *m, unsigned layer, uint32_t ind
 
 	while (m->at < m->n_sorted && by_entry(&m->sorted[m->at], &k) < 0)
 		m->at++;
-	return m->at < m->n_sorted && by_entry(&m->sorted[m->at], &k) == 0 ? m->sorted[m->at] : NULL;
+	return m->at < m->n_sorted && by_entry(&m->sorted[m->at], &k) == 0 ? m->sorted[m->at]
+									   : NULL;
 }
 
 enum merge_type merge_inode_type(const struct merge_inode *i)

@@ -65,7 +65,8 @@ static int remove_one(const char *ref)
 	struct err err;
 	bool gone;
 
-	if (image_known(ref, &pin, &tag, &err) < 0 || image_remove(pin, tag, in_use, &gone, &err) < 0)
+	if (image_known(ref, &pin, &tag, &err) < 0 ||
+		image_remove(pin, tag, in_use, &gone, &err) < 0)
 		return cli_fail(&err);
 	printf("%s\n", gone ? pin : tag);
 	return 0;

@@ -29,7 +29,8 @@ void images_progress(void *arg, const char *what, int percent)
 	cli_progress(line);
 }
 
-/* A kit from elsewhere has no business with addresses of this machine, unless it came from there. */
+/* A kit from elsewhere has no business with addresses of this machine, unless it came from there.
+ */
 static int check_source(const struct plan_request *req, const char *image, struct err *err)
 {
 	const struct kit *base = kit_base(req->kits, req->n_kits);
@@ -45,11 +46,12 @@ static int check_source(const struct plan_request *req, const char *image, struc
 		from_here = from.local;
 		oci_ref_done(&from);
 	}
-	return local && !from_here ? err_set(err, ERR_USER,
-					     "kit %s comes from elsewhere and must not name %s of this "
-					     "machine",
-					     base->name, image)
-				   : 0;
+	return local && !from_here
+		       ? err_set(err, ERR_USER,
+				 "kit %s comes from elsewhere and must not name %s of this "
+				 "machine",
+				 base->name, image)
+		       : 0;
 }
 
 int images_resolve(struct plan_request *req, struct images_wanted *ret, struct err *err)

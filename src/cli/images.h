@@ -13,7 +13,7 @@ struct images_wanted {
 	char *pinned;
 	struct image_config config;
 };
-/* Look up the image that the kits of @req want and put it there; a line tells what a tag was pinned as.
- * Nothing to look up for Hutch's own. */
+/* Look up the image that the kits of @req want and put it there; a line tells what a tag was pinned
+ * as. Nothing to look up for Hutch's own. */
 int images_resolve(struct plan_request *req, struct images_wanted *ret, struct err *err);
 void images_wanted_done(struct images_wanted *w);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images from an OCI registry.
  *
- * A blob grows as ".DIGEST.part" and gets its name when size and digest fit; what a broken connection
- * or a killed process leaves goes on where it ended. */
+ * A blob grows as ".DIGEST.part" and gets its name when size and digest fit; what a broken
+ * connection or a killed process leaves goes on where it ended. */
 #include "fetch/image.h"
 
 #include <errno.h>
@@ -135,8 +135,8 @@ static int request(struct registry *r, struct part *p, struct err *err)
 	return result;
 }
 
-/* Whether all of it is there and right. What does not fit may come of an earlier attempt: once more,
- * from the beginning. */
+/* Whether all of it is there and right. What does not fit may come of an earlier attempt: once
+ * more, from the beginning. */
 static int verify(struct registry *r, struct part *p, bool whole, struct err *err)
 {
 	char got[SHA256_HEX];
@@ -146,8 +146,8 @@ static int verify(struct registry *r, struct part *p, bool whole, struct err *er
 		return 0;
 	if (restart(p) < 0)
 		return err_errno(err, "%s", p->blob->digest);
-	return whole ? err_set(err, ERR_PEER, "%s/%s: %s is not what its digest says", r->host, r->repo,
-			       p->blob->digest)
+	return whole ? err_set(err, ERR_PEER, "%s/%s: %s is not what its digest says", r->host,
+			       r->repo, p->blob->digest)
 		     : 1;
 }
 
@@ -158,14 +158,15 @@ static int complete(struct registry *r, struct part *p, struct err *err)
 		int result = p->at < p->blob->size ? request(r, p, err) : 0;
 
 		if (result == 0 && p->at < p->blob->size)
-			result = err_set(err, ERR_PEER, "%s/%s: %s is shorter than was announced", r->host,
-				r->repo, p->blob->digest);
+			result = err_set(err, ERR_PEER, "%s/%s: %s is shorter than was announced",
+				r->host, r->repo, p->blob->digest);
 		if (result == 0)
 			result = verify(r, p, whole, err);
 		if (result <= 0)
 			return result;
 	}
-	return err_set(err, ERR_PEER, "%s/%s: the connection breaks again and again", r->host, r->repo);
+	return err_set(
+		err, ERR_PEER, "%s/%s: the connection breaks again and again", r->host, r->repo);
 }
 
 static int fetch_blob(struct registry *r, const struct oci_blob *b, int dirfd,
@@ -177,7 +178,8 @@ static int fetch_blob(struct registry *r, const struct oci_blob *b, int dirfd,
 	_close_ int fd = -1;
 	struct stat st;
 
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (uint64_t)st.st_size == b->size) {
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		(uint64_t)st.st_size == b->size) {
 		p.at = b->size;
 		account(&p, (int64_t)b->size);
 		return 0;
@@ -201,7 +203,8 @@ static int fetch_blob(struct registry *r, const struct oci_blob *b, int dirfd,
 	return 0;
 }
 
-static int fetch_layers(struct registry *r, const struct oci_manifest *m, int dirfd, struct err *err)
+static int fetch_layers(
+	struct registry *r, const struct oci_manifest *m, int dirfd, struct err *err)
 {
 	struct progress p = {0};
 
@@ -228,7 +231,8 @@ static int fetch_manifest(struct registry *r, const char *reference, int dirfd,
 			memcpy(ret->top, ret->manifest, sizeof(ret->top));
 		if (oci_manifest_parse(buf_cstr(&text), buf_len(&text), m, err) < 0)
 			return err_wrap(err, "%s/%s", r->host, r->repo);
-		if (fs_write_file(dirfd, ret->manifest + 7, buf_head(&text), buf_len(&text), 0600, err) < 0) {
+		if (fs_write_file(dirfd, ret->manifest + 7, buf_head(&text), buf_len(&text), 0600,
+			    err) < 0) {
 			oci_manifest_done(m);
 			return -1;
 		}

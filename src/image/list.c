@@ -17,9 +17,8 @@ static void add_row(json_t *rows, const char *kind, const char *id, const char *
 	struct stat st;
 	json_int_t size = stat(path, &st) == 0 ? (json_int_t)st.st_size : 0;
 
-	json_array_append_new(rows,
-		json_pack("{s:s, s:s, s:I, s:s, s:b}", "kind", kind, "id", id, "bytes", size, "path",
-			path, "current", current));
+	json_array_append_new(rows, json_pack("{s:s, s:s, s:I, s:s, s:b}", "kind", kind, "id", id,
+					    "bytes", size, "path", path, "current", current));
 }
 
 static void list_kernels(json_t *rows, const char *packs)
@@ -112,8 +111,8 @@ static void print_row(FILE *out, json_t *row)
 
 	if (pulled && localtime_r(&pulled, &tm))
 		strftime(when, sizeof(when), "  %Y-%m-%d %H:%M", &tm);
-	fprintf(out, "%-7s %-48.*s %7.1f MiB%s%s\n", json_string_value(json_object_get(row, "kind")),
-		pulled ? 200 : 48, id,
+	fprintf(out, "%-7s %-48.*s %7.1f MiB%s%s\n",
+		json_string_value(json_object_get(row, "kind")), pulled ? 200 : 48, id,
 		(double)json_integer_value(json_object_get(row, "bytes")) / (1 << 20), when,
 		json_is_true(json_object_get(row, "current")) ? "  current" : "");
 }
@@ -136,8 +135,7 @@ int image_list(FILE *out, bool json, struct err *err)
 		json_dumpf(rows, out, JSON_INDENT(2));
 		fprintf(out, "\n");
 	} else {
-		json_array_foreach(rows, i, row)
-			print_row(out, row);
+		json_array_foreach(rows, i, row) print_row(out, row);
 	}
 	json_decref(rows);
 	return 0;

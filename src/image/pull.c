@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Images from registries: from a reference to a root image.
  *
- * hutch-fetch brings blobs and verifies them, hutch-archive merges the layers into one tar stream, and
- * sqfstar makes the root image of it: nothing is unpacked on the host, nothing needs a privilege, and
- * neither program reaches anything of the user's. A root image that is there under its pins was made
- * to its end; what a crash leaves is two temporary files and blobs, which the next pull takes up. */
+ * hutch-fetch brings blobs and verifies them, hutch-archive merges the layers into one tar stream,
+ * and sqfstar makes the root image of it: nothing is unpacked on the host, nothing needs a
+ * privilege, and neither program reaches anything of the user's. A root image that is there under
+ * its pins was made to its end; what a crash leaves is two temporary files and blobs, which the
+ * next pull takes up. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -60,7 +61,8 @@ static int read_blob(int blobs, const char *digest, struct buf *ret, struct err 
 }
 
 /* The manifest for our platform that @digest is or leads to. @used (or NULL) collects the blobs. */
-static int read_manifest(int blobs, const char *digest, struct strv *used, struct oci_manifest *ret, struct err *err)
+static int read_manifest(
+	int blobs, const char *digest, struct strv *used, struct oci_manifest *ret, struct err *err)
 {
 	_free_ char *next = xstrdup(digest);
 
@@ -97,8 +99,8 @@ static int read_config(int blobs, const char *digest, struct image_config *ret, 
 
 /* ---- resolving ---- */
 
-static int ask(const char *op, const struct oci_ref *r, int blobs, image_progress_fn *progress, void *arg,
-	char **ret_digest, struct err *err)
+static int ask(const char *op, const struct oci_ref *r, int blobs, image_progress_fn *progress,
+	void *arg, char **ret_digest, struct err *err)
 {
 	_free_ char *text = oci_ref_text(r), *what = xasprintf("pulling %s", text);
 	const char *digest;
@@ -275,7 +277,8 @@ static int flatten(struct build *b, const char *img, const char *ca, struct err 
 }
 
 /* Give the finished files their names. */
-static int publish(struct build *b, const char *images, const char *img, const char *ca, struct err *err)
+static int publish(
+	struct build *b, const char *images, const char *img, const char *ca, struct err *err)
 {
 	_free_ char *path = NULL, *ca_path = NULL;
 	char digest[65];
@@ -325,8 +328,8 @@ static int make(struct build *b, struct err *err)
 }
 
 /* @pins when they are there, else made. */
-static int find_or_make(const struct strv *pins, image_progress_fn *progress, void *arg, char **ret_image,
-	struct err *err)
+static int find_or_make(const struct strv *pins, image_progress_fn *progress, void *arg,
+	char **ret_image, struct err *err)
 {
 	struct build b = {.progress = progress, .arg = arg, .blobs = -1};
 	_close_ int lock = -1;
@@ -354,7 +357,8 @@ static int find_or_make(const struct strv *pins, image_progress_fn *progress, vo
 /* ---- the doors ---- */
 
 /* The image and what lies on top, each pinned. */
-static int collect_pins(const char *ref, const struct strv *layers, struct strv *pins, struct err *err)
+static int collect_pins(
+	const char *ref, const struct strv *layers, struct strv *pins, struct err *err)
 {
 	for (size_t i = 0; i <= (layers ? layers->n : 0); i++) {
 		const char *text = i ? layers->v[i - 1] : ref;
@@ -404,7 +408,8 @@ int oci_root(const char *ref, const struct strv *layers, image_progress_fn *prog
 	return result;
 }
 
-int oci_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned, struct err *err)
+int oci_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
+	struct err *err)
 {
 	struct strv pins = {0};
 	struct record r;

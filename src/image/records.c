@@ -18,7 +18,7 @@
 #include "base/sha256.h"
 #include "image/internal.h"
 
-#define FORMAT	   1 /* another one makes other root images of the same layers */
+#define FORMAT     1 /* another one makes other root images of the same layers */
 #define RECORD_MAX (1u << 20)
 #define TAGS_MAX   (4u << 20)
 
@@ -96,8 +96,7 @@ static bool read_record(const char *path, struct record *ret)
 	const char *digits = json_string_value(json_object_get(j, "image"));
 	struct record r = {0};
 
-	if (images && digits && strlen(digits) == 64 &&
-		strspn(digits, "0123456789abcdef") == 64) {
+	if (images && digits && strlen(digits) == 64 && strspn(digits, "0123456789abcdef") == 64) {
 		r.image = xstrdup(digits);
 		r.pulled = json_integer_value(json_object_get(j, "pulled"));
 		read_list(j, "pins", &r.pins);

@@ -18,8 +18,8 @@
 struct record {
 	struct strv pins;  /* "oci://HOST/NAME@sha256:…": the image, then those on top */
 	struct strv blobs; /* digits */
-	char *image;	   /* digits of the root image; owned */
-	int64_t pulled;	   /* seconds since 1970 */
+	char *image;       /* digits of the root image; owned */
+	int64_t pulled;    /* seconds since 1970 */
 };
 void record_done(struct record *r);
 

@@ -10,8 +10,8 @@ struct json_t;
 struct registry_ask {
 	const char *op; /* as fetch/main.c has them */
 	const char *host, *repo, *reference;
-	int dirfd;		    /* -1: none */
-	struct json_t *annotations; /* a new reference, taken; NULL: none */
+	int dirfd;                   /* -1: none */
+	struct json_t *annotations;  /* a new reference, taken; NULL: none */
 	image_progress_fn *progress; /* or NULL */
 	void *arg;
 	const char *what; /* for progress */

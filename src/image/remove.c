@@ -12,7 +12,8 @@
 #include "image/records.h"
 #include "oci/ref.h"
 
-/* The only pulled image whose digest begins with @digits; owned. NULL with @err: none or several. */
+/* The only pulled image whose digest begins with @digits; owned. NULL with @err: none or several.
+ */
 static char *find_digits(const char *digits, struct err *err)
 {
 	struct record *list;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tar → squashfs, by sqfstar: what reads the stream that somebody else writes. LZ4, because an emulated
- * CPU decompresses it. */
+/* tar → squashfs, by sqfstar: what reads the stream that somebody else writes. LZ4, because an
+ * emulated CPU decompresses it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,4 +62,3 @@ int squash_end(struct squash *s, const char *what, struct err *err)
 	last[strcspn(last, "\n")] = '\0';
 	return err_set(err, ERR_ENV, "%s: sqfstar failed: %s", what, last);
 }
-

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What our own programs say: "progress DONE TOTAL" on the way, one line of JSON as the answer, and when
- * they fail the reason in one line and the remedy in the next. */
+/* What our own programs say: "progress DONE TOTAL" on the way, one line of JSON as the answer, and
+ * when they fail the reason in one line and the remedy in the next. */
 #include <stdio.h>
 #include <string.h>
 

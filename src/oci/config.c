@@ -18,14 +18,15 @@ static int read_list(const json_t *from, const char *key, struct strv *to, struc
 	if (!list || json_is_null(list))
 		return 0;
 	if (!json_is_array(list) || json_array_size(list) > ENTRIES_MAX)
-		return err_set(err, ERR_USER, "its configuration: %s is not a list of strings", key);
+		return err_set(
+			err, ERR_USER, "its configuration: %s is not a list of strings", key);
 	json_array_foreach((json_t *)(uintptr_t)list, i, o)
 	{
 		const char *s = json_string_value(o);
 
 		if (!s || strlen(s) != json_string_length(o))
-			return err_set(
-				err, ERR_USER, "its configuration: %s is not a list of strings", key);
+			return err_set(err, ERR_USER,
+				"its configuration: %s is not a list of strings", key);
 		strv_add(to, s);
 	}
 	return 0;
@@ -61,7 +62,8 @@ static int read_config(const json_t *root, struct image_config *c, struct err *e
 {
 	const json_t *config = json_object_get(root, "config");
 
-	if (check_platform(root, err) < 0 || read_list(config, "Entrypoint", &c->entrypoint, err) < 0 ||
+	if (check_platform(root, err) < 0 ||
+		read_list(config, "Entrypoint", &c->entrypoint, err) < 0 ||
 		read_list(config, "Cmd", &c->cmd, err) < 0 ||
 		read_list(config, "Env", &c->env, err) < 0 ||
 		read_text(config, "WorkingDir", &c->workdir, err) < 0)

@@ -20,8 +20,8 @@ static const char *const index_types[] = {
 static const char *const config_types[] = {
 	OCI "config.v1+json", DOCKER "container.image.v1+json", NULL};
 static const char *const layer_types[] = {OCI "layer.v1.tar", OCI "layer.v1.tar+gzip",
-	OCI "layer.v1.tar+zstd", DOCKER "image.rootfs.diff.tar", DOCKER "image.rootfs.diff.tar.gzip",
-	DOCKER "image.rootfs.diff.tar.zstd", NULL};
+	OCI "layer.v1.tar+zstd", DOCKER "image.rootfs.diff.tar",
+	DOCKER "image.rootfs.diff.tar.gzip", DOCKER "image.rootfs.diff.tar.zstd", NULL};
 
 static bool is_one_of(const char *s, const char *const *list)
 {
@@ -83,7 +83,8 @@ static int no_platform(const json_t *list, struct err *err)
 			buf_printf(&have, "%s%s/%s", buf_len(&have) ? ", " : "", text_of(p, "os"),
 				text_of(p, "architecture"));
 	}
-	return err_set(err, ERR_USER, "not made for linux/amd64%s%s", buf_len(&have) ? ", only for " : "",
+	return err_set(err, ERR_USER, "not made for linux/amd64%s%s",
+		buf_len(&have) ? ", only for " : "",
 		log_safe(safe, sizeof(safe), buf_cstr(&have), buf_len(&have)));
 }
 
@@ -123,7 +124,8 @@ static int read_layers(const json_t *list, struct oci_manifest *m, struct err *e
 			return -1;
 		all += b->size;
 		if (all > OCI_BYTES_MAX)
-			return err_set(err, ERR_USER, "layers of more than %llu GiB", OCI_BYTES_MAX >> 30);
+			return err_set(
+				err, ERR_USER, "layers of more than %llu GiB", OCI_BYTES_MAX >> 30);
 		m->n_layers++;
 	}
 	return 0;
@@ -135,7 +137,8 @@ static int read_image(const json_t *root, struct oci_manifest *m, struct err *er
 	const json_t *layers = json_object_get(root, "layers");
 
 	if (json_integer_value(json_object_get(root, "schemaVersion")) == 1)
-		return err_set(err, ERR_USER, "made in Docker's first format, which nothing pushes any more");
+		return err_set(err, ERR_USER,
+			"made in Docker's first format, which nothing pushes any more");
 	if (!json_is_object(config) || !json_is_array(layers))
 		return err_set(err, ERR_USER, "a manifest with neither configuration nor layers");
 	if (!is_one_of(text_of(config, "mediaType"), config_types))
@@ -160,7 +163,8 @@ int oci_manifest_parse(const void *text, size_t len, struct oci_manifest *ret, s
 		return err_set(err, ERR_USER, "the manifest is no JSON object");
 	}
 	type = text_of(root, "mediaType");
-	if (is_one_of(type, index_types) || (!*type && json_is_array(json_object_get(root, "manifests"))))
+	if (is_one_of(type, index_types) ||
+		(!*type && json_is_array(json_object_get(root, "manifests"))))
 		result = read_index(root, &m, err);
 	else
 		result = read_image(root, &m, err);

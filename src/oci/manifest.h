@@ -10,8 +10,8 @@
 #include "oci/ref.h"
 
 #define OCI_MANIFEST_MAX (4u << 20)
-#define OCI_LAYERS_MAX	 256
-#define OCI_BYTES_MAX	 (32ULL << 30) /* of all layers, as they are fetched */
+#define OCI_LAYERS_MAX   256
+#define OCI_BYTES_MAX    (32ULL << 30) /* of all layers, as they are fetched */
 
 struct oci_blob {
 	char digest[OCI_DIGEST];
@@ -20,7 +20,7 @@ struct oci_blob {
 
 struct oci_manifest {
 	bool is_index;
-	struct oci_blob next;	 /* index: the manifest for linux/amd64 */
+	struct oci_blob next; /* index: the manifest for linux/amd64 */
 	struct oci_blob config;
 	struct oci_blob *layers; /* owned; the lowest first */
 	size_t n_layers;

@@ -7,12 +7,12 @@
 
 #include "base/mem.h"
 
-#define DIGITS	 "0123456789"
-#define LOWER	 "abcdefghijklmnopqrstuvwxyz"
-#define UPPER	 "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define TEXT_MAX 1000
+#define DIGITS       "0123456789"
+#define LOWER        "abcdefghijklmnopqrstuvwxyz"
+#define UPPER        "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define TEXT_MAX     1000
 #define NAME_MAX_LEN 255 /* the repository's name */
-#define TAG_MAX	 128
+#define TAG_MAX      128
 
 static bool only(const char *s, const char *set)
 {
@@ -46,7 +46,8 @@ static bool is_host(const char *host)
 		   strchr(".-", host[len - 1]) || strstr(host, "..")) {
 		return false;
 	}
-	return !*port || (*port == ':' && port[1] && strlen(port + 1) <= 5 && only(port + 1, DIGITS));
+	return !*port ||
+	       (*port == ':' && port[1] && strlen(port + 1) <= 5 && only(port + 1, DIGITS));
 }
 
 /* [a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*, with slashes between. */

@@ -3,9 +3,9 @@
  *
  *	[oci://][HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]
  *
- * The first part is a host when it has a dot, a colon or is localhost; else the image is Docker Hub's,
- * where a NAME of one part is library/NAME. Without tag and digest the tag is latest; beside a digest
- * a tag says nothing. */
+ * The first part is a host when it has a dot, a colon or is localhost; else the image is Docker
+ *Hub's, where a NAME of one part is library/NAME. Without tag and digest the tag is latest; beside
+ *a digest a tag says nothing. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,7 +13,7 @@
 #include "base/err.h"
 
 #define OCI_SCHEME "oci://"
-#define OCI_HUB	   "docker.io"
+#define OCI_HUB    "docker.io"
 #define OCI_DIGEST 72 /* "sha256:", 64 hexadecimal digits, NUL */
 
 /* All strings are owned. */

@@ -22,7 +22,8 @@ static bool merge_text_entry(char *line, struct merge_entry *ret)
 
 	if ((!at && *line != 'h') || line[1] != ' ')
 		return false;
-	*ret = (struct merge_entry){.path = line + 2, .type = at ? (enum merge_type)(at - letters) : MERGE_FILE};
+	*ret = (struct merge_entry){
+		.path = line + 2, .type = at ? (enum merge_type)(at - letters) : MERGE_FILE};
 	if (*line != 'l' && *line != 'h')
 		return true;
 	if (!target)
@@ -33,7 +34,7 @@ static bool merge_text_entry(char *line, struct merge_entry *ret)
 }
 
 /* All of @text (cut apart) into @m; -1 at the first error. */
-static int merge_text(struct merge *m, char *text, struct err *err)
+static inline int merge_text(struct merge *m, char *text, struct err *err)
 {
 	struct merge_entry e;
 	char *save = NULL;
@@ -54,7 +55,7 @@ static int merge_text_order(const void *a, const void *b)
 }
 
 /* What is in the tree, sorted: "a=f0.1 b/=d" (layer and index of the entry; none: implied). */
-static void merge_text_dump(struct merge *m, unsigned layers, uint32_t entries, struct buf *to)
+static inline void merge_text_dump(struct merge *m, unsigned layers, uint32_t entries, struct buf *to)
 {
 	static const char letters[] = "dflo";
 	struct strv all = {0};
@@ -71,7 +72,8 @@ static void merge_text_dump(struct merge *m, unsigned layers, uint32_t entries, 
 
 			for (; n; n = merge_next_name(n)) {
 				merge_path(n, path);
-				strv_addf(&all, "%s=%c%u.%u", path, letters[merge_inode_type(inode)], l, i);
+				strv_addf(&all, "%s=%c%u.%u", path,
+					letters[merge_inode_type(inode)], l, i);
 			}
 		}
 	}

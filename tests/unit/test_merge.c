@@ -113,7 +113,8 @@ static void test_hard_links(void **state)
 static void test_links_as_parents(void **state)
 {
 	check("d usr/lib\nl lib>usr/lib\n-\nf lib/x", "lib=l0.1 usr/lib/x=f1.0 usr/lib=d0.0 usr=d");
-	check("d usr/lib\nl lib>/usr/lib\n-\nf lib/x/y", "lib=l0.1 usr/lib/x/y=f1.0 usr/lib/x=d usr/lib=d0.0 usr=d");
+	check("d usr/lib\nl lib>/usr/lib\n-\nf lib/x/y",
+		"lib=l0.1 usr/lib/x/y=f1.0 usr/lib/x=d usr/lib=d0.0 usr=d");
 	/* Never out of the tree. */
 	check("l out>../../../../etc\nf out/passwd", "etc/passwd=f0.1 etc=d out=l0.0");
 	check("l out>/\nf out/x", "out=l0.0 x=f0.1");
@@ -135,24 +136,33 @@ static void test_ceilings(void **state)
 	merge_begin_layer(m);
 	memset(path, 'a', sizeof(path));
 	path[256] = '\0';
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_FILE}, &err), -1);
+	assert_int_equal(
+		merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_FILE}, &err), -1);
 	assert_string_equal(err.msg, "a path of more than 4095 bytes");
 	path[255] = '\0';
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_FILE}, &err), 0);
+	assert_int_equal(
+		merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_FILE}, &err), 0);
 	for (size_t i = 0; i < sizeof(path); i++)
 		path[i] = i % 2 ? '/' : 'd';
 	path[MERGE_PATH] = '\0';
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), -1);
+	assert_int_equal(
+		merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), -1);
 	merge_free(m);
 	/* Deep, through links: the real path counts. */
 	m = merge_new();
 	merge_begin_layer(m);
 	path[2000] = '\0';
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), 0);
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = "l", .type = MERGE_SYMLINK, .target = path}, &err), 0);
+	assert_int_equal(
+		merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), 0);
+	assert_int_equal(
+		merge_add(m,
+			&(struct merge_entry){.path = "l", .type = MERGE_SYMLINK, .target = path},
+			&err),
+		0);
 	path[2001] = '\0';
 	memcpy(path, "l", 1);
-	assert_int_equal(merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), 0);
+	assert_int_equal(
+		merge_add(m, &(struct merge_entry){.path = path, .type = MERGE_DIR}, &err), 0);
 	merge_finish(m);
 	merge_free(m);
 }
@@ -173,10 +183,10 @@ static void test_find(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_paths), cmocka_unit_test(test_replacing),
-		cmocka_unit_test(test_whiteouts), cmocka_unit_test(test_hard_links),
-		cmocka_unit_test(test_links_as_parents), cmocka_unit_test(test_ceilings),
-		cmocka_unit_test(test_find)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_replacing), cmocka_unit_test(test_whiteouts),
+		cmocka_unit_test(test_hard_links), cmocka_unit_test(test_links_as_parents),
+		cmocka_unit_test(test_ceilings), cmocka_unit_test(test_find)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

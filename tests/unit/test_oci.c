@@ -23,7 +23,8 @@ static void test_references(void **state)
 		{"debian:12", "docker.io/library/debian:12", false},
 		{"docker.io/debian", "docker.io/library/debian:latest", false},
 		{"index.docker.io/debian", "docker.io/library/debian:latest", false},
-		{"docker/sandbox-templates:shell", "docker.io/docker/sandbox-templates:shell", false},
+		{"docker/sandbox-templates:shell", "docker.io/docker/sandbox-templates:shell",
+			false},
 		{"ghcr.io/x/y@" DIGEST, "ghcr.io/x/y@" DIGEST, false},
 		{"ghcr.io/x/y:1.2@" DIGEST, "ghcr.io/x/y@" DIGEST, false},
 		{"oci://ghcr.io/x/y@" DIGEST, "ghcr.io/x/y@" DIGEST, false},
@@ -51,12 +52,13 @@ static void test_references(void **state)
 
 static void test_bad_references(void **state)
 {
-	static const char *const bad[] = {"", "/", "a/", "/a", "a//b", "UPPER", "a:", "a:-x", "a:x y",
-		"a@", "a@sha256:00", "a@sha512:00", "a@" DIGEST "0", "a.example/",
+	static const char *const bad[] = {"", "/", "a/", "/a", "a//b", "UPPER", "a:", "a:-x",
+		"a:x y", "a@", "a@sha256:00", "a@sha512:00", "a@" DIGEST "0", "a.example/",
 		"Host.Example/x", "host:port/x", "host:/x", "host:123456/x", "-host.x/a", "h..x/a",
-		"a/../b", "a/.b", "a/b.", "a___b", "a._b", "[::1/x", "[::1]x/y", "oci://", "a b", "a\nb",
-		"http://a/b", "localhost"
-			      "\x7f"};
+		"a/../b", "a/.b", "a/b.", "a___b", "a._b", "[::1/x", "[::1]x/y", "oci://", "a b",
+		"a\nb", "http://a/b",
+		"localhost"
+		"\x7f"};
 	char longer[400] = "r.example/";
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -117,9 +119,12 @@ static void test_bad_config(void **state)
 		const char *text, *want;
 	} rows[] = {
 		{"[]", "its configuration is no JSON object"},
-		{"{\"os\": \"windows\", \"architecture\": \"amd64\"}", "made for windows/amd64; this machine runs linux/amd64"},
-		{"{\"os\": \"linux\", \"architecture\": \"arm64\"}", "made for linux/arm64; this machine runs linux/amd64"},
-		{"{\"config\": {\"Env\": \"A=b\"}}", "its configuration: Env is not a list of strings"},
+		{"{\"os\": \"windows\", \"architecture\": \"amd64\"}",
+			"made for windows/amd64; this machine runs linux/amd64"},
+		{"{\"os\": \"linux\", \"architecture\": \"arm64\"}",
+			"made for linux/arm64; this machine runs linux/amd64"},
+		{"{\"config\": {\"Env\": \"A=b\"}}",
+			"its configuration: Env is not a list of strings"},
 		{"{\"config\": {\"Cmd\": [1]}}", "its configuration: Cmd is not a list of strings"},
 		{"{\"config\": {\"Cmd\": [\"a\\u0000b\"]}}", "its configuration is no JSON object"},
 		{"{\"config\": {\"User\": 7}}", "its configuration: User is not a string"},
@@ -129,7 +134,8 @@ static void test_bad_config(void **state)
 		struct image_config c;
 		struct err err;
 
-		assert_int_equal(image_config_parse(rows[i].text, strlen(rows[i].text), &c, &err), -1);
+		assert_int_equal(
+			image_config_parse(rows[i].text, strlen(rows[i].text), &c, &err), -1);
 		assert_string_equal(err.msg, rows[i].want);
 	}
 }
