@@ -3,6 +3,7 @@
 #include "ssh/filter.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "ssh/verify.h"
 
@@ -12,6 +13,8 @@ static bool is_named(const struct ssh_rules *rules, struct ssh_slice key, struct
 {
 	char print[SSH_FINGERPRINT];
 
+	if (rules->any_key)
+		return true;
 	ssh_fingerprint(key, print);
 	for (size_t i = 0; i < rules->keys.n; i++)
 		if (strcmp(rules->keys.v[i], print) == 0 || ssh_slice_is(comment, rules->keys.v[i]))
@@ -58,13 +61,37 @@ static int identities(struct ssh_conn *c, struct ssh_slice key, struct buf *repl
 	return found;
 }
 
+static bool is_host(const struct ssh_rules *rules, const char *host_key, struct ssh_slice user)
+{
+	for (size_t i = 0; i < rules->host_keys.n; i++) {
+		const char *entry = rules->host_keys.v[i], *at = strchr(entry, '@');
+		size_t n = at ? (size_t)(at - entry) : 0;
+
+		if (strcmp(at ? at + 1 : entry, host_key) == 0 &&
+			(!at || (user.n == n && memcmp(user.p, entry, n) == 0)))
+			return true;
+	}
+	return false;
+}
+
+static const char *check_namespace(const struct ssh_rules *rules, struct ssh_slice name)
+{
+	for (size_t i = 0; i < rules->namespaces.n; i++)
+		if (ssh_slice_is(name, rules->namespaces.v[i]))
+			return NULL;
+	return "refused: not a signature of this sandbox";
+}
+
 /* NULL when the session and what is signed go together, else what is wrong. */
 static const char *check_login(const struct ssh_conn *c, const struct ssh_sign *s)
 {
 	struct ssh_slice session = {c->session, c->session_len};
+	struct ssh_slice name;
 	struct ssh_login login;
 	char print[SSH_FINGERPRINT];
 
+	if (ssh_get_namespace(s->data, &name))
+		return check_namespace(c->rules, name);
 	if (c->spoiled)
 		return "refused: a session that could not be bound";
 	if (!c->host_key[0])
@@ -75,7 +102,7 @@ static const char *check_login(const struct ssh_conn *c, const struct ssh_sign *
 		return "refused: a log-in of another session or key";
 	if (login.host_key.p && strcmp(ssh_fingerprint(login.host_key, print), c->host_key) != 0)
 		return "refused: a log-in at another host";
-	if (!strv_has(&c->rules->host_keys, c->host_key))
+	if (!is_host(c->rules, c->host_key, login.user))
 		return "refused: not a host of this sandbox";
 	return NULL;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What of an ssh-agent one connection of the guest may use: pure but for asking the agent.
  *
- * Listed are the named keys. One is used for a signature only to log in at a named host: the client
+ * Listed are the named keys. One is used for a signature of a named kind ("ssh-keygen -Y sign", git),
+ * or to log in at a named host: the client
  * says first which session it is in (session-bind@openssh.com), with the host's signature over the
  * session; what is signed then has to be a log-in of that very session with that key. Adding,
  * removing and locking are refused, and so is everything else. */
@@ -17,7 +18,9 @@
 /* Borrowed. */
 struct ssh_rules {
 	struct strv keys;      /* "SHA256:…", or the comment that the agent has for a key */
-	struct strv host_keys; /* fingerprints */
+	bool any_key;
+	struct strv host_keys; /* fingerprints; "user@SHA256:…" where it is to be that user */
+	struct strv namespaces; /* of signatures that are no log-ins */
 	bool any_host;         /* anything may be signed with them */
 };
 

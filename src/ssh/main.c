@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch-ssh NAME [--any-host] [--key KEY]... [--host HOST]...: the user's ssh-agent, as far as a
+/* hutch-ssh NAME [--any-key|--key KEY]... [--any-host|--host [USER@]HOST]... [--sign NAMESPACE]...: the user's ssh-agent, as far as a
  * sandbox may use it.
  *
  * Descriptors: 3 link to hutch-box (SOCK_SEQPACKET, wire/link.h: connections of the guest), 4 a
@@ -192,30 +192,36 @@ static void on_box(struct loop *l, struct loop_watch *w, uint32_t events)
 
 /* ---- start ---- */
 
-static void add_host(struct ssh_rules *rules, const char *host)
+/* What known_hosts says of a host; for [user@]host, bounded to that user. */
+static void add_host(struct ssh_rules *rules, const char *text)
 {
+	const char *at = strchr(text, '@'), *host = at ? at + 1 : text;
+	struct strv keys = {0};
 	_free_ char *user = xasprintf("%s/.ssh/known_hosts", getenv("HOME") ? getenv("HOME") : "");
 	const char *const files[] = {user, "/etc/ssh/ssh_known_hosts"};
-	size_t before = rules->host_keys.n;
 
 	if (strncmp(host, "SHA256:", 7) == 0) {
 		strv_add(&rules->host_keys, host);
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-		_buf_ struct buf text;
+		_buf_ struct buf content;
 
-		buf_init(&text, KNOWN_HOSTS_MAX);
-		if (fs_read_file(AT_FDCWD, files[i], &text, NULL) == 0)
-			ssh_hosts_find(buf_cstr(&text), host, &rules->host_keys);
+		buf_init(&content, KNOWN_HOSTS_MAX);
+		if (fs_read_file(AT_FDCWD, files[i], &content, NULL) == 0)
+			ssh_hosts_find(buf_cstr(&content), host, &keys);
 	}
-	log_info("host=%s keys=%zu", host, rules->host_keys.n - before);
+	for (size_t i = 0; i < keys.n; i++)
+		strv_addf(&rules->host_keys, "%.*s%s", (int)(host - text), text, keys.v[i]);
+	log_info("host=%s keys=%zu", text, keys.n);
+	strv_done(&keys);
 }
 
 static int parse(struct process *p, int argc, char **argv)
 {
 	static const struct option longs[] = {{"key", required_argument, NULL, 'k'},
-		{"host", required_argument, NULL, 'h'}, {"any-host", no_argument, NULL, 'a'}, {0}};
+		{"host", required_argument, NULL, 'h'}, {"any-host", no_argument, NULL, 'a'},
+		{"any-key", no_argument, NULL, 'y'}, {"sign", required_argument, NULL, 's'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -223,8 +229,12 @@ static int parse(struct process *p, int argc, char **argv)
 			strv_add(&p->rules.keys, optarg);
 		else if (c == 'h')
 			add_host(&p->rules, optarg);
+		else if (c == 's')
+			strv_add(&p->rules.namespaces, optarg);
 		else if (c == 'a')
 			p->rules.any_host = true;
+		else if (c == 'y')
+			p->rules.any_key = true;
 		else
 			return -1;
 	}
@@ -266,5 +276,6 @@ int main(int argc, char **argv)
 	loop_free(p.loop);
 	strv_done(&p.rules.keys);
 	strv_done(&p.rules.host_keys);
+	strv_done(&p.rules.namespaces);
 	return status < 0 ? 1 : status;
 }

@@ -2,6 +2,8 @@
 /* The SSH agent protocol. */
 #include "ssh/proto.h"
 
+#include <string.h>
+
 #define SESSION_MAX 128u /* bytes of a session identifier; a hash */
 
 enum { SSH_MSG_USERAUTH_REQUEST = 50 };
@@ -72,6 +74,21 @@ bool ssh_get_login(struct ssh_slice data, struct ssh_login *ret)
 	return rd_done(&r) && type == SSH_MSG_USERAUTH_REQUEST && signs &&
 	       ssh_slice_is(service, "ssh-connection") && ret->session.n > 0 &&
 	       ret->session.n <= SESSION_MAX && (!hostbound || ret->host_key.n > 0);
+}
+
+bool ssh_get_namespace(struct ssh_slice data, struct ssh_slice *ret)
+{
+	struct rd r = rd_make(data.p, data.n);
+	const uint8_t *magic = rd_bytes(&r, 6);
+	struct ssh_slice hash;
+
+	if (!magic || memcmp(magic, "SSHSIG", 6) != 0)
+		return false;
+	*ret = ssh_get_string(&r);
+	ssh_get_string(&r); /* reserved */
+	ssh_get_string(&r); /* algorithm */
+	hash = ssh_get_string(&r);
+	return rd_done(&r) && ret->n > 0 && hash.n > 0;
 }
 
 bool ssh_get_bind(struct rd r, struct ssh_bind *ret)

@@ -48,6 +48,10 @@ struct ssh_login {
 };
 bool ssh_get_login(struct ssh_slice data, struct ssh_login *ret);
 
+/* What "ssh-keygen -Y sign" has signed (OpenSSH's PROTOCOL.sshsig): the namespace that the signature is
+ * good for. False: it is something else. */
+bool ssh_get_namespace(struct ssh_slice data, struct ssh_slice *ret);
+
 /* session-bind@openssh.com behind the extension's name. False: malformed. */
 struct ssh_bind {
 	struct ssh_slice host_key, session, signature;

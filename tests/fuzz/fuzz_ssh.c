@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A guest that talks to hutch-ssh, an agent that answers what it likes, and the text of
  * known_hosts. A host's signature cannot be guessed, so nothing is signed for a sandbox that is
- * bounded to hosts; with any host only with keys that the agent has under the name. Input: a byte
- * of flags, then messages, each behind its length (2 bytes). */
+ * bounded to hosts but what begins as a signature of its namespace; with any host only with keys that
+ * the agent has under the name. Input: a byte of flags, then messages, each behind its length (2 bytes). */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "ssh/filter.h"
 #include "ssh/hosts.h"
 #include "ssh/verify.h"
 
-enum { FLAG_ANY_HOST = 1, FLAG_WILD_AGENT = 2 };
+enum { FLAG_ANY_HOST = 1, FLAG_WILD_AGENT = 2, FLAG_NAMESPACE = 4 };
 
 static const uint8_t *wild;
 static size_t wild_len;
@@ -27,7 +28,10 @@ static int agent(void *arg, const struct buf *request, struct buf *answer)
 			abort();
 		if (!(flags & FLAG_WILD_AGENT) && !ssh_slice_is(s.key, "key"))
 			abort();
-		n_signed++;
+		if (s.data.n < 13 || memcmp(s.data.p, "SSHSIG\0\0\0\3git", 13) != 0)
+			n_signed++;
+		else if (!(flags & (FLAG_NAMESPACE | FLAG_ANY_HOST)))
+			abort();
 	} else if (buf_len(request) != 1 || *buf_head(request) != SSH_AGENTC_REQUEST_IDENTITIES) {
 		abort();
 	}
@@ -98,6 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	read_hosts(data, size);
 	strv_add(&rules.keys, "name");
 	rules.any_host = flags & FLAG_ANY_HOST;
+	if (flags & FLAG_NAMESPACE)
+		strv_add(&rules.namespaces, "git");
 	c.arg = &flags;
 	n_signed = 0;
 	while (size >= 2) {
@@ -110,5 +116,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (n_signed && !rules.any_host)
 		abort();
 	strv_done(&rules.keys);
+	strv_done(&rules.namespaces);
 	return 0;
 }

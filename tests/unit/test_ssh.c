@@ -114,6 +114,7 @@ static int drop_rules(void **state)
 {
 	strv_done(&rules.keys);
 	strv_done(&rules.host_keys);
+	strv_done(&rules.namespaces);
 	return 0;
 }
 
@@ -244,6 +245,76 @@ static void test_log_in(void **state)
 	assert_int_equal(sign(&c, &l), SSH_AGENT_FAILURE);
 	l.sid = session2;
 	assert_int_equal(sign(&c, &l), SSH_AGENT_SIGN_RESPONSE);
+}
+
+/* user@host: nobody else may log in there. */
+static void test_log_in_as(void **state)
+{
+	static const struct {
+		const char *user;
+		int type;
+	} t[] = {{"git", SSH_AGENT_SIGN_RESPONSE}, {"gi", SSH_AGENT_FAILURE},
+		{"gitt", SSH_AGENT_FAILURE}, {"root", SSH_AGENT_FAILURE}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct ssh_conn c = make_conn();
+		struct login l = good_login();
+
+		strv_done(&rules.host_keys);
+		strv_addf(&rules.host_keys, "%s@%s", t[i].user, host_print);
+		assert_int_equal(bind(&c, session, true, 0), SSH_AGENT_SUCCESS);
+		assert_int_equal(sign(&c, &l), t[i].type);
+	}
+}
+
+/* What "ssh-keygen -Y sign -n @name" asks to have signed. */
+static int sign_namespaced(struct ssh_conn *c, const char *magic, const char *name, bool more)
+{
+	struct buf b = {.max = 4096}, data = {.max = 4096};
+	int type;
+
+	buf_puts(&data, magic);
+	put_text(&data, name);
+	put_text(&data, "");
+	put_text(&data, "sha512");
+	put_text(&data, "a hash");
+	if (more)
+		buf_put_u8(&data, 0);
+	buf_put_u8(&b, SSH_AGENTC_SIGN_REQUEST);
+	put_slice(&b, key_a);
+	ssh_put_string(&b, buf_head(&data), buf_len(&data));
+	buf_put_be32(&b, 0);
+	type = say(c, &b);
+	buf_done(&b);
+	buf_done(&data);
+	return type;
+}
+
+static void test_namespaces(void **state)
+{
+	struct ssh_conn c = make_conn();
+	struct login l = good_login();
+
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "git", false), SSH_AGENT_FAILURE);
+	strv_add(&rules.namespaces, "git");
+	strv_add(&rules.namespaces, "file");
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "git", false), SSH_AGENT_SIGN_RESPONSE);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "file", false), SSH_AGENT_SIGN_RESPONSE);
+	assert_int_equal(n_signed, 2);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "fil", false), SSH_AGENT_FAILURE);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "", false), SSH_AGENT_FAILURE);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "git", true), SSH_AGENT_FAILURE);
+	assert_int_equal(sign_namespaced(&c, "SSHSIX", "git", false), SSH_AGENT_FAILURE);
+	/* A namespace is no host. */
+	strv_done(&rules.host_keys);
+	assert_int_equal(bind(&c, session, true, 0), SSH_AGENT_SUCCESS);
+	assert_int_equal(sign(&c, &l), SSH_AGENT_FAILURE);
+	/* Every key of the agent, but for the same things. */
+	strv_done(&rules.keys);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "git", false), SSH_AGENT_FAILURE);
+	rules.any_key = true;
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "git", false), SSH_AGENT_SIGN_RESPONSE);
+	assert_int_equal(sign_namespaced(&c, "SSHSIG", "mail", false), SSH_AGENT_FAILURE);
 }
 
 static void test_log_in_refused(void **state)
@@ -473,6 +544,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, set_rules, drop_rules)
 	const struct CMUnitTest tests[] = {T(test_lists_named_keys), T(test_log_in),
 		T(test_log_in_refused), T(test_bind_that_fails_spoils), T(test_binds_are_bounded),
+		T(test_log_in_as), T(test_bind_that_fails_spoils), T(test_binds_are_bounded),
+		T(test_namespaces), T(test_bind_that_fails_spoils), T(test_binds_are_bounded),
 		T(test_any_host), T(test_everything_else), T(test_truncated),
 		T(test_agent_that_errs), T(test_signatures), T(test_known_hosts),
 		T(test_hashed_names)};
