@@ -133,6 +133,8 @@ void box_worker_ended(struct box *b, enum worker_id id, int status)
 
 	if (b->state < BOX_STOPPING) {
 		/* Requests that need it fail, and say so; the rest of the sandbox does not need it. */
+		if (id == WORKER_SSH && b->spec.ssh_phase == SPEC_INSTALL && b->phase == SPEC_RUNTIME)
+			return; /* no longer wanted */
 		if (id == WORKER_SECRET || id == WORKER_SSH) {
 			control_progress(b, "the process that %s has ended (hutch logs %s)",
 				id == WORKER_SSH ? "guards the ssh-agent" : "fetches credentials",

@@ -145,13 +145,17 @@ static int add_trees(struct box *b, const struct spec_tree *trees, size_t n, str
 	return 0;
 }
 
-static void add_files(struct box *b)
+static void add_files(struct box *b, bool first_start)
 {
 	for (size_t i = 0; i < b->spec.n_files; i++) {
 		const struct spec_file *f = &b->spec.files[i];
-		struct job *j = add_job(b->setup, JOB_PUT, f->kit);
-		struct item *it = add_item(j);
+		struct job *j;
+		struct item *it;
 
+		if (!first_start && !f->each_start)
+			continue;
+		j = add_job(b->setup, JOB_PUT, f->kit);
+		it = add_item(j);
 		it->content = f->content;
 		it->e = (struct agent_entry){.kind = AGENT_ENTRY_FILE,
 			.flags = f->only_if_missing ? AGENT_ENTRY_ONLY_IF_MISSING : 0,
@@ -511,7 +515,9 @@ void setup_start(struct box *b)
 			add_job(b->setup, JOB_PHASE, "");
 		if (!b->installed && s->cache_key[0] && s->n_install)
 			add_keep(b);
-		add_files(b);
+	}
+	add_files(b, u->first_start);
+	if (u->first_start) {
 		if (add_trees(b, s->workspace_trees, s->n_workspace_trees, &err) < 0)
 			goto fail;
 	}

@@ -59,6 +59,10 @@ static void put_options(const struct box_spec *s, struct strv *argv)
 	strv_add(argv, "hutch-ssh");
 	for (size_t i = 0; i < s->ssh_keys.n; i++)
 		strv_addf(argv, "--key=%s", s->ssh_keys.v[i]);
+	if (s->ssh_any_key)
+		strv_add(argv, "--any-key");
+	for (size_t i = 0; i < s->ssh_sign.n; i++)
+		strv_addf(argv, "--sign=%s", s->ssh_sign.v[i]);
 	for (size_t i = 0; i < s->ssh_hosts.n; i++)
 		strv_addf(argv, "--host=%s", s->ssh_hosts.v[i]);
 	if (s->ssh_any_host)
@@ -75,8 +79,10 @@ int ssh_start(struct box *b, struct err *err)
 	int pair[2], result;
 
 	b->ssh_ready = true;
-	if (!b->spec.ssh_keys.n)
+	if (!b->spec.ssh_keys.n && !b->spec.ssh_any_key)
 		return 0;
+	if (b->spec.ssh_phase == SPEC_INSTALL && b->phase == SPEC_RUNTIME)
+		return 0; /* that is over */
 	agent = connect_agent(err);
 	if (agent < 0) {
 		/* As with an optional credential: the sandbox starts without. */
@@ -116,7 +122,9 @@ void ssh_connection(struct box *b, int fd /* taken */)
 {
 	struct link_msg m = {.type = LINK_SSH_AGENT};
 
-	if (b->ssh_link < 0 || fd_send(b->ssh_link, &m, sizeof(m), &fd, 1) < 0)
+	if (b->ssh_link >= 0 && b->spec.ssh_phase == SPEC_RUNTIME && b->phase == SPEC_INSTALL)
+		log_limited(LOG_WARN, "a connection to the ssh-agent, which is not for install steps");
+	else if (b->ssh_link < 0 || fd_send(b->ssh_link, &m, sizeof(m), &fd, 1) < 0)
 		log_limited(LOG_WARN, "a connection to the ssh-agent, which is not there");
 	close(fd);
 }

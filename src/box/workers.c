@@ -236,6 +236,8 @@ static int gate_configure(struct box *b, struct err *err)
 int workers_end_install(struct box *b, struct err *err)
 {
 	b->phase = SPEC_RUNTIME;
+	if (b->spec.ssh_phase == SPEC_INSTALL && b->ssh_link >= 0)
+		ssh_stop(b); /* hutch-ssh ends with its link, and its connections with it */
 	return gate_configure(b, err);
 }
 
@@ -370,15 +372,33 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	return 0;
 }
 
+/* A directory that sandboxes share is there from the first of them on, until the user removes it. */
+static int make_shared(const struct spec_mount *m, struct err *err)
+{
+	_free_ char *parent = path_dir(m->host_path);
+
+	if (!m->kit)
+		return 0;
+	if (fs_mkdirs(parent, 0700, err) < 0)
+		return -1;
+	if (mkdir(m->host_path, 0700) == 0)
+		return chmod(m->host_path, m->mode & 01777) < 0 ? err_errno(err, "%s", m->host_path) : 0;
+	return errno == EEXIST ? 0 : err_errno(err, "%s", m->host_path);
+}
+
 static int send_exports(struct box *b, struct err *err)
 {
 	struct link_packet p;
 
 	for (size_t i = 0; i < b->spec.n_mounts; i++) {
 		const struct spec_mount *m = &b->spec.mounts[i];
-		_close_ int dir = open(m->host_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		_close_ int dir = -1;
 		int len;
 
+		if (make_shared(m, err) < 0)
+			return -1;
+		dir = open(m->host_path,
+			O_PATH | O_DIRECTORY | O_CLOEXEC | (m->kit ? O_NOFOLLOW : 0));
 		if (dir < 0)
 			return err_errno(err, "%s", m->host_path);
 		len = snprintf((char *)p.data, sizeof(p.data), "%zu", i);
@@ -429,9 +449,10 @@ static int spawn_vmm(struct box *b, char *const *argv, const int *fds, size_t nf
 /* Only a first start installs, and only where steps are to run that others have not run for it. */
 static enum spec_phase first_phase(const struct box *b, bool first_start)
 {
-	return first_start && !b->installed && b->spec.n_install && spec_net_has_phases(&b->spec.net)
-		       ? SPEC_INSTALL
-		       : SPEC_RUNTIME;
+	bool phases = spec_net_has_phases(&b->spec.net) || b->spec.ssh_phase != SPEC_ALWAYS;
+
+	return first_start && !b->installed && b->spec.n_install && phases ? SPEC_INSTALL
+									  : SPEC_RUNTIME;
 }
 
 static int open_disk(struct box *b, struct err *err)
@@ -633,10 +654,8 @@ int workers_start(struct box *b, struct err *err)
 	if (pair_make(&gate_ctl, SOCK_STREAM, err) < 0 ||
 		pair_make(&gate_link, SOCK_SEQPACKET, err) < 0 ||
 		pair_make(&vmm_link, SOCK_SEQPACKET, err) < 0 ||
-		pair_make(&secret, SOCK_SEQPACKET, err) < 0 || ssh_start(b, err) < 0 ||
-		start_secret(b, &secret, err) < 0)
-		return -1;
-	if (open_boot_files(b, &boot, err) < 0 ||
+		pair_make(&secret, SOCK_SEQPACKET, err) < 0 || open_boot_files(b, &boot, err) < 0 ||
+		ssh_start(b, err) < 0 || start_secret(b, &secret, err) < 0 ||
 		virt_engine(b->spec.engine, &boot.pack, &b->engine, err) < 0)
 		return -1;
 	kvm = b->engine == SPEC_ENGINE_KVM;

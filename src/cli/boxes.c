@@ -195,6 +195,8 @@ static char *spec_text(const char *tmp, const struct box_spec *s, bool cache, st
 	json_t *j = spec_to_json(s);
 	char key[65] = "", *text;
 
+	for (size_t i = 0; i < s->n_mounts; i++)
+		cache = cache && !s->mounts[i].kit; /* steps may fill a folder that is not on the disk */
 	if (j && cache && s->n_install && cache_key(tmp, s, key, err) < 0) {
 		json_decref(j);
 		return NULL;

@@ -14,6 +14,7 @@
 #include "base/paths.h"
 #include "cli/approve.h"
 #include "cli/boxes.h"
+#include "cli/identity.h"
 #include "cli/images.h"
 #include "cli/kit.h"
 #include "cli/rules.h"
@@ -34,6 +35,7 @@ struct request {
 	struct settings settings;
 	struct kit services;  /* loaded when one is named */
 	struct images_wanted image;
+	struct identity identity;
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only, no_cache;
 	bool set_learn; /* --learn or --no-learn was said */
@@ -236,6 +238,8 @@ static int load_kits(struct request *r)
 	kit_errors_done(&errs);
 	r->plan.kits = r->kits.kits;
 	r->plan.n_kits = r->kits.n;
+	if (result == 0)
+		identity_read(&r->plan, &r->identity);
 	return result < 0 ? cli_fail(&err) : 0;
 }
 
@@ -245,12 +249,12 @@ static int check_ssh(const struct request *r, const struct box_spec *s)
 	const char *agent = getenv("SSH_AUTH_SOCK");
 
 	for (size_t i = 0; i < r->kits.n && !r->plan.ssh_agent; i++)
-		if (r->kits.kits[i].ssh_keys.n)
+		if (r->kits.kits[i].ssh_keys.n || r->kits.kits[i].n_ssh)
 			fprintf(stderr,
 				"hutch: kit %s asks for keys of your ssh-agent; they are left out "
 				"(--ssh-agent grants them)\n",
 				r->kits.kits[i].name);
-	if (r->plan.ssh_agent && !s->ssh_keys.n)
+	if (r->plan.ssh_agent && !s->ssh_keys.n && !s->ssh_any_key)
 		return cli_failf("--ssh-agent: no kit asks for it, or says which keys and hosts");
 	if (r->plan.ssh_agent && !(agent && *agent))
 		return cli_failf("--ssh-agent: no ssh-agent runs here (SSH_AUTH_SOCK is not set)");
@@ -458,6 +462,7 @@ static int run(int argc, char **argv, bool create_only)
 	kit_set_done(&r.kits);
 	kit_done(&r.services);
 	images_wanted_done(&r.image);
+	identity_done(&r.identity);
 	kit_inputs_done(&r.inputs);
 	strv_done(&r.args_files);
 	strv_done(&r.approved);

@@ -221,6 +221,11 @@ void args_resolve(struct load *l, const struct ynode *places, struct kit *k, str
 				why);
 		} else if (given) {
 			a->value = xstrdup(given->value);
+			if (a->build_arg)
+				load_warn(l, at,
+					"a value for when the image is built, %s: what is in the image "
+					"stays as it is",
+					a->build_arg);
 		} else if (a->fallback) {
 			a->value = xstrdup(a->fallback);
 		} else if ((in && in->placeholders) || !a->required) {

@@ -1,68 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* schemaVersion "3": the types of capabilities and what their configs look like. What the model has
- * a place for is loaded into it; the rest is checked and recorded by its type alone. */
+/* schemaVersion "3": the types of capabilities, and what the configs of those look like that are
+ * about the sandbox: network, credentials, storage, devices. The others are in
+ * capabilities_agent.c. */
 #include <string.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "kit/blocks.h"
+#include "kit/capabilities.h"
 #include "kit/check.h"
 #include "kit/grammar.h"
 #include "policy/policy.h"
 
-#define JSON_BOOL    "{\"type\":\"boolean\"}"
-#define JSON_COMMAND "{\"anyOf\":[{\"type\":\"string\"}," JSON_STRINGS "]}"
-
-/* ---- values that are checked only ---- */
-
-static void check_string(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	_free_ char *s = NULL;
-	struct field text = {f->key, load_string, 0, 0, 0, f->check};
-
-	load_string(l, n, &s, &text);
-}
-
-static void check_strings(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	struct strv v = {0};
-	struct field list = {f->key, load_strv, 0, 0, 0, f->check};
-
-	load_strv(l, n, &v, &list);
-	strv_done(&v);
-}
-
-static void check_bool(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	bool v = false;
-	struct field flag = {f->key, load_bool};
-
-	load_bool(l, n, &v, &flag);
-}
-
-/* A string for sh -c, or an argument list. */
-static void load_command_line(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	if (n->kind == YNODE_LIST)
-		load_argv(l, n, base, f);
-	else
-		load_shell(l, n, base, f);
-}
-
-static void check_command(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	struct strv v = {0};
-	struct field line = {f->key, load_command_line};
-
-	load_command_line(l, n, &v, &line);
-	strv_done(&v);
-}
-
-#define CHECKED(key, fn, check, json)                                                              \
-	{                                                                                          \
-		key, fn, 0, 0, 0, check, NULL, json                                                \
-	}
+#define JSON_BOOL "{\"type\":\"boolean\"}"
 
 /* ---- network ---- */
 
@@ -253,12 +203,6 @@ static void load_phase_mask(
 	*FIELD_AT(base, f, unsigned) = load_phases(l, n);
 }
 
-static void check_phase_mask(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	load_phases(l, n);
-}
-
 #define JSON_PHASES "{\"anyOf\":[{\"enum\":[\"install\",\"runtime\"]}," JSON_STRINGS "]}"
 static const struct field credential3_rows[] = {
 	ROW(kit_credential, "service", load_string, service, FIELD_REQUIRED, check_name),
@@ -278,9 +222,7 @@ static void finish_credential3(struct load *l, const struct ynode *n, void *entr
 	c = &k->credentials[k->n_credentials++];
 	*c = (struct kit_credential){.at = n};
 	load_map(l, n, c, &shape);
-	c->required = !(n->parent && ynode_get(n->parent, "optional") &&
-			ynode_reads_as(ynode_get(n->parent, "optional"), "a boolean") &&
-			strchr("tT", ynode_get(n->parent, "optional")->value[0]));
+	c->required = !capability_optional(k);
 	if (!ynode_get(n, "apiKey") && !ynode_get(n, "oauth"))
 		load_error(l, n, "apiKey is missing, or oauth");
 }
@@ -295,25 +237,67 @@ static const struct field credential3_outer[] = {
 static const struct shape credential3_shape =
 	SHAPE(kit, credential3_outer, NULL, finish_credential3);
 
-static void finish_ssh(struct load *l, const struct ynode *n, void *entry)
+/* Namespaces of signatures are printable, without blanks. */
+static const char *check_namespace(const char *s)
 {
-	const struct ynode *free_ = ynode_get(n, "unrestricted");
-	bool bounded = ynode_get(n, "sign") || ynode_get(n, "authenticate");
-	bool no = free_ && free_->value && strchr("fF", free_->value[0]);
+	for (const char *c = s; *c; c++)
+		if (*c <= ' ' || *c > '~')
+			return "a namespace such as git";
+	return *s && strlen(s) <= 256 ? NULL : "a namespace such as git";
+}
 
-	if (no && !bounded)
-		load_error(l, n, "sign is missing, or authenticate: unrestricted is false");
-	if (!no && bounded)
-		load_error(l, n, "sign and authenticate need unrestricted: false");
+/* [user@]host */
+static const char *check_login(const char *s)
+{
+	static const char expected[] = "a server such as git@git.example.com";
+	const char *at = strchr(s, '@'), *host = at ? at + 1 : s;
+	char canon[POLICY_NAME_MAX + 1];
+
+	if (at && (at == s || at - s > 64 || strcspn(s, " \t") < (size_t)(at - s)))
+		return expected;
+	if (check_text(s) || strpbrk(host, "*:/") || !strpbrk(host, "abcdefghijklmnopqrstuvwxyz") ||
+		policy_name_canon(host, strlen(host), canon, NULL) < 0 || strcmp(canon, host) != 0)
+		return expected;
+	return NULL;
 }
 
 static const struct field ssh_rows[] = {
-	{"phase", check_phase_mask, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_PHASES},
-	CHECKED("unrestricted", check_bool, NULL, JSON_BOOL),
-	CHECKED("sign", check_strings, check_text, JSON_STRINGS),
-	CHECKED("authenticate", check_strings, check_text, JSON_STRINGS),
+	ROW(kit_ssh, "phase", load_phase_mask, phase, FIELD_REQUIRED, NULL, NULL, JSON_PHASES),
+	ROW(kit_ssh, "unrestricted", load_bool, unrestricted),
+	ROW(kit_ssh, "sign", load_strv, sign, 0, check_namespace),
+	ROW(kit_ssh, "authenticate", load_strv, logins, 0, check_login),
 };
-static const struct shape ssh3_shape = SHAPE(kit, ssh_rows, NULL, finish_ssh);
+
+static void finish_ssh(struct load *l, const struct ynode *n, void *entry)
+{
+	static const struct shape shape = SHAPE(kit_ssh, ssh_rows);
+	const struct ynode *sign = ynode_get(n, "sign"), *logins = ynode_get(n, "authenticate");
+	struct kit *k = entry;
+	struct kit_ssh *s;
+
+	k->ssh = xrealloc(k->ssh, k->n_ssh + 1, sizeof(*k->ssh));
+	s = &k->ssh[k->n_ssh++];
+	*s = (struct kit_ssh){.unrestricted = true, .optional = capability_optional(k)};
+	load_map(l, n, s, &shape);
+	if ((sign && sign->kind == YNODE_LIST && !sign->n) ||
+		(logins && logins->kind == YNODE_LIST && !logins->n))
+		load_error(l, n, "an empty list");
+	if (!s->unrestricted && !sign && !logins)
+		load_error(l, n, "sign is missing, or authenticate: unrestricted is false");
+	if (s->unrestricted && (sign || logins))
+		load_error(l, n, "sign and authenticate need unrestricted: false");
+	for (size_t i = 0; i + 1 < k->n_ssh; i++)
+		if (k->ssh[i].phase & s->phase)
+			load_error(l, n, "a second ssh-agent for the same phase");
+}
+
+static const struct field ssh_outer[] = {
+	{"phase", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_PHASES},
+	CUSTOM_ROW("unrestricted", load_nothing, JSON_BOOL),
+	CUSTOM_ROW("sign", load_nothing, JSON_STRINGS),
+	CUSTOM_ROW("authenticate", load_nothing, JSON_STRINGS),
+};
+static const struct shape ssh3_shape = SHAPE(kit, ssh_outer, NULL, finish_ssh);
 
 /* ---- storage, devices, resources ---- */
 
@@ -370,10 +354,26 @@ static const struct shape port3_shape = {
 	sizeof(struct kit), port_outer, ARRAY_SIZE(port_outer), NULL, finish_port};
 
 static const struct field host_mount_rows[] = {
-	{"path", check_string, 0, 0, FIELD_REQUIRED, check_guest_path, NULL, JSON_STRING},
-	CHECKED("mode", check_string, check_mode, JSON_STRING),
+	ROW(kit_host_mount, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
+	ROW(kit_host_mount, "mode", load_mode, mode),
 };
-static const struct shape host_mount_shape = SHAPE(kit, host_mount_rows);
+
+static void finish_host_mount(struct load *l, const struct ynode *n, void *entry)
+{
+	static const struct shape shape = SHAPE(kit_host_mount, host_mount_rows);
+	struct kit *k = entry;
+
+	k->host_mounts = xrealloc(k->host_mounts, k->n_host_mounts + 1, sizeof(*k->host_mounts));
+	k->host_mounts[k->n_host_mounts] = (struct kit_host_mount){.at = n};
+	load_map(l, n, &k->host_mounts[k->n_host_mounts++], &shape);
+}
+
+static const struct field host_mount_outer[] = {
+	{"path", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
+	CUSTOM_ROW("mode", load_nothing, JSON_STRING),
+};
+static const struct shape host_mount_shape =
+	SHAPE(kit, host_mount_outer, NULL, finish_host_mount);
 
 static const char *check_usb_id(const char *s)
 {
@@ -384,20 +384,39 @@ static const char *check_usb_id(const char *s)
 		       : "a hexadecimal number such as 0x1050";
 }
 
+struct usb {
+	char *vendor, *product, *class;
+};
+static const struct field usb_rows[] = {
+	ROW(usb, "vendorId", load_string, vendor, 0, check_usb_id),
+	ROW(usb, "productId", load_string, product, 0, check_usb_id),
+	ROW(usb, "class", load_string, class, 0, check_text),
+};
+
 static void finish_usb(struct load *l, const struct ynode *n, void *entry)
 {
-	bool vendor = ynode_get(n, "vendorId"), product = ynode_get(n, "productId");
+	static const struct shape shape = SHAPE(usb, usb_rows);
+	struct kit *k = entry;
+	struct usb u = {0};
 
-	if (!ynode_get(n, "class") && !(vendor && product))
+	load_map(l, n, &u, &shape);
+	if (!ynode_get(n, "class") && !(ynode_get(n, "vendorId") && ynode_get(n, "productId")))
 		load_error(l, n, "vendorId and productId are missing, or class");
+	if (u.class)
+		strv_addf(&k->usb_devices, "class %s", u.class);
+	else if (u.vendor && u.product)
+		strv_addf(&k->usb_devices, "%s:%s", u.vendor, u.product);
+	free(u.vendor);
+	free(u.product);
+	free(u.class);
 }
 
-static const struct field usb_rows[] = {
-	CHECKED("vendorId", check_string, check_usb_id, JSON_STRING),
-	CHECKED("productId", check_string, check_usb_id, JSON_STRING),
-	CHECKED("class", check_string, check_text, JSON_STRING),
+static const struct field usb_outer[] = {
+	CUSTOM_ROW("vendorId", load_nothing, JSON_STRING),
+	CUSTOM_ROW("productId", load_nothing, JSON_STRING),
+	CUSTOM_ROW("class", load_nothing, JSON_STRING),
 };
-static const struct shape usb_shape = SHAPE(kit, usb_rows, NULL, finish_usb);
+static const struct shape usb_shape = SHAPE(kit, usb_outer, NULL, finish_usb);
 
 static const struct field resources_rows[] = {
 	{"cpu", load_cpus, offsetof(struct kit, sandbox.cpus)},
@@ -406,245 +425,34 @@ static const struct field resources_rows[] = {
 };
 static const struct shape resources3_shape = SHAPE(kit, resources_rows);
 
-/* ---- lifecycle ---- */
-
-static void finish_install(struct load *l, const struct ynode *n, void *entry)
-{
-	struct kit_step *s = entry;
-
-	if (!s->user)
-		s->user = xstrdup("0");
-}
-
-static void finish_startup(struct load *l, const struct ynode *n, void *entry)
-{
-	struct kit_step *s = entry;
-
-	if (!s->user)
-		s->user = xstrdup("1000");
-}
-
-static const struct field install_rows[] = {
-	ROW(kit_step, "command", load_command_line, argv, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND),
-	ROW(kit_step, "user", load_string, user, 0, check_user),
-	ROW(kit_step, "env", load_strv, env, 0, check_env_name),
-	ROW(kit_step, "description", load_string, description),
-};
-static const struct shape install3_shape = SHAPE(kit_step, install_rows, NULL, finish_install);
-static const struct field startup_rows[] = {
-	ROW(kit_step, "command", load_command_line, argv, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND),
-	ROW(kit_step, "user", load_string, user, 0, check_user),
-	ROW(kit_step, "env", load_strv, env, 0, check_env_name),
-	ROW(kit_step, "background", load_bool, background),
-	ROW(kit_step, "description", load_string, description),
-};
-static const struct shape startup3_shape = SHAPE(kit_step, startup_rows, NULL, finish_startup);
-
-static void load_overwrite(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	bool v = true;
-	struct field flag = {f->key, load_bool};
-
-	load_bool(l, n, &v, &flag);
-	*FIELD_AT(base, f, bool) = !v;
-}
-
-static void finish_file(struct load *l, const struct ynode *n, void *entry)
-{
-	struct kit_file *f = entry;
-
-	if (!ynode_get(n, "mode"))
-		f->mode = 0644;
-	if (!f->content)
-		f->content = xstrdup("");
-}
-
-static const struct field file_rows[] = {
-	ROW(kit_file, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
-	ROW(kit_file, "content", load_string, content),
-	ROW(kit_file, "mode", load_mode, mode),
-	ROW(kit_file, "overwrite", load_overwrite, only_if_missing, 0, NULL, NULL, JSON_BOOL),
-	ROW(kit_file, "description", load_string, description),
-};
-static const struct shape file3_shape = SHAPE(kit_file, file_rows, NULL, finish_file);
-
-static void load_interactive(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	struct kit *k = base;
-
-	if (k->sandbox.command_given)
-		load_error_key(l, n, "set twice in this kit");
-	k->sandbox.command_given = true;
-	load_strv(l, n, &k->sandbox.command_interactive, &(struct field){f->key, load_strv});
-}
-
-static void finish_lifecycle(struct load *l, const struct ynode *n, void *entry)
-{
-	if (!n->n)
-		load_error(l, n, "empty, expected one of install, startup, files, interactive");
-}
-
-static const struct field lifecycle_rows[] = {
-	LIST_ROW(kit, "install", install, install3_shape),
-	LIST_ROW(kit, "startup", startup, startup3_shape),
-	LIST_ROW(kit, "files", files, file3_shape),
-	CUSTOM_ROW("interactive", load_interactive, JSON_STRINGS),
-};
-static const struct shape lifecycle_shape = SHAPE(kit, lifecycle_rows, NULL, finish_lifecycle);
-
-/* ---- the agent ---- */
-
-static const char *check_context_file(const char *s)
-{
-	if (s[0] == '.' && s[1] == '/')
-		s += 2;
-	return *s && *s != '/' && strcmp(s, "..") && strncmp(s, "../", 3) && !strstr(s, "/../") &&
-			       !check_text(s) && strlen(s) < 1024
-		       ? NULL
-		       : "a path beside the descriptor";
-}
-
-static void finish_context(struct load *l, const struct ynode *n, void *entry)
-{
-	const struct ynode *file = ynode_get(n, "contentFile");
-	struct kit *k = entry;
-
-	if (file && ynode_get(n, "content"))
-		load_error_key(l, file, "next to content, only one of the two is allowed");
-	else if (!file && !ynode_get(n, "content") && !ynode_get(n, "filename"))
-		load_error(l, n, "content is missing, or contentFile");
-	if (k->kind == KIT_MIXIN && ynode_get(n, "filename") && !ynode_get(n, "directory"))
-		load_warn(l, ynode_get(n, "filename"),
-			"ignored in a mixin without directory, the workload names the file");
-}
-
-static const struct field context_rows[] = {
-	CHECKED("directory", check_string, check_guest_path, JSON_STRING),
-	ROW(kit, "filename", load_string, instructions_filename, 0, check_filename),
-	ROW(kit, "content", load_string, instructions),
-	ROW(kit, "contentFile", load_string, instructions_file, 0, check_context_file),
-};
-static const struct shape context_shape = SHAPE(kit, context_rows, NULL, finish_context);
-
-/* An argument list that must hold a placeholder. */
-static void check_tail(struct load *l, const struct ynode *n, const char *mark)
-{
-	bool found = false;
-
-	if (!load_is_list(l, n, "a list of strings"))
-		return;
-	for (size_t i = 0; i < n->n; i++) {
-		const char *s = load_scalar(l, n->items[i], "a string");
-
-		found = found || !s || strstr(s, mark);
-	}
-	if (!found)
-		load_error(l, n, "without %s, which stands for what the user asks for", mark);
-}
-
-static void check_prompt(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	check_tail(l, n, "{{.Prompt}}");
-}
-
-static void check_resume(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	check_tail(l, n, "{{.SessionID}}");
-}
-
-static void finish_sessions(struct load *l, const struct ynode *n, void *entry)
-{
-	if (!n->n)
-		load_error(l, n, "empty, expected at least one verb such as prompt");
-}
-
-static const struct field sessions_rows[] = {
-	CHECKED("prompt", check_prompt, NULL, JSON_STRINGS),
-	CHECKED("resume", check_resume, NULL, JSON_STRINGS),
-	CHECKED("continue", check_strings, NULL, JSON_STRINGS),
-	CHECKED("list", check_command, NULL, JSON_COMMAND),
-};
-static const struct shape sessions_shape = SHAPE(kit, sessions_rows, NULL, finish_sessions);
-static const struct field interactive_rows[] = {
-	CHECKED("prompt", check_prompt, NULL, JSON_STRINGS),
-	CHECKED("resume", check_resume, NULL, JSON_STRINGS),
-	CHECKED("continue", check_strings, NULL, JSON_STRINGS),
-	CHECKED("newSession", check_strings, NULL, JSON_STRINGS),
-	CHECKED("sessionPicker", check_strings, NULL, JSON_STRINGS),
-	CHECKED("list", check_command, NULL, JSON_COMMAND),
-};
-static const struct shape interactive_shape = SHAPE(kit, interactive_rows, NULL, finish_sessions);
-
-static const char *check_skills_mode(const char *s)
-{
-	return strcmp(s, "readonly") == 0 || strcmp(s, "readwrite") == 0 ? NULL
-									 : "readonly or readwrite";
-}
-
-static const struct field skills_rows[] = {
-	{"path", check_string, 0, 0, FIELD_REQUIRED, check_guest_path, NULL, JSON_STRING},
-	CHECKED("mode", check_string, check_skills_mode, "{\"enum\":[\"readonly\",\"readwrite\"]}"),
-};
-static const struct shape skills_shape = SHAPE(kit, skills_rows);
-static const struct field skill_rows[] = {
-	{"path", check_string, 0, 0, FIELD_REQUIRED, check_guest_path, NULL, JSON_STRING},
-	CHECKED("name", check_string, check_name, JSON_STRING),
-};
-static const struct shape skill_shape = SHAPE(kit, skill_rows);
-
-static void check_vars(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	if (!load_is_map(l, n))
-		return;
-	for (size_t i = 0; i < n->n; i++)
-		if (check_env_name(n->items[i]->key))
-			load_error_key(l, n->items[i], "not a variable name, expected %s",
-				check_env_name(n->items[i]->key));
-		else
-			load_scalar(l, n->items[i], "a string");
-}
-
-static void check_version_number(
-	struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	if (n->kind != YNODE_BAD && (!ynode_reads_as(n, "a number") || *n->value < '1' ||
-					    strspn(n->value, "0123456789") != strlen(n->value)))
-		load_error(l, n, "expected a whole number from 1");
-}
-
-static const struct field acp_rows[] = {
-	{"agent", check_string, 0, 0, FIELD_REQUIRED, check_text, NULL, JSON_STRING},
-	{"command", check_command, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND},
-	CHECKED("env", check_vars, NULL, JSON_VARS),
-	CHECKED("protocolVersion", check_version_number, NULL, "{\"type\":\"integer\"}"),
-};
-static const struct shape acp_shape = SHAPE(kit, acp_rows);
-
 /* ---- the types ---- */
 
 #define OURS(name) "com.docker.sandbox/" name
 const struct capability_type capability_types[] = {
-	{OURS("network-policy@1"), &network1_shape, false, true, false},
-	{OURS("network-policy@2"), &network2_shape, false, true, false},
-	{OURS("credential@1"), &credential3_shape, false, false, false},
-	{OURS("ssh-agent@1"), &ssh3_shape, false, false, true},
-	{OURS("volume@1"), &volume3_shape, false, false, false},
-	{OURS("host-mount@1"), &host_mount_shape, false, false, true},
-	{OURS("port@1"), &port3_shape, false, false, true},
-	{OURS("usb-device@1"), &usb_shape, false, false, true},
-	{OURS("resources@1"), &resources3_shape, false, true, false},
-	{OURS("privileged@1"), NULL, true, true, false},
-	{OURS("long-running@1"), NULL, true, true, true},
-	{OURS("kit-registry@1"), NULL, true, true, true},
-	{OURS("sbx@1"), NULL, true, true, false},
-	{OURS("git-identity@1"), NULL, true, true, true},
-	{OURS("lifecycle@1"), &lifecycle_shape, false, true, false},
-	{OURS("agent-context@1"), &context_shape, false, true, false},
-	{OURS("agent-sessions@1"), &sessions_shape, false, true, true},
-	{OURS("agent-interactive-sessions@1"), &interactive_shape, false, true, true},
-	{OURS("agent-skills@1"), &skills_shape, false, false, true},
-	{OURS("agent-skill@1"), &skill_shape, false, false, true},
-	{OURS("acp@1"), &acp_shape, false, false, true},
+	{OURS("network-policy@1"), &network1_shape, .singleton = true},
+	{OURS("network-policy@2"), &network2_shape, .singleton = true},
+	{OURS("credential@1"), &credential3_shape},
+	{OURS("ssh-agent@1"), &ssh3_shape},
+	{OURS("volume@1"), &volume3_shape},
+	{OURS("host-mount@1"), &host_mount_shape},
+	{OURS("port@1"), &port3_shape},
+	{OURS("usb-device@1"), &usb_shape,
+		.unavailable = "a sandbox has no access to USB devices of this machine"},
+	{OURS("resources@1"), &resources3_shape, .singleton = true},
+	{OURS("privileged@1"), NULL, .singleton = true, .flag = offsetof(struct kit, privileged)},
+	{OURS("long-running@1"), NULL, .singleton = true,
+		.flag = offsetof(struct kit, long_running)},
+	{OURS("kit-registry@1"), NULL, .singleton = true,
+		.unavailable = "Hutch has no registry of its own to push kits to"},
+	{OURS("sbx@1"), NULL, .singleton = true, .flag = offsetof(struct kit, sbx)},
+	{OURS("git-identity@1"), NULL, .singleton = true,
+		.flag = offsetof(struct kit, git_identity)},
+	{OURS("lifecycle@1"), &lifecycle3_shape, .singleton = true},
+	{OURS("agent-context@1"), &context3_shape},
+	{OURS("agent-sessions@1"), &sessions3_shape, .singleton = true},
+	{OURS("agent-interactive-sessions@1"), &interactive3_shape, .singleton = true},
+	{OURS("agent-skills@1"), &skills3_shape},
+	{OURS("agent-skill@1"), &skill3_shape},
+	{OURS("acp@1"), &acp3_shape},
 };
 const size_t n_capability_types = ARRAY_SIZE(capability_types);

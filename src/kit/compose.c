@@ -82,6 +82,10 @@ static void take_place(struct kit *k, struct kit_place *p)
 	k->pin = steal_ptr(&p->pin);
 	k->digest = steal_ptr(&p->digest);
 	k->source = steal_ptr(&p->source);
+	/* schemaVersion "3": what carries the descriptor is the image itself. */
+	if (k->schema == 3 && k->kind == KIT_SANDBOX && k->pin && !k->sandbox.image &&
+		strncmp(k->pin, "oci://", 6) == 0)
+		k->sandbox.image = xstrdup(k->pin);
 }
 
 /* The first message stays: later ones say how many errors. */

@@ -82,6 +82,45 @@ static void lists_done(struct kit *k)
 		FREE_ALL(&k->capabilities[i].type, &k->capabilities[i].label);
 }
 
+static void sessions_done(struct kit_sessions *s)
+{
+	struct kit_verb *verbs[] = {
+		&s->prompt, &s->resume, &s->last, &s->list, &s->fresh, &s->picker};
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		strv_done(&verbs[i]->tail);
+}
+
+/* What only schemaVersion "3" has. */
+static void descriptor_done(struct kit *k)
+{
+	for (size_t i = 0; i < k->n_ssh; i++) {
+		strv_done(&k->ssh[i].sign);
+		strv_done(&k->ssh[i].logins);
+	}
+	for (size_t i = 0; i < k->n_host_mounts; i++)
+		free(k->host_mounts[i].path);
+	for (size_t i = 0; i < k->n_profiles; i++)
+		FREE_ALL(&k->profiles[i].directory, &k->profiles[i].filename);
+	for (size_t i = 0; i < k->n_skills; i++)
+		free(k->skills[i].path);
+	for (size_t i = 0; i < k->n_bundled; i++)
+		FREE_ALL(&k->bundled[i].path, &k->bundled[i].name);
+	for (size_t i = 0; i < k->n_acp; i++) {
+		free(k->acp[i].agent);
+		strv_done(&k->acp[i].command);
+	}
+	sessions_done(&k->sessions);
+	sessions_done(&k->terminal);
+	strv_done(&k->usb_devices);
+	free(k->ssh);
+	free(k->host_mounts);
+	free(k->profiles);
+	free(k->skills);
+	free(k->bundled);
+	free(k->acp);
+}
+
 void kit_done(struct kit *k)
 {
 	struct strv *lists[] = {&k->licenses, &k->locked, &k->says, &k->mixins, &k->set_refs, &k->ssh_keys, &k->ssh_hosts,
@@ -90,6 +129,7 @@ void kit_done(struct kit *k)
 	void *arrays[8];
 
 	lists_done(k);
+	descriptor_done(k);
 	steps_done(k->install, k->n_install);
 	steps_done(k->startup, k->n_startup);
 	relations_done(k->provides, k->n_provides);

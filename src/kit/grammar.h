@@ -15,12 +15,14 @@ extern const struct shape grammar1_shape, grammar2_shape, grammar3_shape;
 struct capability_type {
 	const char *name;           /* "com.docker.sandbox/volume@1" */
 	const struct shape *config; /* NULL: has none */
-	bool optional_config;       /* may be left out */
 	bool singleton;
-	bool inert; /* read and checked, without effect yet */
+	size_t flag; /* types without config: a bool of struct kit; 0: none */
+	const char *unavailable; /* why no sandbox has it; NULL: it can */
 };
 extern const struct capability_type capability_types[];
 extern const size_t n_capability_types;
+/* NULL: Hutch does not know it. */
+const struct capability_type *capability_find(const char *type);
 
 /* What holds for the one model, whatever the grammar. Ends the use of all "at" members. */
 void kit_check(struct load *l, struct kit *k);

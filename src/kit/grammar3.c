@@ -219,7 +219,7 @@ static void load_conflicts(struct load *l, const struct ynode *n, void *base, co
 
 /* ---- capabilities ---- */
 
-static const struct capability_type *find_type(const char *name)
+const struct capability_type *capability_find(const char *name)
 {
 	for (size_t i = 0; i < n_capability_types; i++)
 		if (strcmp(capability_types[i].name, name) == 0)
@@ -278,6 +278,8 @@ static void load_config(
 	if (!t->config) {
 		if (config)
 			load_error_key(l, config, "%s takes no config", t->name);
+		if (t->flag)
+			*(bool *)(void *)((char *)k + t->flag) = true;
 	} else if (!config) {
 		load_error(l, n, "config is missing");
 	} else if (config->kind != YNODE_BAD) {
@@ -288,16 +290,15 @@ static void load_config(
 static void check_known(struct load *l, const struct ynode *n, struct kit_capability *c)
 {
 	const struct ynode *type = ynode_get(n, "type");
-	const struct capability_type *t = find_type(c->type);
+	const struct capability_type *t = capability_find(c->type);
 
 	c->known = t != NULL;
-	if (t && t->inert) {
-		load_warn(l, type, "%s has no effect yet", c->type);
-		return;
-	}
+	if (t && t->unavailable && c->optional)
+		load_warn(l, type, "skipped: %s", t->unavailable);
+	else if (t && t->unavailable)
+		load_warn(l, type, "the kit cannot run here: %s", t->unavailable);
 	if (t)
 		return;
-	c->skipped = c->optional;
 	if (c->optional)
 		load_warn(l, type, "unknown here and optional, so it is skipped");
 	else
@@ -311,7 +312,7 @@ static void check_known(struct load *l, const struct ynode *n, struct kit_capabi
 static void check_arity(struct load *l, const struct ynode *n, const struct kit *k)
 {
 	const struct kit_capability *c = &k->capabilities[k->n_capabilities - 1];
-	const struct capability_type *t = find_type(c->type);
+	const struct capability_type *t = capability_find(c->type);
 	static const char policy[] = "com.docker.sandbox/network-policy@";
 
 	for (size_t i = 0; i + 1 < k->n_capabilities; i++) {
@@ -328,10 +329,21 @@ static void check_arity(struct load *l, const struct ynode *n, const struct kit 
 	}
 }
 
-static void load_capability(
-	struct load *l, const struct ynode *n, struct kit *k, int group, bool group_optional)
+/* What is skipped is checked all the same, and forgotten. */
+static void load_apart(
+	struct load *l, const struct ynode *n, const struct kit *k, const struct capability_type *t)
+{
+	struct kit apart = {.kind = k->kind};
+
+	load_config(l, n, &apart, t);
+	kit_done(&apart);
+}
+
+static void load_capability(struct load *l, const struct ynode *n, struct kit *k, int group,
+	bool group_optional, bool skipped)
 {
 	struct kit_capability c = {.at = n, .group = group, .optional = group_optional};
+	bool had_identity = k->git_identity;
 	const struct capability_type *t;
 
 	load_map(l, n, &c, &capability_shape);
@@ -344,12 +356,17 @@ static void load_capability(
 			"not allowed in a group, which is optional as a whole");
 	k->capabilities =
 		xrealloc(k->capabilities, k->n_capabilities + 1, sizeof(*k->capabilities));
+	t = capability_find(c.type);
+	c.skipped = skipped || (c.optional && (!t || t->unavailable));
 	k->capabilities[k->n_capabilities++] = c;
 	check_known(l, n, &k->capabilities[k->n_capabilities - 1]);
 	check_arity(l, n, k);
-	t = find_type(c.type);
-	if (t)
+	if (t && c.skipped)
+		load_apart(l, n, k, t);
+	else if (t)
 		load_config(l, n, k, t);
+	if (!c.skipped && k->git_identity && !had_identity)
+		k->git_optional = c.optional;
 }
 
 struct group {
@@ -368,6 +385,20 @@ static const struct field group_item_rows[] = {
 };
 static const struct shape group_item_shape = SHAPE(group, group_item_rows);
 
+/* A group is chosen as a whole: whether all of its types can be had. */
+static bool can_have_all(const struct ynode *list)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		const struct ynode *type = ynode_get(list->items[i], "type");
+		const struct capability_type *t =
+			type && type->value ? capability_find(type->value) : NULL;
+
+		if (!t || t->unavailable)
+			return false;
+	}
+	return true;
+}
+
 static void load_group(struct load *l, const struct ynode *item, struct kit *k, int number)
 {
 	const struct ynode *n = ynode_get(item, "group"), *list;
@@ -384,7 +415,8 @@ static void load_group(struct load *l, const struct ynode *item, struct kit *k, 
 		if (ynode_get(list->items[i], "group"))
 			load_error(l, list->items[i], "a group inside of a group");
 		else
-			load_capability(l, list->items[i], k, number, g.optional);
+			load_capability(l, list->items[i], k, number, g.optional,
+				g.optional && !can_have_all(list));
 	}
 }
 
@@ -405,7 +437,7 @@ static void load_capabilities(
 		if (ynode_get(n->items[i], "group"))
 			load_group(l, n->items[i], k, (int)i);
 		else
-			load_capability(l, n->items[i], k, -1, false);
+			load_capability(l, n->items[i], k, -1, false, false);
 	}
 }
 

@@ -89,6 +89,61 @@ static json_t *capabilities_json(const struct kit *k)
 	return list;
 }
 
+static json_t *texts(const struct strv *v)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < v->n; i++)
+		json_array_append_new(list, text(v->v[i]));
+	return list;
+}
+
+static json_t *phases_json(unsigned mask)
+{
+	json_t *list = json_array();
+
+	if (mask & KIT_INSTALL)
+		json_array_append_new(list, json_string("install"));
+	if (mask & KIT_RUNTIME)
+		json_array_append_new(list, json_string("runtime"));
+	return list;
+}
+
+/* What the capabilities say that the plan does not show, or only with the user's grant. */
+static void put_details(const struct kit *k, json_t *o)
+{
+	json_t *ssh = json_array(), *folders = json_array(), *acp = json_array();
+	json_t *skills = json_array(), *places = json_array();
+
+	for (size_t i = 0; i < k->n_ssh; i++)
+		json_array_append_new(
+			ssh, json_pack("{s:o, s:b, s:o, s:o, s:b}", "phase",
+				     phases_json(k->ssh[i].phase), "unrestricted",
+				     k->ssh[i].unrestricted, "sign", texts(&k->ssh[i].sign),
+				     "authenticate", texts(&k->ssh[i].logins), "optional",
+				     k->ssh[i].optional));
+	for (size_t i = 0; i < k->n_host_mounts; i++)
+		json_array_append_new(folders, text(k->host_mounts[i].path));
+	for (size_t i = 0; i < k->n_acp; i++)
+		json_array_append_new(acp, json_pack("{s:o, s:o}", "agent", text(k->acp[i].agent),
+						   "command", texts(&k->acp[i].command)));
+	for (size_t i = 0; i < k->n_bundled; i++)
+		json_array_append_new(
+			skills, json_pack("{s:o, s:o}", "name", text(k->bundled[i].name), "path",
+					text(k->bundled[i].path)));
+	for (size_t i = 0; i < k->n_skills; i++)
+		json_array_append_new(places, text(k->skills[i].path));
+	json_object_set_new(o, "sshAgent", ssh);
+	json_object_set_new(o, "hostMounts", folders);
+	json_object_set_new(o, "acp", acp);
+	json_object_set_new(o, "skills", skills);
+	json_object_set_new(o, "skillDirectories", places);
+	json_object_set_new(o, "usbDevices", texts(&k->usb_devices));
+	json_object_set_new(o, "gitIdentity", json_boolean(k->git_identity));
+	json_object_set_new(o, "longRunning", json_boolean(k->long_running));
+	json_object_set_new(o, "privileged", json_boolean(k->privileged));
+}
+
 json_t *kit_json(const struct kit *k)
 {
 	json_t *o = json_pack("{s:o, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
@@ -108,6 +163,7 @@ json_t *kit_json(const struct kit *k)
 			o, "integrates", relations_json(k->integrates, k->n_integrates));
 		json_object_set_new(o, "conflicts", relations_json(k->conflicts, k->n_conflicts));
 		json_object_set_new(o, "capabilities", capabilities_json(k));
+		put_details(k, o);
 	}
 	return o;
 }
@@ -120,6 +176,60 @@ static void put(FILE *out, const char *label, const char *s)
 	if (s && *s)
 		fprintf(out, "  %-13s %s\n", label,
 			log_safe(safe, sizeof(safe), s, strcspn(s, "\n")));
+}
+
+static void print_ssh(const struct kit_ssh *s, FILE *out)
+{
+	const char *when = s->phase == KIT_INSTALL ? " (install)"
+						   : (s->phase == KIT_RUNTIME ? "" : " (both phases)");
+	_free_ char *any = xasprintf("every key, any signature%s", when);
+
+	if (s->unrestricted)
+		put(out, "ssh-agent", any);
+	for (size_t i = 0; i < s->sign.n; i++) {
+		_free_ char *line = xasprintf("signatures of %s%s", s->sign.v[i], when);
+
+		put(out, "ssh-agent", line);
+	}
+	for (size_t i = 0; i < s->logins.n; i++) {
+		_free_ char *line = xasprintf("log in at %s%s", s->logins.v[i], when);
+
+		put(out, "ssh-agent", line);
+	}
+}
+
+/* What capabilities of "3" say. */
+static void print_details(const struct kit *k, FILE *out)
+{
+	for (size_t i = 0; i < k->n_credentials; i++) {
+		const struct kit_credential *c = &k->credentials[i];
+		_free_ char *line = xasprintf("%s%s%s%s", c->service, c->env ? " as " : "",
+			c->env ? c->env : "",
+			c->phase == KIT_INSTALL ? " (install)"
+						: (c->phase == KIT_RUNTIME ? "" : " (both phases)"));
+
+		put(out, "credential", line);
+	}
+	for (size_t i = 0; i < k->n_ssh; i++)
+		print_ssh(&k->ssh[i], out);
+	for (size_t i = 0; i < k->n_host_mounts; i++)
+		put(out, "shared folder", k->host_mounts[i].path);
+	for (size_t i = 0; i < k->n_volumes; i++)
+		put(out, "volume", k->volumes[i].path);
+	for (size_t i = 0; i < k->n_ports; i++) {
+		_free_ char *line = xasprintf("%u/%s %s", k->ports[i].container,
+			k->ports[i].udp ? "udp" : "tcp", k->ports[i].name ? k->ports[i].name : "");
+
+		put(out, "port", line);
+	}
+	for (size_t i = 0; i < k->usb_devices.n; i++)
+		put(out, "USB device", k->usb_devices.v[i]);
+	for (size_t i = 0; i < k->n_skills; i++)
+		put(out, "skills in", k->skills[i].path);
+	for (size_t i = 0; i < k->n_bundled; i++)
+		put(out, "skill", k->bundled[i].name);
+	for (size_t i = 0; i < k->n_acp; i++)
+		put(out, "ACP agent", k->acp[i].agent);
 }
 
 void kit_print(const struct kit *k, FILE *out)
@@ -161,6 +271,8 @@ void kit_print(const struct kit *k, FILE *out)
 
 		put(out, "network", line);
 	}
+	if (k->schema == 3)
+		print_details(k, out);
 }
 
 int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, struct err *err)

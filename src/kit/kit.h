@@ -116,6 +116,57 @@ struct kit_sandbox {
 	uint64_t memory_bytes;
 };
 
+/* ---- schemaVersion "3" ---- */
+
+/* The user's ssh-agent. */
+struct kit_ssh {
+	unsigned phase;           /* mask of enum kit_phase */
+	bool unrestricted;        /* signs anything; else: */
+	struct strv sign, logins; /* namespaces of signatures; [user@]host */
+	bool optional;
+};
+
+/* A directory of the host's that all sandboxes with this kit share. */
+struct kit_host_mount {
+	const struct ynode *at; /* in the text, while loading */
+	char *path;
+	unsigned mode; /* 0: not said */
+};
+
+/* A file where an agent looks for instructions. */
+struct kit_profile {
+	char *directory; /* NULL: beside the workspace */
+	char *filename;
+};
+
+struct kit_skills {
+	char *path;
+	bool writable;
+};
+
+/* A directory of the image that goes into every directory of skills. */
+struct kit_skill {
+	char *path, *name;
+	bool optional;
+};
+
+/* How a session is begun: arguments behind the command; list: a command of its own. */
+#define KIT_MARK_PROMPT  "{{.Prompt}}"
+#define KIT_MARK_SESSION "{{.SessionID}}"
+struct kit_verb {
+	bool given;
+	struct strv tail;
+};
+struct kit_sessions {
+	struct kit_verb prompt, resume, last, list, fresh, picker;
+};
+
+/* A program that speaks the Agent Client Protocol. */
+struct kit_acp {
+	char *agent;
+	struct strv command;
+};
+
 /* A declared argument and its value. */
 struct kit_arg {
 	char *name, *description;
@@ -146,7 +197,7 @@ struct kit_capability {
 	int group; /* -1: none; else those with one number are chosen as a whole */
 	bool optional;
 	bool known;
-	bool skipped; /* optional, and Hutch cannot provide it */
+	bool skipped; /* it, or one of its group, cannot be provided; what it says is not in the kit */
 };
 
 /* All strings are owned and may be NULL where the kit says nothing. */
@@ -195,6 +246,22 @@ struct kit {
 	size_t n_provides, n_requires, n_integrates, n_conflicts;
 	struct kit_capability *capabilities;
 	size_t n_capabilities;
+	struct kit_ssh *ssh;
+	size_t n_ssh;
+	struct kit_host_mount *host_mounts;
+	size_t n_host_mounts;
+	struct kit_profile *profiles;
+	size_t n_profiles;
+	struct kit_skills *skills;
+	size_t n_skills;
+	struct kit_skill *bundled;
+	size_t n_bundled;
+	struct kit_sessions sessions, terminal; /* without and on a terminal */
+	struct kit_acp *acp;
+	size_t n_acp;
+	struct strv usb_devices;
+	bool long_running, git_identity, sbx;
+	bool git_optional;
 	struct strv set_refs; /* kind set */
 	char *recipe;         /* the Dockerfile: its path, or "build" for one inside */
 };

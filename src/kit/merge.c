@@ -4,11 +4,16 @@
 
 #include <string.h>
 
-static bool owns_service(const struct kit *k, const char *service)
+/* In the same phase, where kits tell phases apart. */
+static bool owns_service(const struct kit *k, const struct kit_credential *c)
 {
-	for (size_t i = 0; i < k->n_credentials; i++)
-		if (!k->credentials[i].adds && strcmp(k->credentials[i].service, service) == 0)
+	for (size_t i = 0; i < k->n_credentials; i++) {
+		const struct kit_credential *o = &k->credentials[i];
+
+		if (!o->adds && strcmp(o->service, c->service) == 0 &&
+			(!o->phase || !c->phase || (o->phase & c->phase)))
 			return true;
+	}
 	return false;
 }
 
@@ -21,7 +26,7 @@ static int check_pair(const struct kit *a, const struct kit *b, struct err *err)
 			err, ERR_USER, "kit %s: given twice, or another kit has its name", b->name);
 	/* A child says anew what its parent said. */
 	for (size_t i = 0; i < b->n_credentials && !family; i++)
-		if (!b->credentials[i].adds && owns_service(a, b->credentials[i].service))
+		if (!b->credentials[i].adds && owns_service(a, &b->credentials[i]))
 			return err_set(err, ERR_USER,
 				"kit %s: service %s already belongs to kit %s", b->name,
 				b->credentials[i].service, a->name);

@@ -110,12 +110,14 @@ static int add_machine(struct box_spec *s, const struct plan_request *req, struc
 		const struct kit *k = &req->kits[i];
 		_free_ char *from = xasprintf("kit %s", k->name);
 
-		/* Parents come first. */
-		if (k->kind == KIT_SANDBOX && k->sandbox.cpus > 0) {
+		/* Parents come first. Of kits of "3" the one that wants most decides. */
+		if (k->schema == 3 ? k->sandbox.cpus > cpus
+				   : k->kind == KIT_SANDBOX && k->sandbox.cpus > 0) {
 			cpus = k->sandbox.cpus;
 			plan_set_origin(s, "cpus", req->cpus ? "user --cpus" : from);
 		}
-		if (k->kind == KIT_SANDBOX && k->sandbox.memory_bytes) {
+		if (k->schema == 3 ? k->sandbox.memory_bytes > memory
+				   : k->kind == KIT_SANDBOX && k->sandbox.memory_bytes) {
 			memory = k->sandbox.memory_bytes;
 			plan_set_origin(s, "memory", req->memory_bytes ? "user --memory" : from);
 		}
@@ -297,15 +299,8 @@ static int check_runnable(const struct plan_request *req, struct err *err)
 
 		if (k->placeholders)
 			return err_set(err, ERR_BUG, "kit %s: was loaded for checking", k->name);
-		if (k->schema != 3)
-			continue;
-		err_set(err, ERR_USER,
-			"kit %s: a kit of schemaVersion \"3\" is an image; this version reads and "
-			"resolves such kits, but cannot run them yet",
-			k->name);
-		return err_hint(err, "hutch kit inspect shows what it asks for");
 	}
-	return 0;
+	return plan_check_capabilities(req->kits, req->n_kits, err);
 }
 
 static int make(const struct plan_request *req, struct box_spec *s, struct err *err)

@@ -34,6 +34,8 @@ struct plan_request {
 	const struct kit *services; /* which names there are: kit/services.h */
 	struct strv resolves; /* --resolve NAME=ADDRESS:PORT */
 	bool ssh_agent;       /* --ssh-agent: grant what kits ask for */
+	const char *git_name, *git_email; /* of the user, for kits that ask; or NULL */
+	bool inspecting; /* what needs a grant of the user's is shown as it would be with it */
 	bool learn;           /* --learn */
 	bool remove_on_exit;
 	bool strict;

@@ -65,6 +65,17 @@ void plan_add_rule(struct spec_net *n, bool allow, const char *target, const cha
 		.allow = allow, .target = xstrdup(target), .source = xstrdup(source)};
 }
 
+static enum spec_phase phase_of(unsigned mask)
+{
+	return mask == KIT_INSTALL ? SPEC_INSTALL : (mask == KIT_RUNTIME ? SPEC_RUNTIME : SPEC_ALWAYS);
+}
+
+/* The last rule is in force in @phase only. */
+static void set_phase(struct spec_net *n, unsigned mask)
+{
+	n->rules[n->n_rules - 1].phase = phase_of(mask);
+}
+
 /* A rule that is bounded to requests becomes one rule for each path, as policy/policy.h writes
  * them: what cannot be said so cannot be enforced. */
 static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_rule *r,
@@ -74,6 +85,7 @@ static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_ru
 
 	if (!r->methods.n && !r->paths.n) {
 		plan_add_rule(n, r->allow, r->target, source);
+		set_phase(n, r->phase);
 		return 0;
 	}
 	for (size_t i = 0; i < r->methods.n; i++)
@@ -87,6 +99,7 @@ static int add_rule(struct spec_net *n, const struct kit *k, const struct kit_ru
 			return err_wrap(err, "kit %s", k->name);
 		policy_rule_done(&parsed);
 		plan_add_rule(n, r->allow, text, source);
+		set_phase(n, r->phase);
 	}
 	return 0;
 }
@@ -144,18 +157,20 @@ static void add_oauth(struct spec_credential *to, const struct kit_credential *c
 			strv_add(&s->resource_hosts, c->injects[i].domain);
 }
 
-static struct spec_credential *find_credential(struct spec_net *n, const char *service)
+static struct spec_credential *find_credential(
+	struct spec_net *n, const char *service, enum spec_phase phase)
 {
 	for (size_t i = 0; i < n->n_credentials; i++)
-		if (strcmp(n->credentials[i].service, service) == 0)
+		if (strcmp(n->credentials[i].service, service) == 0 &&
+			n->credentials[i].phase == phase)
 			return &n->credentials[i];
 	return NULL;
 }
 
 /* A child says anew what its parent said of a service. */
-static void drop_credential(struct spec_net *n, const char *service)
+static void drop_credential(struct spec_net *n, const char *service, enum spec_phase phase)
 {
-	struct spec_credential *c = find_credential(n, service);
+	struct spec_credential *c = find_credential(n, service, phase);
 	struct spec_net gone = {.credentials = xcalloc(1, sizeof(*c)), .n_credentials = 1};
 
 	if (c) {
@@ -174,13 +189,14 @@ static void add_credential(struct spec_net *n, const char *kit, const struct kit
 {
 	struct spec_credential *to;
 
-	drop_credential(n, c->service);
+	drop_credential(n, c->service, phase_of(c->phase));
 	GROW(n->credentials, n->n_credentials);
 	to = &n->credentials[n->n_credentials++];
 	*to = (struct spec_credential){.service = xstrdup(c->service),
 		.env = dup_or_empty(c->env),
 		.kit = xstrdup(kit),
-		.required = c->required};
+		.required = c->required,
+		.phase = phase_of(c->phase)};
 	for (size_t i = 0; i < c->n_injects; i++)
 		add_inject(to, &c->injects[i], NULL);
 	add_oauth(to, c);
@@ -191,7 +207,7 @@ static void add_more_domains(struct spec_net *n, const struct kit *k)
 {
 	for (size_t i = 0; i < k->n_credentials; i++) {
 		const struct kit_credential *c = &k->credentials[i];
-		struct spec_credential *to = c->adds ? find_credential(n, c->service) : NULL;
+		struct spec_credential *to = c->adds ? find_credential(n, c->service, SPEC_ALWAYS) : NULL;
 		struct spec_inject like;
 
 		if (!to || !to->n_injects)
@@ -213,8 +229,10 @@ static void add_step(
 	*to = (struct spec_step){.user = xstrdup(from->user),
 		.description = dup_or_empty(from->description),
 		.kit = xstrdup(k->name),
-		.background = from->background};
+		.background = from->background,
+		.bounded = k->schema == 3};
 	strv_copy(&to->argv, &from->argv);
+	strv_copy(&to->env, &from->env);
 }
 
 /* @content with every ${WORKDIR} replaced; NULL when that makes it too large. */
@@ -274,6 +292,21 @@ static void add_file(struct box_spec *s, const char *kit, const char *path, char
 		.as_root = !plan_is_agents(s, path)};
 }
 
+void plan_add_agent_file(struct box_spec *s, const char *kit, const char *path, char *content,
+	unsigned mode, bool only_if_missing)
+{
+	struct spec_file *f;
+
+	add_file(s, kit, path, content, mode, only_if_missing);
+	for (size_t i = 0; i < s->n_files; i++) {
+		f = &s->files[i];
+		if (strcmp(f->path, path) == 0) {
+			f->as_root = false;
+			f->each_start = true;
+		}
+	}
+}
+
 static void add_tree(struct spec_tree **list, size_t *n, size_t order, const struct kit *k,
 	const char *what, const char *dest)
 {
@@ -325,12 +358,15 @@ static int add_kit(struct box_spec *s, const struct kit *k, size_t order, struct
 		add_step(&s->startup, &s->n_startup, k, &k->startup[i]);
 	for (size_t i = 0; i < k->n_files; i++) {
 		const struct kit_file *f = &k->files[i];
-		char *content = fill_workdir(f->content, s->workdir);
+		/* In a kit of "3" what looks like a variable is for others to read. */
+		char *content = k->schema == 3 ? xstrdup(f->content)
+					       : fill_workdir(f->content, s->workdir);
 
 		if (!content)
 			return err_set(
 				err, ERR_USER, "kit %s: %s is larger than 4 MiB", k->name, f->path);
-		add_file(s, k->name, f->path, content, f->mode, f->only_if_missing);
+		(k->schema == 3 ? plan_add_agent_file : add_file)(
+			s, k->name, f->path, content, f->mode, f->only_if_missing);
 	}
 	if ((k->has_home || k->has_workspace) && !plan_is_text(k->dir))
 		return err_set(err, ERR_USER, "kit %s: its path is not UTF-8 text", k->name);
@@ -402,7 +438,7 @@ static void set_placeholder(
 {
 	_free_ char *what = xasprintf("env %s", c->env);
 
-	if (!c->env[0])
+	if (!c->env[0] || c->phase == SPEC_INSTALL) /* install steps: fix_hook_env */
 		return;
 	plan_set_env(&s->env, c->env, placeholder_of(c));
 	plan_set_origin(s, what, from);
@@ -446,6 +482,7 @@ int plan_add_kits(struct box_spec *s, const struct plan_request *req, struct err
 
 		set_placeholder(s, &s->net.credentials[i], from);
 	}
-	add_instructions(s, order, n);
-	return 0;
+	if (order[0]->schema != 3)
+		add_instructions(s, order, n);
+	return plan_add_capabilities(s, req, order, err);
 }

@@ -14,6 +14,11 @@ const struct kit **plan_order(const struct kit *kits, size_t n)
 	const struct kit **order = xcalloc(n, sizeof(*order)), *base = kit_base(kits, n);
 	size_t at = 0;
 
+	if (n && kits[0].schema == 3) { /* kit_resolve has put them in order */
+		for (; at < n; at++)
+			order[at] = &kits[at];
+		return order;
+	}
 	for (size_t i = 0; i < n; i++)
 		if (kits[i].is_parent)
 			order[at++] = &kits[i];

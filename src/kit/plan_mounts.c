@@ -7,6 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/buf.h"
+#include "base/paths.h"
+#include "base/sha256.h"
+
 /* A shared directory appears at its own path in the guest, over whatever is there. These paths
  * belong to the guest's system. @depth: how many components below the path are refused too. */
 static const struct {
@@ -120,6 +124,83 @@ int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err
 	s->workdir = xstrdup(s->mounts[0].guest_path);
 	sort_mounts(s);
 	return 0;
+}
+
+/* ---- directories that sandboxes share ---- */
+
+/* A path as one component: "home%2Fagent%2F.cache". Long ones become a digest. */
+static char *one_component(const char *path)
+{
+	char hex[SHA256_HEX];
+	struct sha256 d;
+	_buf_ struct buf out = {.max = 16384};
+
+	for (const char *c = path + 1; *c; c++) {
+		if (*c == '/' || *c == '%')
+			buf_printf(&out, "%%%02X", (unsigned)*c);
+		else
+			buf_put(&out, c, 1);
+	}
+	if (buf_len(&out) <= 200)
+		return xstrdup(buf_cstr(&out));
+	sha256_init(&d);
+	sha256_add(&d, path, strlen(path));
+	sha256_hex(&d, hex);
+	return xstrdup(hex);
+}
+
+/* Where it lies is Hutch's business. It belongs to a kit that no other can pass for: known by the
+ * repository that it is from, or by its directory here; not by its name or version. */
+static char *host_directory(const struct kit *k, const char *path, struct err *err)
+{
+	_free_ char *all = path_state("host-mounts", err), *name = one_component(path);
+	const char *identity = k->source ? k->source : (k->dir ? k->dir : k->name);
+	char hex[SHA256_HEX];
+	struct sha256 d;
+
+	if (!all)
+		return NULL;
+	sha256_init(&d);
+	sha256_add(&d, identity, strlen(identity));
+	sha256_hex(&d, hex);
+	return xasprintf("%s/%s-%.16s/%s", all, k->name, hex, name);
+}
+
+int plan_add_host_mounts(struct box_spec *s, const struct kit *k, struct err *err)
+{
+	for (size_t i = 0; i < k->n_host_mounts; i++) {
+		const struct kit_host_mount *m = &k->host_mounts[i];
+		const char *why = why_refused(m->path);
+		char *host = why ? NULL : host_directory(k, m->path, err);
+
+		if (why)
+			return err_set(err, ERR_USER, "kit %s: shared folder %s would cover %s",
+				k->name, m->path, why);
+		if (!host)
+			return -1;
+		for (size_t o = 0; o < s->n_mounts; o++)
+			if (strcmp(s->mounts[o].guest_path, m->path) == 0) {
+				free(host);
+				return err_set(err, ERR_USER,
+					"kit %s: shared folder %s is a directory of yours", k->name,
+					m->path);
+			}
+		s->mounts = xrealloc(s->mounts, s->n_mounts + 1, sizeof(*s->mounts));
+		s->mounts[s->n_mounts++] = (struct spec_mount){.host_path = host,
+			.guest_path = xstrdup(m->path),
+			.kit = xstrdup(k->name),
+			.mode = m->mode ? m->mode : 0755};
+	}
+	sort_mounts(s);
+	return 0;
+}
+
+bool plan_in_mount(const struct box_spec *s, const char *path)
+{
+	for (size_t i = 0; i < s->n_mounts; i++)
+		if (is_below(path, s->mounts[i].guest_path))
+			return true;
+	return false;
 }
 
 bool plan_path_read_only(const struct box_spec *s, const char *path)

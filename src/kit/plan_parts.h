@@ -9,6 +9,10 @@
 int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err);
 /* Whether @path lies in a mount that is read-only. After plan_add_mounts. */
 bool plan_path_read_only(const struct box_spec *s, const char *path);
+/* Whether @path lies in any of them. */
+bool plan_in_mount(const struct box_spec *s, const char *path);
+/* Directories that all sandboxes with a kit share. After plan_add_mounts. */
+int plan_add_host_mounts(struct box_spec *s, const struct kit *k, struct err *err);
 /* Everything that kits bring: entrypoint, rules, credentials, variables, steps, files, trees. After
  * plan_add_mounts. What the base extends first (the root before its child), then the base, then the
  * others in order. */
@@ -24,6 +28,21 @@ void plan_add_image(struct box_spec *s, const struct plan_request *req);
 int plan_add_services(struct box_spec *s, const struct plan_request *req, struct err *err);
 /* The ssh-agent, as far as kits ask for it and the user grants it. */
 void plan_add_ssh(struct box_spec *s, const struct plan_request *req);
+/* plan_capabilities.c: kits of schemaVersion "3". */
+/* Whether they can run here at all. */
+int plan_check_capabilities(const struct kit *kits, size_t n, struct err *err);
+/* What only they have, behind all else that kits bring. @order: providers before requirers. */
+int plan_add_capabilities(struct box_spec *s, const struct plan_request *req,
+	const struct kit *const *order, struct err *err);
+/* plan_context.c: their instructions and skills. */
+int plan_add_context(
+	struct box_spec *s, const struct kit *const *order, size_t n, struct err *err);
+/* A step of Hutch's own, run once: a shell script with arguments. */
+void plan_add_own_step(struct box_spec *s, const char *kit, const char *user, const char *description,
+	const char *script, const char *const *args, size_t n_args);
+/* A file of the agent's from a kit of schemaVersion "3". Takes @content. */
+void plan_add_agent_file(struct box_spec *s, const char *kit, const char *path, char *content,
+	unsigned mode, bool only_if_missing);
 /* A credential of @source, with its placeholder. Nobody has one for the service so far. */
 void plan_add_credential(
 	struct box_spec *s, const char *source, const struct kit_credential *c, bool required);

@@ -81,6 +81,13 @@ static struct shown from(const struct box_spec *s, const char *what)
 	return to;
 }
 
+/* When: nothing where that is always. */
+static const char *phase(enum spec_phase p)
+{
+	return p == SPEC_INSTALL ? ", while it is installed"
+				 : (p == SPEC_RUNTIME ? ", after the installation" : "");
+}
+
 static void print_environment(const struct box_spec *s, FILE *out)
 {
 	const char *label = "environment";
@@ -160,8 +167,9 @@ static void print_network(const struct spec_net *n, FILE *out)
 	if (!n->n_rules)
 		line(out, &label, "nothing is allowed");
 	for (size_t i = 0; i < n->n_rules; i++)
-		line(out, &label, "%-5s %-32s %s", n->rules[i].allow ? "allow" : "deny",
-			show(n->rules[i].target).text, show(n->rules[i].source).text);
+		line(out, &label, "%-5s %-32s %s%s", n->rules[i].allow ? "allow" : "deny",
+			show(n->rules[i].target).text, show(n->rules[i].source).text,
+			phase(n->rules[i].phase));
 	label = "resolve";
 	for (size_t i = 0; i < n->n_resolves; i++)
 		line(out, &label, "%s -> %s", n->resolves[i].name, n->resolves[i].address);
@@ -172,9 +180,9 @@ static void print_network(const struct spec_net *n, FILE *out)
 	for (size_t i = 0; i < n->n_credentials; i++) {
 		const struct spec_credential *c = &n->credentials[i];
 
-		line(out, &label, "%s%s%s%s, %s%s", show(c->service).text, c->env[0] ? " as " : "",
+		line(out, &label, "%s%s%s%s, %s%s%s", show(c->service).text, c->env[0] ? " as " : "",
 			c->env[0] ? show(c->env).text : "", c->required ? ", required" : "",
-			spec_name_valid(c->kit) ? "kit " : "", c->kit);
+			spec_name_valid(c->kit) ? "kit " : "", c->kit, phase(c->phase));
 		for (size_t k = 0; k < c->n_injects; k++)
 			print_inject(&c->injects[k], &label, out);
 		for (size_t k = 0; k < c->n_oauth; k++)
@@ -188,17 +196,65 @@ static void print_ssh(const struct box_spec *s, FILE *out)
 
 	for (size_t i = 0; i < s->ssh_keys.n; i++)
 		line(out, &label, "key %s", show(s->ssh_keys.v[i]).text);
+	if (s->ssh_any_key)
+		line(out, &label, "every key of it%s", phase(s->ssh_phase));
 	for (size_t i = 0; i < s->ssh_hosts.n; i++)
 		line(out, &label, "  at %s", show(s->ssh_hosts.v[i]).text);
+	for (size_t i = 0; i < s->ssh_sign.n; i++)
+		line(out, &label, "  for signatures of %s", show(s->ssh_sign.v[i]).text);
 	if (s->ssh_any_host)
 		line(out, &label, "  anywhere, and for any signature");
+}
+
+/* Which of the sandbox's variables a step sees, where it does not see all. */
+static struct shown show_seen(const struct spec_step *s)
+{
+	_free_ char *all = xstrdup("");
+	struct shown to = {""};
+
+	if (!s->bounded)
+		return to;
+	for (size_t i = 0; i < s->env.n; i++) {
+		char *next = xasprintf("%s%s%.*s", all, i ? " " : "",
+			(int)strcspn(s->env.v[i], "="), s->env.v[i]);
+
+		free(all);
+		all = next;
+	}
+	snprintf(to.text, sizeof(to.text), ", sees %.90s", s->env.n ? show(all).text : "no variables");
+	return to;
+}
+
+/* Steps of Hutch's own are said in words. */
+static struct shown show_step(const struct spec_step *s)
+{
+	bool own = s->argv.n > 4 && strcmp(s->argv.v[3], "hutch") == 0;
+	struct shown to;
+
+	if (!own)
+		return show_argv(&s->argv);
+	snprintf(to.text, sizeof(to.text), "%.30s %.60s", show(s->description).text,
+		show(s->argv.v[4]).text);
+	return to;
 }
 
 static void print_steps(const char *label, const struct spec_step *v, size_t n, FILE *out)
 {
 	for (size_t i = 0; i < n; i++)
-		line(out, &label, "kit %s, user %s%s: %s", v[i].kit, show(v[i].user).text,
-			v[i].background ? ", background" : "", show_argv(&v[i].argv).text);
+		line(out, &label, "kit %s, user %s%s%s: %s", v[i].kit, show(v[i].user).text,
+			v[i].background ? ", background" : "", show_seen(&v[i]).text,
+			show_step(&v[i]).text);
+}
+
+/* How sessions of the agent are begun. */
+static void print_sessions(const struct box_spec *s, FILE *out)
+{
+	const char *label = "sessions";
+
+	for (size_t i = 0; i < s->n_sessions; i++)
+		line(out, &label, "%s%s: %s", show(s->sessions[i].verb).text,
+			s->sessions[i].terminal ? " (on a terminal)" : "",
+			show_argv(&s->sessions[i].argv).text);
 }
 
 static void print_trees(const char **label, const struct spec_tree *v, size_t n, FILE *out)
@@ -238,6 +294,18 @@ static void print_kit(FILE *out, const char **label, const struct box_spec *s, c
 	line(out, label, "%s%s%s", name, pin ? " from " : "", pin ? pin : "");
 }
 
+static void print_mount(
+	const struct box_spec *s, const struct spec_mount *m, const char **label, FILE *out)
+{
+	if (m->kit)
+		line(out, label, "%s, shared by all sandboxes with kit %s: %s",
+			show(m->guest_path).text, m->kit, show(m->host_path).text);
+	else
+		line(out, label, "%s%s%s", show(m->host_path).text,
+			m->read_only ? ", read-only" : "",
+			strcmp(m->guest_path, s->workdir) == 0 ? ", starts here" : "");
+}
+
 void plan_print(const struct box_spec *s, FILE *out)
 {
 	const char *label = "sandbox";
@@ -259,9 +327,7 @@ void plan_print(const struct box_spec *s, FILE *out)
 	print_launch(s, out);
 	label = "directories";
 	for (size_t i = 0; i < s->n_mounts; i++)
-		line(out, &label, "%s%s%s", show(s->mounts[i].host_path).text,
-			s->mounts[i].read_only ? ", read-only" : "",
-			strcmp(s->mounts[i].guest_path, s->workdir) == 0 ? ", starts here" : "");
+		print_mount(s, &s->mounts[i], &label, out);
 	print_network(&s->net, out);
 	print_ssh(s, out);
 	print_environment(s, out);
@@ -272,7 +338,11 @@ void plan_print(const struct box_spec *s, FILE *out)
 	label = "files";
 	print_trees(&label, s->home_trees, s->n_home_trees, out);
 	for (size_t i = 0; i < s->n_files; i++)
-		line(out, &label, "%s, mode %04o, kit %s", show(s->files[i].path).text,
-			s->files[i].mode, s->files[i].kit);
+		line(out, &label, "%s, mode %04o, kit %s%s", show(s->files[i].path).text,
+			s->files[i].mode, s->files[i].kit,
+			s->files[i].each_start ? (s->files[i].only_if_missing ? ", where it is missing"
+									      : ", at each start")
+					       : "");
 	print_trees(&label, s->workspace_trees, s->n_workspace_trees, out);
+	print_sessions(s, out);
 }

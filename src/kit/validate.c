@@ -50,17 +50,28 @@ static void check_domains(
 	}
 }
 
+/* A credential goes where the rules of each of its phases allow it. */
 static void check_credentials(struct load *l, const struct kit *k)
 {
-	struct policy policy = {0};
+	struct policy policies[KIT_RUNTIME + 1] = {0};
 
-	for (size_t i = 0; i < k->n_rules; i++)
-		policy_add(&policy, k->rules[i].target, k->rules[i].allow, "", NULL);
+	for (unsigned p = 0; p < ARRAY_SIZE(policies); p++)
+		for (size_t i = 0; i < k->n_rules; i++)
+			if (!k->rules[i].phase || (k->rules[i].phase & p))
+				policy_add(&policies[p], k->rules[i].target, k->rules[i].allow, "", NULL);
 	for (size_t i = 0; i < k->n_credentials; i++) {
+		const struct kit_credential *c = &k->credentials[i];
+
 		check_service(l, k, i);
-		check_domains(l, &k->credentials[i], &policy);
+		if (!c->phase)
+			check_domains(l, c, &policies[KIT_ALWAYS]);
+		if (c->phase & KIT_RUNTIME)
+			check_domains(l, c, &policies[KIT_RUNTIME]);
+		else if (c->phase & KIT_INSTALL)
+			check_domains(l, c, &policies[KIT_INSTALL]);
 	}
-	policy_done(&policy);
+	for (unsigned p = 0; p < ARRAY_SIZE(policies); p++)
+		policy_done(&policies[p]);
 }
 
 static void check_places(struct load *l, const struct kit *k)
@@ -69,6 +80,13 @@ static void check_places(struct load *l, const struct kit *k)
 		for (size_t m = 0; m < i; m++)
 			if (same(k->volumes[i].path, k->volumes[m].path)) {
 				load_error(l, ynode_get(k->volumes[i].at, "path"),
+					"twice in this kit");
+				break;
+			}
+	for (size_t i = 0; i < k->n_host_mounts; i++)
+		for (size_t m = 0; m < i; m++)
+			if (same(k->host_mounts[i].path, k->host_mounts[m].path)) {
+				load_error(l, ynode_get(k->host_mounts[i].at, "path"),
 					"twice in this kit");
 				break;
 			}
@@ -97,6 +115,8 @@ static void forget_places(struct kit *k)
 		k->ports[i].at = NULL;
 	for (size_t i = 0; i < k->n_capabilities; i++)
 		k->capabilities[i].at = NULL;
+	for (size_t i = 0; i < k->n_host_mounts; i++)
+		k->host_mounts[i].at = NULL;
 }
 
 void kit_check(struct load *l, struct kit *k)

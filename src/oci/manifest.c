@@ -118,6 +118,9 @@ static int read_layers(const json_t *list, struct oci_manifest *m, struct err *e
 	{
 		struct oci_blob *b = &m->layers[m->n_layers];
 
+		/* An artifact that brings nothing says so (OCI image-spec 1.1, "empty descriptor"). */
+		if (strcmp(text_of(o, "mediaType"), "application/vnd.oci.empty.v1+json") == 0)
+			continue;
 		if (!is_one_of(text_of(o, "mediaType"), layer_types))
 			return wrong_type("layer", text_of(o, "mediaType"), err);
 		if (read_blob(o, "layer", OCI_BYTES_MAX, b, err) < 0)

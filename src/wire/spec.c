@@ -53,6 +53,8 @@ static const struct field mount_fields[] = {
 	FIELD(spec_mount, host_path, F_STR),
 	FIELD(spec_mount, guest_path, F_STR),
 	FIELD(spec_mount, read_only, F_BOOL),
+	OPTIONAL(spec_mount, kit, F_STR_OR_NULL),
+	OPTIONAL(spec_mount, mode, F_UINT),
 };
 static const struct field step_fields[] = {
 	FIELD(spec_step, argv, F_STRV),
@@ -70,6 +72,7 @@ static const struct field file_fields[] = {
 	FIELD(spec_file, mode, F_UINT),
 	FIELD(spec_file, only_if_missing, F_BOOL),
 	FIELD(spec_file, as_root, F_BOOL),
+	OPTIONAL(spec_file, each_start, F_BOOL),
 };
 static const struct field tree_fields[] = {
 	FIELD(spec_tree, dir, F_STR),
@@ -138,6 +141,11 @@ static const struct field credential_fields[] = {
 	OPTIONAL_LIST(spec_credential, oauth, oauth_type),
 	OPTIONAL(spec_credential, phase, F_PHASE),
 };
+static const struct field session_fields[] = {
+	FIELD(spec_session, verb, F_STR),
+	FIELD(spec_session, terminal, F_BOOL),
+	FIELD(spec_session, argv, F_STRV),
+};
 static const struct field resolve_fields[] = {
 	FIELD(spec_resolve, name, F_STR),
 	FIELD(spec_resolve, address, F_STR),
@@ -146,6 +154,7 @@ static const struct field ca_fields[] = {
 	FIELD(spec_ca, target, F_STR),
 	FIELD(spec_ca, pem, F_STR),
 };
+static const struct type session_type = TYPE(spec_session, session_fields);
 static const struct type mount_type = TYPE(spec_mount, mount_fields);
 static const struct type step_type = TYPE(spec_step, step_fields);
 static const struct type file_type = TYPE(spec_file, file_fields);
@@ -199,8 +208,12 @@ static const struct field box_fields[] = {
 	LIST(box_spec, volumes, volume_type),
 	STRUCT(box_spec, "network", net, net_type),
 	OPTIONAL(box_spec, ssh_keys, F_STRV),
+	OPTIONAL(box_spec, ssh_any_key, F_BOOL),
 	OPTIONAL(box_spec, ssh_hosts, F_STRV),
+	OPTIONAL(box_spec, ssh_sign, F_STRV),
+	OPTIONAL(box_spec, ssh_phase, F_PHASE),
 	OPTIONAL(box_spec, ssh_any_host, F_BOOL),
+	OPTIONAL_LIST(box_spec, sessions, session_type),
 	FIELD(box_spec, remove_on_exit, F_BOOL),
 	FIELD(box_spec, strict, F_BOOL),
 	FIELD(box_spec, cache_key, F_STR),

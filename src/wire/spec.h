@@ -23,6 +23,8 @@ enum spec_phase { SPEC_ALWAYS, SPEC_INSTALL, SPEC_RUNTIME, SPEC_PHASES };
 struct spec_mount {
 	char *host_path, *guest_path; /* absolute; normally equal */
 	bool read_only;
+	char *kit;     /* NULL: the user's; else a directory that all sandboxes with this kit share */
+	unsigned mode; /* such a directory's, when it is made */
 };
 
 /* One setup.install or setup.startup entry; argv is ["sh","-c",…] for install steps. */
@@ -42,6 +44,7 @@ struct spec_file {
 	unsigned mode;
 	bool only_if_missing;
 	bool as_root; /* owner root instead of agent */
+	bool each_start; /* written at every start, before start-up commands; else once */
 };
 
 /* A kit's files/home or files/workspace tree, copied to boxes/NAME/files/<dir> at creation. */
@@ -160,6 +163,14 @@ struct spec_rules {
 	size_t n_rules;
 };
 
+/* How sessions of the agent are begun and listed: arguments behind the entrypoint and its command, with
+ * {{.Prompt}} and {{.SessionID}} in them; list is a command of its own. */
+struct spec_session {
+	char *verb; /* "prompt", "resume", "continue", "list" */
+	bool terminal; /* for one that is used on a terminal */
+	struct strv argv;
+};
+
 struct box_spec {
 	char *name;
 	char *agent; /* base kit name, shown by ls */
@@ -186,9 +197,14 @@ struct box_spec {
 	struct spec_volume *volumes;
 	size_t n_volumes;
 	struct spec_net net;
-	struct strv ssh_keys; /* of the user's ssh-agent; none: it is not there for the sandbox */
-	struct strv ssh_hosts; /* where they may log in: "name", "[name]:port" or "SHA256:…" */
+	struct strv ssh_keys; /* of the user's ssh-agent … */
+	bool ssh_any_key;     /* … or all of them; neither: it is not there for the sandbox */
+	struct strv ssh_hosts; /* where they may log in: "[user@]name", "[name]:port" or "SHA256:…" */
+	struct strv ssh_sign;  /* namespaces of signatures that they may make: "git" */
+	enum spec_phase ssh_phase;
 	bool ssh_any_host;     /* anywhere, and sign what is no log-in */
+	struct spec_session *sessions;
+	size_t n_sessions;
 	bool remove_on_exit; /* --rm */
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
 	char *cache_key; /* of the install cache; "": neither read nor written */

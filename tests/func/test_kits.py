@@ -178,6 +178,6 @@ def test_resolve_schema_3(home):
     r = home.run("kit", "inspect", w, "--kit", b)
     assert "kit b: requires a, which no kit here provides" in r.stderr
     r = home.run("run", "--dry-run", w, home.base)
-    assert r.returncode == 125 and "cannot run them yet" in r.stderr
+    assert r.returncode == 125 and "a workload is an image" in r.stderr
     r = home.run("kit", "inspect", w, "--kit", "python")
     assert "do not combine" in r.stderr

@@ -526,8 +526,6 @@ static void test_capabilities(void **state)
 		{CAP("credential@1", "{service: s, phase: never, apiKey: {name: K}}"),
 			"k:5:33: capabilities[0].config.phase: expected install or runtime\n"},
 		{CAP("agent-sessions@1", "{prompt: [-p]}"),
-			"k:4:5: warning: capabilities[0].type: "
-			"com.docker.sandbox/agent-sessions@1 has no effect yet\n"
 			"k:5:22: capabilities[0].config.prompt: without {{.Prompt}}, which stands "
 			"for what the user asks for\n"},
 		{CAP("agent-context@1", "{content: a, contentFile: b}"),
@@ -545,8 +543,6 @@ static void test_capabilities(void **state)
 			"k:6:51: capabilities[0].group.capabilities[0].optional: not allowed in a "
 			"group, which is optional as a whole\n"},
 		{CAP("port@1", "{container: 1, nam: x}"), /* once, though read in two steps */
-			"k:4:5: warning: capabilities[0].type: com.docker.sandbox/port@1 has no "
-			"effect yet\n"
 			"k:5:28: capabilities[0].config.nam: unknown key, did you mean name?\n"},
 		/* A whole argument takes the type of its field. */
 		{THREE "args: {p: {default: \"8080\"}, n: {default: \"1.0\"}}\n"
@@ -554,9 +550,7 @@ static void test_capabilities(void **state)
 		       "  - type: com.docker.sandbox/port@1\n"
 		       "    config: {container: \"${{ kit.args.p }}\", name: \"p${{ kit.args.p "
 		       "}}\"}\n",
-			"k:6:5: warning: capabilities[0].type: com.docker.sandbox/port@1 has no "
-			"effect yet\n",
-			true},
+			"", true},
 		{THREE "description: ${{ kit.args.p }}\n",
 			"k:3:14: description: the argument p is not declared, expected it under "
 			"args\n"},
