@@ -173,6 +173,44 @@ static void test_grants(void **state)
 	kit_done(&k);
 }
 
+/* schemaVersion "3": what capabilities say, with the phase that they say it for. */
+static void test_grants_of_capabilities(void **state)
+{
+#define CAP(type, config) "  - type: com.docker.sandbox/" type "\n    config: " config "\n"
+	static const char text[] =
+		"schemaVersion: \"3\"\nkind: mixin\ncapabilities:\n"
+		CAP("network-policy@1", "{install: {allow: [i.test]}, runtime: {allow: [r.test], deny: "
+					"[x.r.test]}}")
+		CAP("credential@1", "{service: s, phase: [install, runtime], apiKey: {name: K, inject: "
+				    "[{domain: r.test, scheme: bearer}]}}")
+		CAP("ssh-agent@1", "{phase: install, unrestricted: false, sign: [git], authenticate: "
+				   "[git@git.test]}")
+		CAP("ssh-agent@1", "{phase: runtime}")
+		CAP("host-mount@1", "{path: /shared}") CAP("volume@1", "{path: /v}")
+		"  - type: com.docker.sandbox/privileged@1\n"
+		"  - type: com.docker.sandbox/git-identity@1\n"
+		"  - type: com.docker.sandbox/usb-device@1\n    optional: true\n"
+		"    config: {class: hid}\n";
+	struct kit_errors errs = {0};
+	struct strv got = {0};
+	struct kit k = {0};
+
+	assert_int_equal(kit_load_text(text, strlen(text), "a.yaml", NULL, &k, &errs), 0);
+	k.source = xstrdup("oci://example.com/a");
+	grants_of(&k, 1, "oci://example.com/a", &got);
+	EXPECT(&got, "allow i.test (during installation)", "allow r.test",
+		"credential s to r.test in Authorization",
+		"credential s to r.test in Authorization (during installation)", "deny x.r.test",
+		"privileged", "shared folder /shared",
+		"ssh-agent for signatures of git (during installation)",
+		"ssh-agent to log in at git@git.test (during installation)",
+		"ssh-agent, every key, for any signature", "volume /v",
+		"your name and address, as git has them");
+	strv_done(&got);
+	kit_done(&k);
+	kit_errors_done(&errs);
+}
+
 /* What was asked for first, what now, what is new. */
 static void test_widening(void **state)
 {
@@ -195,6 +233,12 @@ static void test_widening(void **state)
 		{{"allow a.test methods GET"}, {"allow a.test"}, {"+ allow a.test"}},
 		{{"allow a.test"}, {"allow a.test methods GET"}, {"+ allow a.test methods GET"}},
 		{{"allow a.test (during installation)"}, {"allow a.test"}, {"+ allow a.test"}},
+		{{"ssh-agent to log in at git.test"}, {"ssh-agent to log in at me@git.test"}, {NULL}},
+		{{"ssh-agent to log in at me@git.test"}, {"ssh-agent to log in at git.test"},
+			{"+ ssh-agent to log in at git.test"}},
+		{{"ssh-agent to log in at git.test"},
+			{"ssh-agent to log in at git.test (during installation)"},
+			{"+ ssh-agent to log in at git.test (during installation)"}},
 		{{NULL}, {"privileged", "port 80/tcp"}, {"+ privileged", "+ port 80/tcp"}},
 	};
 
@@ -367,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_bad_references),
 		cmocka_unit_test(test_grants),
+		cmocka_unit_test(test_grants_of_capabilities),
 		cmocka_unit_test(test_widening),
 		cmocka_unit_test_setup_teardown(test_approvals, with_home, without_home),
 		cmocka_unit_test_setup_teardown(test_cache, with_home, without_home),
