@@ -19,9 +19,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/paths.h"
+#include "remote/login.h"
 
 #define OUTPUT_MAX 8192
-#define DOCKER_MAX (1u << 20)
 #define DOCKER_HUB "docker.io"
 
 /* Run one of our programs; its output or, with @err, its last words. */
@@ -101,48 +101,23 @@ int tool_sign(const char *verb, const char *form, const void *message, size_t le
 
 /* ---- registries ---- */
 
-/* base64 of user:password for @host from ~/.docker/config.json; owned, NULL: none. Programs that it
- * names (credHelpers) are not run. */
-static char *docker_auth(const char *host)
-{
-	const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME"), *auth;
-	_free_ char *path = dir && *dir ? fs_join(dir, "config.json")
-					: xasprintf("%s/.docker/config.json", home ? home : "");
-	_free_ char *url = xasprintf("https://%s", host);
-	const char *names[] = {
-		host, url, strcmp(host, DOCKER_HUB) == 0 ? "https://index.docker.io/v1/" : host};
-	_buf_ struct buf text = {.max = DOCKER_MAX};
-	char *found = NULL;
-	json_t *j;
-
-	if (!fs_exists(path) || fs_read_file(AT_FDCWD, path, &text, NULL) < 0)
-		return NULL;
-	j = json_loads(buf_cstr(&text), 0, NULL);
-	for (size_t i = 0; !found && i < ARRAY_SIZE(names); i++) {
-		auth = json_string_value(json_object_get(
-			json_object_get(json_object_get(j, "auths"), names[i]), "auth"));
-		if (auth && *auth &&
-			strspn(auth, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678"
-				     "9+/=") == strlen(auth))
-			found = xstrdup(auth);
-	}
-	json_decref(j);
-	return found;
-}
-
 int tool_registry(const char *op, const struct ref *r, const char *reference, int dirfd,
 	json_t *annotations, char **ret_digest, struct err *err)
 {
-	_free_ char *path = path_program("hutch-fetch"), *auth = docker_auth(r->host), *out = NULL;
-	_free_ char *text = NULL;
+	_free_ char *path = path_program("hutch-fetch"), *out = NULL, *text = NULL, *lacks = NULL;
 	bool hub = strcmp(r->host, DOCKER_HUB) == 0;
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:o*}", "op", op, "host",
-		hub ? "registry-1.docker.io" : r->host, "repo", r->repo, "reference", reference,
-		"auth", auth, "annotations", annotations);
 	_close_ int in = -1;
+	struct login login;
 	const char *digest;
 	int result;
+	json_t *j;
 
+	login_find(r->host, &login);
+	j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:s*, s:o*}", "op", op, "host",
+		hub ? "registry-1.docker.io" : r->host, "repo", r->repo, "reference", reference,
+		"auth", login.auth, "token", login.token, "annotations", annotations);
+	lacks = steal_ptr(&login.lacks);
+	login_done(&login);
 	text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	if (!text)
@@ -157,7 +132,7 @@ int tool_registry(const char *op, const struct ref *r, const char *reference, in
 			.fds = &dirfd,
 			.nfds = 1},
 		    &out, err) < 0)
-		return -1;
+		return lacks ? err_hint(err, "%s", lacks) : -1;
 	/* The last line: libraries may have said something before. */
 	j = json_loads(strrchr(out, '{') ? strrchr(out, '{') : "", 0, NULL);
 	digest = json_string_value(json_object_get(j, "digest"));
