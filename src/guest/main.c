@@ -329,7 +329,7 @@ static int boot(struct init *in, struct err *err)
 {
 	pid_t network;
 
-	modules_load(!kernel_was_told("pci=off"));
+	modules_load(!kernel_was_told("pci=off"), kernel_was_told("hutch.loop"));
 	trace("modules");
 	if (start_serving(in, err) < 0)
 		return -1;
