@@ -126,7 +126,7 @@ static void test_ports_volumes(void **state)
 			"and .. in it\n"
 			"k:4:54: volumes[2].type: expected tmpfs, or no type for a volume on the "
 			"disk\n"},
-		{MIXIN "volumes: [{path: /v, size: 1m}, {path: /w, size: 1048575}]\n",
+		{MIXIN "volumes: [{path: /v, size: 1m}, {path: /w, size: 1023k}]\n",
 			"k:4:50: volumes[1].size: a volume on the disk has at least 1m\n"},
 		{MIXIN "volumes: [{path: /v}, {path: /v}]\n",
 			"k:4:30: volumes[1].path: twice in this kit\n"},
