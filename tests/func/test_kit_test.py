@@ -197,7 +197,7 @@ def test_validate_looks_at_testdata(home):
     add_test(path, "c.txt", "not: [a test\n")
     r = home.run("kit", "validate", path)
     assert r.returncode == 125 and "/testdata: 2 errors" in r.stderr
-    assert "/testdata/a.yaml:2:24: tests[0].exit: unknown key" in r.stdout
+    assert "/testdata/a.yaml:2:23: tests[0].exit: unknown key" in r.stdout
     assert "/testdata/b.yaml:2:3: network.refuse: unknown key" in r.stdout
     answer = json.loads(home.run("kit", "validate", "--json", path).stdout)
     assert not answer["ok"] and {os.path.basename(e["file"]) for e in answer["errors"]} == {"a.yaml", "b.yaml"}
