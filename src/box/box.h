@@ -153,7 +153,7 @@ void engine_qemu_clock_start(struct engine_clock *c);
 uint64_t engine_qemu_clock_khz(const struct engine_clock *c);
 struct engine_files {
 	const char *program, *kernel, *initrd, *net_socket; /* borrowed */
-	const char *kernel_args; /* more kernel parameters, or NULL */
+	const char *kernel_args; /* more kernel parameters */
 	uint64_t tsc_khz;
 };
 /* Fills argv for qemu. */
@@ -161,7 +161,7 @@ int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, str
 
 /* engine_kvm.c: argv for hutch-vmm that runs the virtual machine itself. */
 void engine_kvm_argv(
-	const struct box_spec *s, const char *kernel_args /* or NULL */, struct strv *ret_argv);
+	const struct box_spec *s, const char *kernel_args, struct strv *ret_argv);
 
 /* console.c */
 void console_start(struct box *b, int fd /* taken */);

@@ -20,5 +20,5 @@ void engine_kvm_argv(const struct box_spec *s, const char *kernel_args, struct s
 	strv_add(argv, s->name);
 	strv_addf(argv, "%u", s->cpus);
 	strv_addf(argv, "%llu", (unsigned long long)s->memory_bytes);
-	strv_addf(argv, CMDLINE " %s", kernel_args ? kernel_args : "");
+	strv_addf(argv, CMDLINE " %s", kernel_args);
 }

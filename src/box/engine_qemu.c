@@ -80,7 +80,7 @@ int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, str
 	strv_add(argv, f->initrd);
 	strv_add(argv, "-append");
 	strv_addf(argv, CMDLINE " tsc_early_khz=%llu %s", (unsigned long long)f->tsc_khz,
-		f->kernel_args ? f->kernel_args : "");
+		f->kernel_args);
 
 	strv_add(argv, "-add-fd");
 	strv_addf(argv, "fd=%d,set=%d", FD_ROOT, FD_ROOT);

@@ -176,13 +176,14 @@ static void add_steps(struct box *b, const struct spec_step *steps, size_t n)
 	}
 }
 
-/* What is in the guest's memory goes to the disk, then the disk is kept. */
+/* What is in the guest's memory goes to the disk, then the disk is kept. Twice, because what the file
+ * system of a volume writes are changes of a file. */
 static void add_keep(struct box *b)
 {
-	static char sync_name[] = "sync", root[] = "0", none[] = "";
-	static char *argv[] = {sync_name, NULL};
+	static char sh[] = "sh", c[] = "-c", twice[] = "sync && sync", root[] = "0", none[] = "";
+	static char *argv[] = {sh, c, twice, NULL};
 	static const struct spec_step step = {
-		.argv = {argv, 1}, .user = root, .description = none, .kit = none};
+		.argv = {argv, 3}, .user = root, .description = none, .kit = none};
 
 	add_job(b->setup, JOB_EXEC, "cache")->step = &step;
 	add_job(b->setup, JOB_KEEP, "cache");

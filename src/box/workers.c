@@ -538,13 +538,25 @@ static size_t qemu_rules(const struct kernel_pack *pack, const char *dir, struct
 	return n;
 }
 
+/* Kernel parameters besides the engine's. Owned. */
+static char *kernel_args(const struct box_spec *s)
+{
+	const char *debugging = getenv("HUTCH_KERNEL_ARGS"); /* such as hutch.trace */
+	bool loop = false;
+
+	for (size_t i = 0; i < s->n_volumes; i++)
+		loop |= !s->volumes[i].tmpfs && s->volumes[i].size_bytes;
+	return xasprintf("%s %s", loop ? "hutch.loop" : "", debugging ? debugging : "");
+}
+
 static int start_qemu(struct box *b, const struct boot_files *boot, struct pair dev[], struct err *err)
 {
+	_free_ char *args = kernel_args(&b->spec);
 	struct engine_files files = {.program = "qemu-system-x86_64",
 		.kernel = boot->pack.kernel,
 		.initrd = boot->pack.initrd,
 		.net_socket = b->net_socket,
-		.kernel_args = getenv("HUTCH_KERNEL_ARGS"), /* for debugging: hutch.trace */
+		.kernel_args = args,
 		.tsc_khz = engine_qemu_clock_khz(&b->clock)};
 	int fds[] = {dev[DEV_FS].fd[1], dev[DEV_VSOCK].fd[1], boot->root_fd, boot->disk_fd};
 	_free_ char *program = path_find(files.program), *dir = path_dir(program ? program : "/");
@@ -626,12 +638,13 @@ static int start_engine_kvm(struct box *b, const struct boot_files *boot, struct
 	_close_ int initrd = open(boot->pack.initrd, O_RDONLY | O_CLOEXEC);
 	int fds[] = {vmm_link->fd[1], gate_link->fd[0], kernel, initrd, boot->root_fd, boot->disk_fd,
 		boot->console_wr};
+	_free_ char *args = kernel_args(&b->spec);
 	struct strv argv = {0};
 	int result;
 
 	if (kernel < 0 || initrd < 0)
 		return err_errno(err, "%s", kernel < 0 ? boot->pack.kernel : boot->pack.initrd);
-	engine_kvm_argv(&b->spec, getenv("HUTCH_KERNEL_ARGS"), &argv);
+	engine_kvm_argv(&b->spec, args, &argv);
 	result = spawn_vmm(b, argv.v, fds, ARRAY_SIZE(fds), err);
 	strv_done(&argv);
 	return result;

@@ -3,13 +3,15 @@
  *
  * The sandbox's workspace is a copy of testdata/. Its files in the order of their names: NAME.sh
  * runs there as the agent, NAME.yaml says what to run and to expect (kit/testdata.h); others are
- * there for them. The sandbox goes with this process, whatever ends it, unless it is to be kept. */
-#include <dirent.h>
+ * there for them. Sandbox and workspace go with this process, whatever ends it, unless they are to be
+ * kept. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -22,9 +24,8 @@
 #include "cli/secrets.h"
 #include "cli/start.h"
 #include "kit/plan.h"
-#include "kit/ynode.h"
 
-#define FILES_MAX 1000 /* with tests in them */
+#define CLEAN_TRIES 300
 
 struct kit_testing {
 	struct remote *remote;
@@ -32,19 +33,16 @@ struct kit_testing {
 	struct kit_errors errs;
 	char *dir, *kit; /* owned: the kit's directory, its name */
 	struct kit_set set;
-	struct test_file *files;
-	size_t n_files;
+	struct testdata_dir tests;
 	char *work, *name; /* owned: the workspace, the sandbox */
+	pid_t guard;       /* 0: none; cleans up */
+	int alive;         /* its end of a pipe */
 	struct checks checks;
 };
 
 static void testing_done(struct kit_testing *t)
 {
-	for (size_t i = 0; i < t->n_files; i++) {
-		free(t->files[i].name);
-		testdata_done(&t->files[i].t);
-	}
-	free(t->files);
+	testdata_dir_done(&t->tests);
 	free(t->dir);
 	free(t->kit);
 	free(t->work);
@@ -107,67 +105,22 @@ static int load_kits(struct kit_testing *t, struct kit_inputs *inputs, struct er
 
 /* ---- testdata ---- */
 
-static bool ends_in(const char *s, const char *tail)
-{
-	size_t n = strlen(s), m = strlen(tail);
-
-	return n > m && strcmp(s + n - m, tail) == 0;
-}
-
-static int load_file(struct kit_testing *t, int dirfd, const char *name, struct err *err)
-{
-	_free_ char *path = xasprintf("%s/testdata/%s", t->dir, name);
-	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
-	struct test_file f = {.script = ends_in(name, ".sh")};
-
-	if (t->n_files == FILES_MAX)
-		return err_set(err, ERR_USER, "%s/testdata: more than %d tests", t->dir, FILES_MAX);
-	if (!f.script && fs_read_file(dirfd, name, &text, err) < 0)
-		return err_wrap(err, "%s", path);
-	if (!f.script && testdata_load_text((const char *)buf_head(&text), buf_len(&text), path,
-				 &f.t, &t->errs) < 0)
-		return 0; /* said with the errors of the others */
-	f.name = xstrdup(name);
-	t->files = xrealloc(t->files, t->n_files + 1, sizeof(*t->files));
-	t->files[t->n_files++] = f;
-	return 0;
-}
-
-static int is_test(const struct dirent *e)
-{
-	return e->d_name[0] != '.' && (ends_in(e->d_name, ".sh") || ends_in(e->d_name, ".yaml"));
-}
-
 /* The tests, and the workspace that they run in. No testdata is fine: that the kit can be installed
  * is checked, too. */
 static int load_testdata(struct kit_testing *t, struct err *err)
 {
 	_free_ char *path = fs_join(t->dir, "testdata");
-	_close_ int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = -1;
-	struct dirent **names = NULL;
-	size_t before = t->errs.n_errors;
-	int n, result = 0;
+	_close_ int from = -1, to = -1;
 
-	if (from < 0 && errno != ENOENT)
-		return err_errno(err, "%s", path);
+	if (testdata_load_dir(t->dir, &t->tests, &t->errs, err) < 0)
+		return -1;
+	from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (from < 0)
+		return errno == ENOENT ? 0 : err_errno(err, "%s", path);
 	to = open(t->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (to < 0)
 		return err_errno(err, "%s", t->work);
-	if (from < 0)
-		return 0;
-	if (tree_copy(from, to, err) < 0)
-		return err_wrap(err, "%s", path);
-	n = scandir(path, &names, is_test, alphasort);
-	for (int i = 0; i < n; i++) {
-		if (result == 0)
-			result = load_file(t, from, names[i]->d_name, err);
-		free(names[i]);
-	}
-	free(names);
-	if (result == 0 && t->errs.n_errors != before)
-		result = err_set(err, ERR_USER, "%s: %zu error%s", path, t->errs.n_errors - before,
-			t->errs.n_errors - before == 1 ? "" : "s");
-	return result;
+	return tree_copy(from, to, err) < 0 ? err_wrap(err, "%s", path) : 0;
 }
 
 static int make_work(struct kit_testing *t, struct err *err)
@@ -182,6 +135,66 @@ static int make_work(struct kit_testing *t, struct err *err)
 	return -1;
 }
 
+/* ---- what is left behind ---- */
+
+/* The workspace and the sandbox, which may be about to start or to stop. */
+static void clean(const struct kit_testing *t)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	struct err err;
+
+	for (int i = 0; i < CLEAN_TRIES && boxes_exists(t->name); i++) {
+		struct box_conn conn;
+
+		if (box_connect(t->name, &conn, NULL) == 0) {
+			start_undo(t->name, &conn);
+			box_conn_close(&conn);
+		} else if (boxes_delete(t->name, &err) < 0) {
+			nanosleep(&pause, NULL);
+		}
+	}
+	fs_remove_tree(AT_FDCWD, t->work, &err);
+}
+
+/* Whatever ends this process, another one cleans up behind it: it sees the end of a pipe. */
+static int guard(struct kit_testing *t, struct err *err)
+{
+	int pipefd[2];
+	char keep;
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0 || (t->guard = fork()) < 0)
+		return err_errno(err, "kit test");
+	if (t->guard) {
+		close(pipefd[0]);
+		t->alive = pipefd[1];
+		return 0;
+	}
+	setsid(); /* no signal of the terminal */
+	dup2(pipefd[0], 0);
+	close_range(1, ~0u, 0);
+	open("/dev/null", O_RDWR);
+	dup2(1, 2);
+	if (read(0, &keep, 1) <= 0)
+		clean(t);
+	_exit(0);
+}
+
+/* Let it do that, unless the sandbox is to be kept. */
+static void guard_end(struct kit_testing *t)
+{
+	struct err err;
+
+	if (t->guard <= 0) {
+		if (t->work)
+			fs_remove_tree(AT_FDCWD, t->work, &err);
+		return;
+	}
+	if (t->options->keep && boxes_exists(t->name))
+		fd_write_all(t->alive, "k", 1);
+	close_and_reset(&t->alive);
+	waitpid(t->guard, NULL, 0);
+}
+
 /* ---- the sandbox ---- */
 
 /* The user's own rules and grants are left out: a kit's test says the same to everybody. */
@@ -192,12 +205,11 @@ static int plan(struct kit_testing *t, struct box_spec *ret, struct err *err)
 		.n_kits = t->set.n,
 		.settings = &settings,
 		.remove_on_exit = !t->options->keep};
-	_free_ char *stem = xasprintf("test-%.40s", t->kit);
 	struct images_wanted wanted = {0};
 	int result;
 
 	settings.allow = settings.deny = settings.credentials = (struct strv){0};
-	req.name = t->name = start_name(stem);
+	req.name = t->name;
 	strv_add(&req.mounts, t->work);
 	result = images_resolve(&req, &wanted, err);
 	if (result == 0)
@@ -217,8 +229,8 @@ static int ask_all(struct kit_testing *t, const struct spec_net *net, struct err
 	for (size_t i = 0; result == 0 && i < net->n_rules; i++)
 		result = policy_add(
 			&p, net->rules[i].target, net->rules[i].allow, net->rules[i].source, err);
-	for (size_t i = 0; result == 0 && i < t->n_files; i++)
-		checks_ask(&t->checks, &t->files[i], &p);
+	for (size_t i = 0; result == 0 && i < t->tests.n; i++)
+		checks_ask(&t->checks, &t->tests.files[i], &p);
 	policy_done(&p);
 	return result;
 }
@@ -236,25 +248,27 @@ static void run_all(struct kit_testing *t, const struct box_spec *s)
 		return;
 	}
 	checks_add(&t->checks, name, NULL, NULL);
-	for (size_t i = 0; result == 0 && !t->checks.signal && i < t->n_files; i++)
-		result = checks_run(&t->checks, &t->files[i], s, &conn);
-	if (!t->options->keep)
-		start_undo(s->name, &conn);
+	for (size_t i = 0; result == 0 && !t->checks.signal && i < t->tests.n; i++)
+		result = checks_run(&t->checks, &t->tests.files[i], s, &conn);
 	box_conn_close(&conn);
 }
 
 static int test(struct kit_testing *t, struct err *err)
 {
+	_free_ char *stem = xasprintf("test-%.40s", t->kit);
 	struct box_spec s;
-	int result;
+	int result = make_work(t, err);
 
-	result = make_work(t, err);
+	if (result < 0)
+		return -1;
+	t->name = start_name(stem);
+	result = guard(t, err);
 	if (result == 0)
 		result = load_testdata(t, err);
 	say_errors(t);
 	if (result < 0 || plan(t, &s, err) < 0)
 		return -1;
-	if (!t->n_files)
+	if (!t->tests.n)
 		fprintf(stderr, "hutch: kit %s has no tests in testdata/\n", t->kit);
 	result = start_check(&s, err);
 	if (result == 0)
@@ -291,7 +305,7 @@ static void print_end(const struct kit_testing *t)
 
 int kit_test(struct remote *r, struct kit_options *o)
 {
-	struct kit_testing t = {.remote = r, .options = o};
+	struct kit_testing t = {.remote = r, .options = o, .alive = -1};
 	struct err err;
 	int status = 0, result;
 
@@ -308,8 +322,7 @@ int kit_test(struct remote *r, struct kit_options *o)
 		print_end(&t);
 		status = t.checks.signal ? 128 + t.checks.signal : t.checks.failed != 0;
 	}
-	if (t.work && !(o->keep && t.name && boxes_exists(t.name)))
-		fs_remove_tree(AT_FDCWD, t.work, &err);
+	guard_end(&t);
 	testing_done(&t);
 	return status;
 }

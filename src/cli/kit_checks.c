@@ -250,7 +250,7 @@ static int run_script(
 	return result;
 }
 
-int checks_run(struct checks *c, const struct test_file *f, const struct box_spec *s,
+int checks_run(struct checks *c, const struct testdata_file *f, const struct box_spec *s,
 	struct box_conn *conn)
 {
 	int result = 0;
@@ -264,7 +264,7 @@ int checks_run(struct checks *c, const struct test_file *f, const struct box_spe
 
 /* ---- network ---- */
 
-void checks_ask(struct checks *c, const struct test_file *f, const struct policy *p)
+void checks_ask(struct checks *c, const struct testdata_file *f, const struct policy *p)
 {
 	for (size_t i = 0; i < f->t.n_hosts; i++) {
 		const struct kit_test_host *h = &f->t.hosts[i];

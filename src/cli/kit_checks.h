@@ -20,16 +20,9 @@ struct checks {
 /* One result. @why: what is wrong, taken; NULL: passed. @output: what the command said, or NULL. */
 void checks_add(struct checks *c, const char *name, char *why, const char *output);
 
-/* One file of testdata/: a script, or what a YAML file says. */
-struct test_file {
-	char *name;        /* owned: "tools.sh" */
-	struct testdata t; /* of a YAML file */
-	bool script;
-};
-
 /* Run a file's checks in a sandbox that is up. -1: the sandbox is gone, which failed one of them.
  */
-int checks_run(struct checks *c, const struct test_file *f, const struct box_spec *s,
+int checks_run(struct checks *c, const struct testdata_file *f, const struct box_spec *s,
 	struct box_conn *conn);
 /* Its questions to the network rules. */
-void checks_ask(struct checks *c, const struct test_file *f, const struct policy *p);
+void checks_ask(struct checks *c, const struct testdata_file *f, const struct policy *p);

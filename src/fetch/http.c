@@ -20,7 +20,7 @@
 struct http {
 	CURL *curl;
 	char *host;          /* owned, as all strings here */
-	char *auth, *bearer; /* NULL: none */
+	char *auth, *token, *bearer; /* NULL: none */
 	bool loopback, plain, basic;
 };
 
@@ -33,12 +33,13 @@ bool http_is_loopback(const char *host)
 	       (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == len);
 }
 
-struct http *http_new(const char *host, const char *auth, struct err *err)
+struct http *http_new(const char *host, const char *auth, const char *token, struct err *err)
 {
 	struct http *h = xcalloc(1, sizeof(*h));
 
 	h->host = xstrdup(host);
 	h->auth = auth && *auth ? xstrdup(auth) : NULL;
+	h->token = token && *token ? xstrdup(token) : NULL;
 	h->loopback = http_is_loopback(host);
 	h->curl = curl_easy_init();
 	if (!h->curl) {
@@ -57,6 +58,7 @@ void http_free(struct http *h)
 		curl_easy_cleanup(h->curl);
 	free(h->host);
 	free(h->auth);
+	free(h->token);
 	free(h->bearer);
 	free(h);
 }
@@ -287,23 +289,46 @@ int http_do(struct http *h, const struct http_request *r, struct http_answer *re
 
 /* ---- tokens ---- */
 
-static int get_token(struct http *h, const struct challenge *c, struct err *err)
+/* Ask the token service: with the password, or as OAuth 2 has it with an identity token. */
+static int ask_for_token(
+	struct http *h, const struct challenge *c, struct http_answer *ret, struct err *err)
 {
 	_free_ char *service = curl_easy_escape(h->curl, c->service, 0);
 	_free_ char *scope = curl_easy_escape(h->curl, c->scope, 0);
-	_free_ char *url =
-		xasprintf("%s%sservice=%s%s%s", c->realm, strchr(c->realm, '?') ? "&" : "?",
-			service ? service : "", *c->scope ? "&scope=" : "", scope ? scope : "");
-	struct http_request r = {.method = "GET", .url = url, .max = TOKEN_MAX};
-	struct http_answer a;
-	const char *token = NULL;
+	_free_ char *token = h->token ? curl_easy_escape(h->curl, h->token, 0) : NULL;
+	_free_ char *form = xasprintf("%sservice=%s%s%s",
+		token ? "grant_type=refresh_token&client_id=hutch&" : "", service ? service : "",
+		*c->scope ? "&scope=" : "", scope ? scope : "");
+	_free_ char *body = token ? xasprintf("%s&refresh_token=%s", form, token) : NULL;
+	_free_ char *url = token ? xstrdup(c->realm)
+				 : xasprintf("%s%s%s", c->realm,
+					   strchr(c->realm, '?') ? "&" : "?", form);
+	struct http_request r = {.method = token ? "POST" : "GET",
+		.url = url,
+		.type = token ? "application/x-www-form-urlencoded" : NULL,
+		.body = body,
+		.len = body ? strlen(body) : 0,
+		.max = TOKEN_MAX};
 	CURLcode code;
-	json_t *j;
+	int result;
 
 	/* The password goes to where the registry says, as is the custom, but never in the clear.
 	 */
 	h->basic = h->auth != NULL;
-	if (check_url(h, url, err) < 0 || transfer(h, &r, url, h->basic, &a, &code, err) < 0)
+	result = check_url(h, url, err);
+	if (result == 0)
+		result = transfer(h, &r, url, h->basic, ret, &code, err);
+	h->basic = false;
+	return result;
+}
+
+static int get_token(struct http *h, const struct challenge *c, struct err *err)
+{
+	struct http_answer a;
+	const char *token = NULL;
+	json_t *j;
+
+	if (ask_for_token(h, c, &a, err) < 0)
 		return -1;
 	j = a.status == 200 ? json_loads(buf_cstr(&a.body), JSON_REJECT_DUPLICATES, NULL) : NULL;
 	token = json_string_value(json_object_get(j, "token"));
@@ -321,7 +346,6 @@ static int get_token(struct http *h, const struct challenge *c, struct err *err)
 		err_set(err, ERR_PEER, "%s: no access (status %ld of the token service)", h->host,
 			a.status);
 	http_answer_done(&a);
-	h->basic = false;
 	return h->bearer ? 0 : -1;
 }
 

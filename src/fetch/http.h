@@ -37,8 +37,9 @@ struct http_answer {
 	char *challenge; /* WWW-Authenticate; NULL: none */
 };
 
-/* @host: with port, as in a reference; @auth: base64 of user:password for Basic, or NULL. */
-struct http *http_new(const char *host, const char *auth, struct err *err);
+/* @host: with port, as in a reference; @auth: base64 of user:password for Basic, or NULL; @token: an
+ * identity token instead, or NULL. */
+struct http *http_new(const char *host, const char *auth, const char *token, struct err *err);
 void http_free(struct http *h);
 /* One request, with the token or password that the registry has asked for before. Redirects of GET
  * are followed, without these, and only to https (or http on this machine, from there). An answer

@@ -4,7 +4,8 @@
  * The request is one JSON object on standard input:
  *
  *	{"op": "resolve"|"pull"|"push"|"inspect"|"image", "host": "registry.example.com", "repo": "a/b",
- *	 "reference": "1.0" | "sha256:…", "auth": "<base64>", "annotations": {…}}
+ *	 "reference": "1.0" | "sha256:…", "auth": "<base64>", "token": "…",
+ *	 "annotations": {…}}
  *
  * Descriptor 3 is the directory that parts of the kit come from or go to (resolve has none), or that of
  * the blobs of images. The answer is {"digest": "sha256:…"} on standard output, or one line on stderr and
@@ -82,18 +83,18 @@ static int jail(struct err *err)
 
 static int serve(const json_t *request, struct err *err)
 {
-	const char *op, *host, *repo, *reference, *auth = NULL;
+	const char *op, *host, *repo, *reference, *auth = NULL, *token = NULL;
 	const json_t *annotations = NULL;
 	char digest[DIGEST_TEXT];
 	struct image_blobs image = {0};
 	struct registry r;
 	int result;
 
-	if (json_unpack((json_t *)(uintptr_t)request, "{s:s, s:s, s:s, s:s, s?s, s?o}", "op", &op,
-		    "host", &host, "repo", &repo, "reference", &reference, "auth", &auth,
-		    "annotations", &annotations) < 0)
+	if (json_unpack((json_t *)(uintptr_t)request, "{s:s, s:s, s:s, s:s, s?s, s?s, s?o}", "op",
+		    &op, "host", &host, "repo", &repo, "reference", &reference, "auth", &auth,
+		    "token", &token, "annotations", &annotations) < 0)
 		return err_set(err, ERR_BUG, "hutch-fetch: not a request");
-	r = (struct registry){http_new(host, auth, err), host, repo};
+	r = (struct registry){http_new(host, auth, token, err), host, repo};
 	if (!r.http)
 		return -1;
 	if (strcmp(op, "pull") == 0)

@@ -4,28 +4,13 @@
 
 #include <string.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
 #include "gate/escape.h"
 
-static const char base64_std[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-static const char base64_url[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-static void put_base64(struct buf *b, const uint8_t *p, size_t n, const char *digits)
-{
-	for (; n > 0; p += MIN(n, (size_t)3), n -= MIN(n, (size_t)3)) {
-		uint32_t v = (uint32_t)p[0] << 16 | (n > 1 ? (uint32_t)p[1] << 8 : 0) |
-			     (n > 2 ? p[2] : 0u);
-
-		buf_put_u8(b, (uint8_t)digits[v >> 18]);
-		buf_put_u8(b, (uint8_t)digits[v >> 12 & 63]);
-		buf_put_u8(b, n > 1 ? (uint8_t)digits[v >> 6 & 63] : '=');
-		buf_put_u8(b, n > 2 ? (uint8_t)digits[v & 63] : '=');
-	}
-}
-
 void mask_base64(struct buf *out, const void *p, size_t n)
 {
-	put_base64(out, p, n, base64_std);
+	base64_put(out, p, n, base64_std);
 }
 
 static void add(struct filter *f, const struct buf *b, size_t skip, size_t len)
@@ -47,7 +32,7 @@ static void mask_digits(
 	buf_put(&in, "\0\0", before);
 	buf_put(&in, p, n);
 	if (!in.failed)
-		put_base64(&out, buf_head(&in), buf_len(&in), digits);
+		base64_put(&out, buf_head(&in), buf_len(&in), digits);
 	if (end > first)
 		add(f, &out, first, end - first);
 	buf_wipe(&in);

@@ -53,6 +53,10 @@ static void first_steps(void)
 	mkdir("/dev", 0755);
 	if (mount("dev", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0)
 		say("/dev: %s", strerror(errno));
+	/* For the kernel's parameters and the network; the root gets one of its own. */
+	mkdir("/proc", 0755);
+	if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		say("/proc: %s", strerror(errno));
 	say(HUTCH_VERSION " up %llu ms", (unsigned long long)(uptime_us() / 1000));
 	/* A console that nobody reads must not stop PID 1. */
 	fd_set_nonblock(STDERR_FILENO, true);
@@ -71,8 +75,7 @@ static pid_t start_network(void)
 
 	if (pid)
 		return pid;
-	mkdir("/proc", 0755);
-	_exit(mount("proc", "/proc", "proc", 0, NULL) < 0 || net_up(NULL) < 0);
+	_exit(net_up(NULL) < 0);
 }
 
 /* What the child could not do is done again here, for the message. */
@@ -326,7 +329,7 @@ static int boot(struct init *in, struct err *err)
 {
 	pid_t network;
 
-	modules_load(!kernel_was_told("pci=off"));
+	modules_load(!kernel_was_told("pci=off"), kernel_was_told("hutch.loop"));
 	trace("modules");
 	if (start_serving(in, err) < 0)
 		return -1;

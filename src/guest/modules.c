@@ -38,7 +38,7 @@ static void load(const char *path)
 	say("module %s: %s", path, strerror(errno));
 }
 
-void modules_load(bool pci)
+void modules_load(bool pci, bool loop)
 {
 	_buf_ struct buf list;
 	char *at, *path;
@@ -48,7 +48,7 @@ void modules_load(bool pci)
 		return; /* everything is built in */
 	at = buf_cstr(&list);
 	while ((path = next_module(&at)))
-		if (pci || !strstr(path, "/virtio_pci"))
+		if ((pci || !strstr(path, "/virtio_pci")) && (loop || !strstr(path, "/loop.")))
 			load(path);
 }
 

@@ -33,6 +33,7 @@ static const struct {
 	{"virtio_balloon", false},
 	{"virtio_rng", false},
 	{"virtio_console", false},
+	{"loop", false}, /* loaded where volumes have sizes */
 };
 
 char *modules_wanted(void)

@@ -17,47 +17,17 @@
 #include "base/fs.h"
 #include "base/paths.h"
 #include "image/internal.h"
+#include "image/login.h"
 #include "oci/ref.h"
 
-#define DOCKER_MAX (1u << 20)
-
-/* base64 of user:password for @host from ~/.docker/config.json; owned, NULL: none. Programs that it
- * names (credHelpers) are not run. */
-static char *docker_auth(const char *host)
-{
-	const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME"), *auth;
-	_free_ char *path = dir && *dir ? fs_join(dir, "config.json")
-					: xasprintf("%s/.docker/config.json", home ? home : "");
-	_free_ char *url = xasprintf("https://%s", host);
-	const char *names[] = {
-		host, url, strcmp(host, OCI_HUB) == 0 ? "https://index.docker.io/v1/" : host};
-	_buf_ struct buf text = {.max = DOCKER_MAX};
-	char *found = NULL;
-	json_t *j;
-
-	if (!fs_exists(path) || fs_read_file(AT_FDCWD, path, &text, NULL) < 0)
-		return NULL;
-	j = json_loads(buf_cstr(&text), 0, NULL);
-	for (size_t i = 0; !found && i < ARRAY_SIZE(names); i++) {
-		auth = json_string_value(json_object_get(
-			json_object_get(json_object_get(j, "auths"), names[i]), "auth"));
-		if (auth && *auth &&
-			strspn(auth, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678"
-				     "9+/=") == strlen(auth))
-			found = xstrdup(auth);
-	}
-	json_decref(j);
-	return found;
-}
-
 /* The request as a file to read; -1 with @err. */
-static int request_file(const struct registry_ask *q, struct err *err)
+static int request_file(const struct registry_ask *q, const struct login *login, struct err *err)
 {
-	_free_ char *auth = docker_auth(q->host), *text = NULL;
+	_free_ char *text = NULL;
 	bool hub = strcmp(q->host, OCI_HUB) == 0;
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:o*}", "op", q->op, "host",
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s*, s:s*, s:o*}", "op", q->op, "host",
 		hub ? "registry-1." OCI_HUB : q->host, "repo", q->repo, "reference", q->reference,
-		"auth", auth, "annotations", q->annotations);
+		"auth", login->auth, "token", login->token, "annotations", q->annotations);
 	_close_ int fd = memfd_create("request", MFD_CLOEXEC);
 	int result;
 
@@ -74,12 +44,17 @@ static int request_file(const struct registry_ask *q, struct err *err)
 
 int registry_ask(const struct registry_ask *q, json_t **ret_answer, struct err *err)
 {
-	_free_ char *path = path_program("hutch-fetch");
-	_close_ int in = request_file(q, err);
+	_free_ char *path = path_program("hutch-fetch"), *lacks = NULL;
+	_close_ int in = -1;
+	struct login login;
 	struct words words = {.progress = q->progress, .arg = q->arg, .what = q->what};
 	json_t *answer;
 	int result;
 
+	login_find(q->host, &login);
+	in = request_file(q, &login, err);
+	lacks = steal_ptr(&login.lacks);
+	login_done(&login);
 	if (in < 0)
 		return -1;
 	result = words_run(&(struct job){.what = "hutch-fetch",
@@ -92,7 +67,7 @@ int registry_ask(const struct registry_ask *q, json_t **ret_answer, struct err *
 	answer = result == 0 && words.answer ? json_loads(words.answer, 0, NULL) : NULL;
 	words_done(&words);
 	if (result < 0)
-		return -1;
+		return lacks ? err_hint(err, "%s", lacks) : -1;
 	if (!json_is_object(answer)) {
 		json_decref(answer);
 		return err_set(err, ERR_BUG, "hutch-fetch: no answer");

@@ -248,14 +248,16 @@ static void load_volume_type(
 		load_error(l, n, "expected tmpfs, or no type for a volume on the disk");
 }
 
+#define VOLUME_MIN (1u << 20) /* for a file system */
+
 static void finish_volume(struct load *l, const struct ynode *n, void *entry)
 {
 	const struct ynode *size = ynode_get(n, "size");
 	struct kit_volume *v = entry;
 
 	v->at = n;
-	if (size && !v->tmpfs)
-		load_warn(l, size, "has no effect yet: volumes share the sandbox's disk");
+	if (size && !v->tmpfs && v->size_bytes && v->size_bytes < VOLUME_MIN)
+		load_error(l, size, "a volume on the disk has at least 1m");
 }
 
 #define JSON_VOLUME_TYPE "{\"enum\":[\"\",\"tmpfs\"]}"

@@ -129,8 +129,6 @@ static void load_member(struct load *l, const struct ynode *n, void *base, const
 			load_warn(l, n, "of schemaVersion \"1\", today it is %s", f->today);
 		if (f->flags & FIELD_IGNORED)
 			load_warn(l, n, "has no effect");
-		if (f->flags & FIELD_INERT)
-			load_warn(l, n, "has no effect yet");
 		f->load(l, n, base, f);
 		return;
 	}

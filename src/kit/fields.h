@@ -23,8 +23,7 @@ typedef const char *field_check_fn(const char *s);
 enum field_flag {
 	FIELD_REQUIRED = 1,
 	FIELD_IGNORED = 2, /* of the grammar, without effect: a warning */
-	FIELD_INERT = 4,   /* read and checked, but without effect yet: a warning */
-	FIELD_LEGACY = 8,  /* a block of schemaVersion "1": a warning that names today's */
+	FIELD_LEGACY = 4,  /* a block of schemaVersion "1": a warning that names today's */
 };
 
 struct field {

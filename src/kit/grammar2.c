@@ -11,7 +11,7 @@
 
 /* ---- sandbox ---- */
 
-/* Read and checked; nothing is built yet. */
+/* Read and checked; nothing is built. */
 struct build {
 	char *context, *dockerfile, *target;
 	struct strv platforms;
@@ -50,6 +50,7 @@ static void load_build(struct load *l, const struct ynode *n, void *base, const 
 {
 	struct build b = {0};
 
+	load_warn(l, n, "is not built, sandbox.image is used as it is");
 	load_map(l, n, &b, f->shape);
 	free(b.context);
 	free(b.dockerfile);
@@ -66,7 +67,7 @@ static void finish_sandbox(struct load *l, const struct ynode *n, void *entry)
 
 static const struct field sandbox_rows[] = {
 	ROW(kit_sandbox, "image", load_string, image, 0, check_image),
-	{"build", load_build, 0, 0, FIELD_INERT, NULL, &build_shape},
+	{"build", load_build, 0, 0, 0, NULL, &build_shape},
 	ROW(kit_sandbox, "entrypoint", load_argv, entrypoint, 0, NULL, NULL, JSON_STRINGS),
 	ROW(kit_sandbox, "command", load_command, command_default, 0, NULL, NULL,
 		"{\"anyOf\":[" JSON_STRINGS

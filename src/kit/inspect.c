@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kit/testdata.h"
 
 static const char *kind_name(const struct kit *k)
 {
@@ -278,11 +279,14 @@ void kit_print(const struct kit *k, FILE *out)
 int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, struct err *err)
 {
 	struct kit_errors errs = {0};
+	struct testdata_dir tests = {0};
 	struct kit k = {0};
 	int rc = kit_load(path, in, &k, &errs, err);
 
 	if (rc == 0 && in && kit_inputs_check_used(in, err) < 0)
 		rc = -1;
+	if (rc == 0 && k.dir)
+		rc = testdata_load_dir(k.dir, &tests, &errs, err);
 	if (json) {
 		json_t *o = json_pack("{s:b, s:o, s:o}", "ok", rc == 0, "errors",
 			errors_json(&errs), "kit", rc == 0 ? kit_json(&k) : json_null());
@@ -296,6 +300,7 @@ int kit_validate(const char *path, struct kit_inputs *in, bool json, FILE *out, 
 	if (rc == 0 && !json)
 		fprintf(out, "%s: %s kit %s, schemaVersion %u: ok\n", k.file, kind_name(&k),
 			k.name ? k.name : "?", k.schema);
+	testdata_dir_done(&tests);
 	kit_done(&k);
 	kit_errors_done(&errs);
 	return rc;

@@ -107,8 +107,8 @@ static void print_volumes(const struct box_spec *s, FILE *out)
 	for (size_t i = 0; i < s->n_volumes; i++)
 		line(out, &label, "%s%s%s%s, kit %s", show(s->volumes[i].path).text,
 			s->volumes[i].tmpfs ? ", tmpfs" : "",
-			s->volumes[i].tmpfs && s->volumes[i].size_bytes ? " of " : "",
-			s->volumes[i].tmpfs && s->volumes[i].size_bytes
+			!s->volumes[i].size_bytes ? "" : s->volumes[i].tmpfs ? " of " : ", ",
+			s->volumes[i].size_bytes
 				? show_bytes(s->volumes[i].size_bytes).text
 				: "",
 			s->volumes[i].kit);

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "base/err.h"
 #include "base/mem.h"
 #include "kit/report.h"
 
@@ -55,5 +56,23 @@ struct testdata {
 int testdata_load_text(const char *text, size_t len, const char *file, struct testdata *ret,
 	struct kit_errors *errs);
 void testdata_done(struct testdata *t);
+
+/* The files that are tests, in the order of their names: NAME.sh, NAME.yaml. */
+struct testdata_file {
+	char *name;        /* owned: "tools.sh" */
+	struct testdata t; /* of a YAML file */
+	bool script;
+};
+
+struct testdata_dir {
+	struct testdata_file *files; /* owned */
+	size_t n;
+};
+
+/* Those below testdata/ of a kit; without such a directory, none. Released in both cases; what is
+ * wrong in them is in @errs. */
+int testdata_load_dir(const char *kit_dir, struct testdata_dir *ret, struct kit_errors *errs,
+	struct err *err);
+void testdata_dir_done(struct testdata_dir *d);
 /* The JSON Schema of such a file. */
 json_t *testdata_schema(void);

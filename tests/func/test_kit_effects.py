@@ -28,6 +28,7 @@ setup:
 volumes:
   - {path: /home/agent/.cache/deep/block}
   - {path: /scratch, type: tmpfs, size: 8m, mode: "1777"}
+  - {path: /home/agent/.cache/sized, size: 24m, mode: "0700"}
 agentInstructions: {content: Read me.}
 """
 
@@ -67,11 +68,22 @@ def test_effects_and_cache(home, kit):
     assert "kits-memory/once.md" in sh(home, "a", "cat ~/AGENTS.md")
     assert sh(home, "a", "cat ~/kits-memory/once.md ~/starts /tmp/bg") == "Read me.start\nbg\n"
 
+    # A volume cannot outgrow its size, and what was written stays as it is.
+    assert sh(home, "a", "stat -c '%U %a' ~/.cache/sized; ls -A ~/.cache/sized") == "agent 700\n"
+    out = sh(home, "a", "cd ~/.cache/sized; echo mine >f; head -c 64m /dev/zero >big 2>/tmp/err; cat /tmp/err;"
+                        " du -m big | cut -f1; df -m --output=avail / | tail -1; rm big")
+    assert "No space left on device" in out
+    used, free = map(int, out.split()[-2:])
+    assert 12 < used <= 24 < 64 < free
+
     # What is kept: start-up again, volumes, the change of an ordinary file. Not: tmpfs, install.
     sh(home, "a", "echo mine >~/.cache/deep/block/f; echo gone >/scratch/f; echo own >~/seed")
     home.ok("stop", "a")
     assert sh(home, "a", "cat ~/.cache/deep/block/f ~/seed ~/starts; ls /scratch; cat /opt/token") \
         == "mine\nown\nstart\nstart\n" + token
+    assert sh(home, "a", "cat ~/.cache/sized/f; stat -c '%U %a' ~/.cache/sized; df --output=source"
+                         " ~/.cache/sized | tail -1").split()[:3] == ["mine", "agent", "700"]
+    assert "recovery complete" not in home.ok("exec", "-u", "root", "a", "--", "dmesg")  # unmounted
 
     # The second sandbox starts from the disk behind the steps, and is otherwise its own.
     (entry,) = entries(home)

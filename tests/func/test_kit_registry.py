@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 import urllib.request
 
 import pytest
@@ -221,6 +222,115 @@ def test_login(home, liar):
         401, {"WWW-Authenticate": 'Bearer realm="http://registry.example.com/token"'}, b"")
     r = home.run("kit", "inspect", ref, env=env)
     assert r.returncode == 125 and "expected https" in r.stderr
+
+
+HELPER = """#!/bin/sh
+read -r server || [ "$server" ] || exit 9
+printf '%%s %%s %%s\\n' "$#" "$1" "$server" >>%s/asked
+[ "$server" = '%s' ] || { echo "credentials not found in native keychain"; exit 1; }
+%s
+"""
+
+
+@pytest.fixture
+def keeper(home, liar):
+    """A registry that asks for a login, and a user whose logins a program keeps. Gives functions: make the
+    program say what a script says; run hutch with a config.json."""
+    liar.kit(SPEC)
+    body = liar.blobs[liar.tags["1"]]
+    user, forms = home.path("user"), []
+    os.makedirs(os.path.join(user, ".docker"))
+    os.makedirs(os.path.join(user, "bin"))
+
+    def manifest(handler):
+        if handler.headers.get("Authorization") == "Bearer good.token":
+            return 200, {}, body
+        return 401, {"WWW-Authenticate": 'Bearer realm="http://%s/token",service="a b",scope="s:x:pull"'
+                     % liar.host}, b""
+
+    def token(handler):
+        length = int(handler.headers.get("Content-Length") or 0)
+        forms.append((handler.command, handler.headers.get("Authorization"), handler.rfile.read(length)))
+        good = forms[-1][1] == "Basic " + base64.b64encode(b"user:pass w\xc3\xb6rd").decode() or \
+            b"refresh_token=id%2Ftoken" in forms[-1][2]
+        return (200, {}, b'{"access_token": "good.token"}') if good else (401, {}, b"")
+    liar.answers["/v2/team/jq/manifests/1"] = manifest
+    liar.answers["/token"] = token
+
+    def helper(name, script):
+        path = os.path.join(user, "bin", "docker-credential-" + name)
+        with open(path, "w") as f:
+            f.write(HELPER % (user, liar.host, script))
+        os.chmod(path, 0o755)
+
+    def ask(config, path=None):
+        with open(os.path.join(user, ".docker", "config.json"), "w") as f:
+            json.dump(config, f)
+        shutil.rmtree(home.path("data", "hutch", "kits"), ignore_errors=True)
+        return home.run("kit", "inspect", "oci://%s/team/jq:1" % liar.host, env={
+            "HOME": user, "PATH": (path or os.path.join(user, "bin")) + ":" + os.environ["PATH"]})
+
+    def asked():
+        with open(os.path.join(user, "asked")) as f:
+            return f.read().splitlines()
+    return helper, ask, asked, forms
+
+
+GOOD = r"""printf '{"ServerURL":"x","Username":"user","Secret":"pass w\303\266rd"}\n'"""
+
+
+def test_login_from_helper(liar, keeper):
+    helper, ask, asked, forms = keeper
+    helper("good", GOOD)
+    for config in ({"credsStore": "good"}, {"credHelpers": {liar.host: "good"}, "credsStore": "none"},
+                   {"credHelpers": {"https://" + liar.host: "good"}}):
+        r = ask(config)
+        assert r.returncode == 0, r.stderr
+        assert asked().pop() == "1 get " + liar.host
+    # An identity token, from the program or the file, is traded for one of access.
+    helper("token", """echo '{"Username":"<token>","Secret":"id/token"}'""")
+    for config in ({"credsStore": "token"}, {"auths": {liar.host: {"identitytoken": "id/token"}}}):
+        del forms[:]
+        r = ask(config)
+        assert r.returncode == 0, r.stderr
+        assert forms == [("POST", None, b"grant_type=refresh_token&client_id=hutch&service=a%20b"
+                          b"&scope=s%3Ax%3Apull&refresh_token=id%2Ftoken")]
+    # A program that does not have it: the file may.
+    helper("empty", "echo 'credentials not found in native keychain'; exit 1")
+    auth = base64.b64encode("user:pass w\u00f6rd".encode()).decode()
+    r = ask({"credsStore": "empty", "auths": {liar.host: {"auth": auth}}})
+    assert r.returncode == 0, r.stderr
+
+
+def test_login_helpers_that_fail(home, liar, keeper, tmp_path):
+    helper, ask, asked, forms = keeper
+    helper("fails", "echo 'the store\033[31m is locked'; echo more; exit 3")
+    helper("talks", "head -c 100000 /dev/zero | tr '\\0' x")
+    helper("raves", "echo '{\"Username\": \"user\"'")
+    helper("empty", "echo 'credentials not found in native keychain'; exit 1")
+    for name, says in (("fails", "docker-credential-fails: the store?[31m is locked"),
+                       ("talks", "says too much"), ("raves", "cannot be understood"),
+                       ("gone", "docker-credential-gone, which keeps this login, is not installed"),
+                       ("../bin/good", "not a name"), ("-x", "not a name"), ("a b;c", "not a name"),
+                       ("x" * 65, "not a name"), ("empty", "no access")):
+        r = ask({"credHelpers": {liar.host: name}})
+        assert r.returncode == 125 and says in r.stderr, (name, r.stderr)
+        assert "no access (status 401" in r.stderr  # it was tried without
+    # What the current directory has is not run.
+    helper("good", GOOD)
+    os.rename(home.path("user", "bin"), home.path("bin"))
+    r = ask({"credsStore": "good"}, path="bin")
+    assert r.returncode == 125 and "is not installed" in r.stderr
+
+
+def test_login_helper_that_hangs(liar, keeper):
+    helper, ask, asked, forms = keeper
+    helper("hangs", "sleep 617 & sleep 617")
+    began = time.monotonic()
+    r = ask({"credsStore": "hangs"})
+    assert r.returncode == 125 and "not done within 30 s" in r.stderr
+    assert 29 < time.monotonic() - began < 60
+    assert subprocess.run(["pgrep", "-f", "^sleep 617$"]).returncode == 1
 
 
 def test_certificate(home, tmp_path):

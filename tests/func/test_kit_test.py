@@ -4,7 +4,10 @@ import glob
 import json
 import os
 import re
+import signal
+import subprocess
 import tempfile
+import time
 
 import pytest
 
@@ -158,3 +161,43 @@ def test_testdata_is_not_signed(home):
     before = home.ok("kit", "verify", "--list", path)
     add_test(path, "a.sh", "true\n")
     assert home.ok("kit", "verify", "--list", path) == before
+
+
+def gone(home, tmp, seconds=120):
+    end = time.monotonic() + seconds
+    while os.listdir(tmp) or not nothing_left(home):
+        assert time.monotonic() < end, (os.listdir(tmp), home.ok("ls"))
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("when", ["made", "testing"])
+def test_that_is_killed(home, empty_tmp, sig, when):
+    """Neither the copy of the workspace nor the sandbox outlives the command, whatever ends it."""
+    path = write(home, "k", 'schemaVersion: "2"\nkind: mixin\nname: slow\n')
+    add_test(path, "a.sh", "sleep 1000\n")
+    p = home.popen("kit", "test", path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    if when == "made":
+        while nothing_left(home):
+            assert p.poll() is None
+            time.sleep(0.05)
+    else:
+        assert p.stdout.readline() == "ok    kit slow is installed\n"
+    os.killpg(p.pid, sig)
+    assert p.wait(60) != 0
+    p.stdout.close()
+    gone(home, empty_tmp)
+
+
+def test_validate_looks_at_testdata(home):
+    path = write(home, "k", 'schemaVersion: "2"\nkind: mixin\nname: tested\n')
+    assert home.run("kit", "validate", path).returncode == 0
+    add_test(path, "a.yaml", "tests:\n  - {name: x, run: y, exit: 7}\n")
+    add_test(path, "b.yaml", "network:\n  refuse: [example.com]\n")
+    add_test(path, "c.txt", "not: [a test\n")
+    r = home.run("kit", "validate", path)
+    assert r.returncode == 125 and "/testdata: 2 errors" in r.stderr
+    assert "/testdata/a.yaml:2:23: tests[0].exit: unknown key" in r.stdout
+    assert "/testdata/b.yaml:2:3: network.refuse: unknown key" in r.stdout
+    answer = json.loads(home.run("kit", "validate", "--json", path).stdout)
+    assert not answer["ok"] and {os.path.basename(e["file"]) for e in answer["errors"]} == {"a.yaml", "b.yaml"}

@@ -92,7 +92,8 @@ static void test_identity(void **state)
 			true},
 		{"schemaVersion: \"2\"\nkind: sandbox\nname: k\nsandbox: {build: {}}\n",
 			"k:4:10: sandbox: image is missing, next to build it is needed, too\n"
-			"k:4:11: warning: sandbox.build: has no effect yet\n"},
+			"k:4:11: warning: sandbox.build: is not built, sandbox.image is used as it "
+			"is\n"},
 	};
 
 	RUN_ALL(t, NULL);
@@ -125,11 +126,11 @@ static void test_ports_volumes(void **state)
 			"and .. in it\n"
 			"k:4:54: volumes[2].type: expected tmpfs, or no type for a volume on the "
 			"disk\n"},
+		{MIXIN "volumes: [{path: /v, size: 1m}, {path: /w, size: 1023k}]\n",
+			"k:4:50: volumes[1].size: a volume on the disk has at least 1m\n"},
 		{MIXIN "volumes: [{path: /v}, {path: /v}]\n",
 			"k:4:30: volumes[1].path: twice in this kit\n"},
 		{MIXIN "volumes: [{path: /v, size: lots, mode: \"9\"}]\n",
-			"k:4:22: warning: volumes[0].size: has no effect yet: volumes share the "
-			"sandbox's disk\n"
 			"k:4:28: volumes[0].size: \"lots\", expected a size such as 512m or 8g\n"
 			"k:4:40: volumes[0].mode: \"9\", expected an octal file mode such as "
 			"0644\n"},
@@ -766,7 +767,8 @@ static void test_mixins(void **state)
 
 	put(fx, "s", "sandbox", "sandbox: {image: base}\n");
 	put(fx, "t", "mixin",
-		"volumes: [{path: /home/agent/c}, {path: /t, type: tmpfs, size: 1m}]\n"
+		"volumes: [{path: /home/agent/c}, {path: /t, type: tmpfs, size: 1m},\n"
+		"  {path: /home/agent/s, size: 8m, mode: \"0700\"}]\n"
 		"ports: [{container: 80}]\n");
 	put(fx, "u", "mixin", "requires: {agent: other}\n");
 	assert_int_equal(COMPOSE(fx, "s", "t"), 0);
@@ -774,9 +776,13 @@ static void test_mixins(void **state)
 	assert_string_equal(fx->s.ports[0].kit, "t");
 	assert_int_equal(fx->s.n_install, 1);
 	assert_string_equal(fx->s.install[0].user, "1000");
-	assert_int_equal(fx->s.n_prepare, 1);
+	assert_int_equal(fx->s.n_prepare, 3);
 	assert_string_equal(fx->s.prepare[0].user, "0");
 	assert_string_equal(fx->s.prepare[0].argv.v[5], "mode=0755,size=1048576");
+	assert_string_equal(fx->s.prepare[1].user, "1000"); /* the way to it */
+	assert_string_equal(fx->s.prepare[2].user, "0");
+	assert_string_equal(fx->s.prepare[2].argv.v[4], "/home/agent/s");
+	assert_string_equal(fx->s.prepare[2].argv.v[5], "3 8388608 0700 1000");
 	assert_int_equal(COMPOSE(fx, "s", "u"), -1);
 	assert_string_equal(fx->err.msg, "kit u: made for agent other, not for s");
 	assert_int_equal(COMPOSE(fx, "s", "t", "t"), -1);

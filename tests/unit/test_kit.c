@@ -334,7 +334,7 @@ static void test_keys(void **state)
 			"machine of its own and its root may do everything there\n",
 			true},
 		{SANDBOX "  build:\n    context: .\n",
-			"k:6:3: warning: sandbox.build: has no effect yet\n", true},
+			"k:6:3: warning: sandbox.build: is not built, sandbox.image is used as it is\n", true},
 		{MIXIN "description: a workflow's ${{ secrets.X }}\n", "", true},
 		/* Control characters of a key do not reach the terminal. */
 		{MIXIN "\"a\\e[31mb\": x\n",
