@@ -89,6 +89,29 @@ def test_unknown_flag_and_command(home, work):
     refused(home, "frobnicate", says=["frobnicate"])
 
 
+@pytest.mark.parametrize("args,meant", [
+    (["rum", "shell"], "run"), (["run", "--nmae", "x", "shell"], "--name"), (["run", "shel"], "shell"),
+    (["kit", "validat", "x"], "validate"), (["policy", "alow", "a.test"], "allow"),
+    (["secret", "st", "x"], "set"), (["ls", "--JSON"], "--json"),
+])
+def test_near_misses(home, args, meant):
+    refused(home, *args, says=["did you mean %s?" % meant])
+
+
+def test_output_that_cannot_be_written(home):
+    for args in (["version"], ["kit", "schema", "2"], ["policy", "ls", "--json"]):
+        with open("/dev/full", "w") as full:
+            r = subprocess.run([HUTCH, *args], env=home.env, stdout=full, stderr=subprocess.PIPE,
+                               text=True)
+        assert r.returncode == 125 and "standard output: No space left" in r.stderr, (args, r)
+    # Closed descriptors: no file gets their numbers, and with it what is meant for them.
+    r = subprocess.run(["sh", "-c", '"$0" policy allow a.test; "$0" nonsense; "$0" policy allow b.test',
+                        HUTCH], env=home.env, preexec_fn=lambda: os.closerange(0, 3))
+    assert r.returncode == 0
+    with open(home.path("config", "hutch", "policy.json")) as f:
+        assert [x["target"] for x in json.load(f)["rules"]] == ["a.test", "b.test"]
+
+
 def test_required_credential_without_value(home, work):
     path = kit(home, MIXIN + """permissions:
   network:
