@@ -21,6 +21,7 @@
 #include "base/paths.h"
 #include "cli/cache_key.h"
 #include "cli/holder.h"
+#include "cli/interrupt.h"
 #include "cli/proxies.h"
 #include "kit/kit.h"
 
@@ -493,6 +494,8 @@ static int receive_some(struct box_conn *c, int *ret_fd, struct err *err)
 
 	if (!buf_reserve(&c->in, 4096))
 		return err_set(err, ERR_PEER, "the supervisor's answer is too long");
+	if (interrupt_wait(c->fd) < 0)
+		return err_set(err, ERR_USER, "interrupted");
 	n = fd_recv(c->fd, c->in.data + c->in.len, 4096, fds, &nfds);
 	if (n <= 0)
 		return err_set(err, ERR_PEER, "the supervisor went away");

@@ -15,6 +15,7 @@
 #include "cli/approve.h"
 #include "cli/boxes.h"
 #include "cli/images.h"
+#include "cli/interrupt.h"
 #include "cli/kit.h"
 #include "cli/rules.h"
 #include "cli/secrets.h"
@@ -317,8 +318,10 @@ static int go(struct box_spec *s, struct request *r, bool is_new)
 	struct err err = {0};
 	int status;
 
-	if (start_box(s, is_new, &conn, &err) < 0)
-		return cli_fail(&err);
+	if (start_box(s, is_new, &conn, &err) < 0) {
+		cli_fail(&err);
+		return interrupt_signal() ? 128 + interrupt_signal() : CLI_FAILED;
+	}
 	if (r->create_only) {
 		printf("%s\n", s->name);
 		status = 0;
