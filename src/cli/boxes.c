@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@
 #define STARTS_MAX   4
 #define LINE_BYTES   (64u << 10)
 #define SWEEP_SECONDS 600
+#define SPACE_MIN     (8u << 20)
 
 char *boxes_path(const char *name, const char *file)
 {
@@ -228,6 +230,18 @@ static int fill_dir(const char *tmp, const struct box_spec *s, bool cache, struc
 	return fs_write_file(dir, "spec.json", text, strlen(text), 0600, err);
 }
 
+/* Without room for its logs and its disk a sandbox would see I/O errors at best. */
+static int check_space(const char *boxes, struct err *err)
+{
+	struct statvfs st;
+
+	if (statvfs(boxes, &st) < 0 || (uint64_t)st.f_bavail * st.f_frsize >= SPACE_MIN)
+		return 0;
+	errno = ENOSPC;
+	err_errno(err, "%s", boxes);
+	return err_hint(err, "free some, or have XDG_STATE_HOME name another disk");
+}
+
 /* Directories of commands that were killed: ".NAME.PID", whose process is no more. */
 static void sweep(const char *boxes)
 {
@@ -259,6 +273,8 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 	if (!boxes)
 		return -1;
 	sweep(boxes);
+	if (check_space(boxes, err) < 0)
+		return -1;
 	/* A leading dot: never a sandbox name, so a crash leaves nothing that ls or run would see. */
 	tmp = xasprintf("%s/.%s.%d", boxes, s->name, (int)getpid());
 	path = xasprintf("%s/%s", boxes, s->name);
@@ -385,7 +401,7 @@ int box_connect(const char *name, struct box_conn *ret, struct err *err)
 /* Start hutch-box and wait for its word. */
 static int start_supervisor(const char *name, struct err *err)
 {
-	_free_ char *path = path_program("hutch-box");
+	_free_ char *path = path_program("hutch-box"), *boxes = path_state("boxes", err);
 	_close_ int rd = -1;
 	_buf_ struct buf word;
 	struct strv env = {0};
@@ -394,6 +410,8 @@ static int start_supervisor(const char *name, struct err *err)
 	int pipefd[2], spawned;
 
 	buf_init(&word, 4096);
+	if (!boxes || check_space(boxes, err) < 0)
+		return -1;
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
 	rd = pipefd[0];

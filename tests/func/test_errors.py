@@ -2,6 +2,7 @@
 """Wrong input: one line that says what and why, status 125, nothing left behind."""
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -236,6 +237,43 @@ def test_disk_full_building_the_image(tmp_path, when):
     assert "No space left on device" in r.stderr.splitlines()[-2]
     assert "free about 2 GiB" in r.stderr.splitlines()[-1]
     assert left.read_text() == ""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_disk_full_while_it_runs(home, work):
+    """The guest sees errors, as of any full disk; the sandbox stays, and says why it does not start."""
+    script = """
+        mount -t tmpfs -o size=24m none "$1" || exit 1
+        export XDG_STATE_HOME="$1"
+        "$2" create --name s shell "$3" || exit 2
+        "$2" exec s -- sh -c 'dd if=/dev/urandom of=$HOME/x bs=1M count=100 conv=fsync'
+        "$2" exec s -- echo alive
+        "$2" stop s
+        dd if=/dev/zero of="$1/big" bs=64k
+        "$2" exec s -- true
+        echo status $?
+        "$2" create --name t shell "$3"
+        echo status $?
+        "$2" rm -f s || exit 3
+        ls -A "$1/hutch/boxes"
+    """
+    disk = home.path("disk")
+    os.makedirs(disk)
+    r = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", disk, HUTCH, work], env=home.env,
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout == "s\nalive\ns\nstatus 125\nstatus 125\ns\n"
+    assert "Input/output error" in r.stderr or "Read-only file system" in r.stderr, r.stderr
+    lines = r.stderr.splitlines()
+    at = [i for i, line in enumerate(lines) if line.endswith("/boxes: No space left on device")]
+    assert len(at) == 2 and all("XDG_STATE_HOME" in lines[i + 1] for i in at), r.stderr
+
+
+def test_few_descriptors(home, work):
+    r = home.run("create", "shell", work,
+                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)))
+    assert r.returncode == 125 and r.stderr.endswith(": Too many open files\n"), r.stderr
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
 
 
 def test_dry_run_makes_nothing(home, work):
