@@ -282,11 +282,14 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 		return err_errno(err, "%s", tmp);
 	result = fill_dir(tmp, s, cache, err);
 	if (result == 0 && rename(tmp, path) < 0) {
-		result = errno == ENOTEMPTY || errno == EEXIST
-				 ? err_set(err, ERR_USER, "the name %s is taken", s->name)
-				 : err_errno(err, "%s", path);
-		if (errno == ENOTEMPTY || errno == EEXIST)
+		bool taken = errno == ENOTEMPTY || errno == EEXIST;
+
+		result = err_errno(err, "%s", path);
+		if (taken) {
+			err_set(err, ERR_USER, "the name %s is taken", s->name);
 			err_hint(err, "hutch rm %s, or choose another with --name", s->name);
+			err->errnum = EEXIST;
+		}
 	}
 	if (result < 0)
 		fs_remove_tree(AT_FDCWD, tmp, NULL);

@@ -439,9 +439,11 @@ static int plan_and_go(struct request *r)
 		status = CLI_FAILED;
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
-	} else if (start_check(&s, &err) < 0 ||
-		   secrets_check(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
+	} else if (start_check(&s, &err) < 0 || secrets_check(&s, true, &err) < 0) {
 		status = cli_fail(&err);
+	} else if (boxes_create(&s, !r->no_cache, &err) < 0) {
+		/* Another command may have made it meanwhile. */
+		status = err.errnum == EEXIST ? reuse(r, &s) : cli_fail(&err);
 	} else {
 		status = go(&s, r, true);
 	}

@@ -48,6 +48,17 @@ def test_name_taken(home, work):
     home.ok("rm", "n")
 
 
+def test_runs_at_once_share_the_sandbox(home, work):
+    procs = [home.popen("run", "--name", "one", "shell", work, "--", "-c", "echo %d" % i,
+                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                        text=True) for i in range(4)]
+    for i, p in enumerate(procs):
+        out, err = p.communicate(timeout=240)
+        assert (p.returncode, out) == (0, "%d\n" % i), err
+    home.ok("rm", "-f", "one")
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+
+
 def test_another_runtime_directory(home, work):
     """A shell of cron or su has another one, and a log-out empties it."""
     boxes = home.path("state", "hutch", "boxes")
