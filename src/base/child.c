@@ -38,6 +38,8 @@ static int scratch(int *fd)
 	if (*fd < 0)
 		return 0;
 	*fd = fcntl(*fd, F_DUPFD, SCRATCH_FD);
+	if (*fd < 0 && errno == EINVAL) /* the limit is lower than that */
+		errno = EMFILE;
 	return *fd < 0 ? -1 : 0;
 }
 

@@ -17,6 +17,7 @@
 
 #define LINE_MAX_BYTES (256u << 10)
 #define CLIENTS_MAX    64u
+#define UNHELD_MS      10000u
 
 struct client {
 	struct control *server;
@@ -38,6 +39,7 @@ struct control {
 	int fd; /* owned */
 	struct client *clients;
 	unsigned n_clients;
+	struct loop_timer unheld; /* --rm: until somebody holds */
 };
 
 static void client_free(struct client *c)
@@ -197,6 +199,7 @@ static void serve_line(struct client *c, const char *line)
 		op_open(c);
 	} else if (strcmp(op, "hold") == 0) {
 		c->holds = true;
+		loop_timer_stop(b->loop, &c->server->unheld);
 		reply(c, json_pack("{s:b}", "ok", 1), -1);
 	} else if (strcmp(op, "reload") == 0) {
 		reply(c, workers_reload(b, &err) < 0 ? error_json(&err) : json_pack("{s:b}", "ok", 1),
@@ -314,6 +317,17 @@ static void on_listen(struct loop *l, struct loop_watch *w, uint32_t events)
 	s->n_clients++;
 }
 
+/* The command that was to hold has been killed before it could say so. */
+static void on_unheld(struct loop *l, struct loop_timer *t)
+{
+	struct control *s = container_of(t, struct control, unheld);
+
+	if (s->n_clients)
+		loop_timer_start(l, t, UNHELD_MS, on_unheld);
+	else
+		box_stop(s->box, true, true);
+}
+
 int control_start(struct box *b, int listen_fd, struct err *err)
 {
 	struct control *s = xcalloc(1, sizeof(*s));
@@ -323,6 +337,8 @@ int control_start(struct box *b, int listen_fd, struct err *err)
 	b->control_server = s;
 	if (loop_add(b->loop, &s->w, listen_fd, EPOLLIN, on_listen) < 0)
 		return err_errno(err, "watch control socket");
+	if (b->spec.remove_on_exit)
+		loop_timer_start(b->loop, &s->unheld, UNHELD_MS, on_unheld);
 	return 0;
 }
 
@@ -385,6 +401,7 @@ void control_stop(struct box *b)
 		return;
 	while (s->clients)
 		client_free(s->clients);
+	loop_timer_stop(b->loop, &s->unheld);
 	loop_del(b->loop, &s->w);
 	close(s->fd);
 	free(s);

@@ -100,7 +100,9 @@ int engine_qemu_argv(const struct box_spec *s, const struct engine_files *f, str
 		"file.filename=/dev/fdset/%d",
 		FD_DISK);
 	strv_add(argv, "-device");
-	strv_add(argv, "virtio-blk-device,drive=disk");
+	/* A full disk of the host is an error of the guest's, as with our own device. What qemu does
+	 * else, pausing the machine, ends it: its agent falls silent. */
+	strv_add(argv, "virtio-blk-device,drive=disk,werror=report,rerror=report");
 
 	strv_add(argv, "-chardev");
 	strv_addf(argv, "socket,id=fs,fd=%d", FD_FS);

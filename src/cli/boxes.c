@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include "base/paths.h"
 #include "cli/cache_key.h"
 #include "cli/holder.h"
+#include "cli/interrupt.h"
 #include "cli/proxies.h"
 #include "kit/kit.h"
 
@@ -28,6 +30,7 @@
 #define STARTS_MAX   4
 #define LINE_BYTES   (64u << 10)
 #define SWEEP_SECONDS 600
+#define SPACE_MIN     (8u << 20)
 
 char *boxes_path(const char *name, const char *file)
 {
@@ -229,6 +232,18 @@ static int fill_dir(const char *tmp, const struct box_spec *s, bool cache, struc
 	return fs_write_file(dir, "spec.json", text, strlen(text), 0600, err);
 }
 
+/* Without room for its logs and its disk a sandbox would see I/O errors at best. */
+static int check_space(const char *boxes, struct err *err)
+{
+	struct statvfs st;
+
+	if (statvfs(boxes, &st) < 0 || (uint64_t)st.f_bavail * st.f_frsize >= SPACE_MIN)
+		return 0;
+	errno = ENOSPC;
+	err_errno(err, "%s", boxes);
+	return err_hint(err, "free some, or have XDG_STATE_HOME name another disk");
+}
+
 /* Directories of commands that were killed: ".NAME.PID", whose process is no more. */
 static void sweep(const char *boxes)
 {
@@ -260,6 +275,8 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 	if (!boxes)
 		return -1;
 	sweep(boxes);
+	if (check_space(boxes, err) < 0)
+		return -1;
 	/* A leading dot: never a sandbox name, so a crash leaves nothing that ls or run would see. */
 	tmp = xasprintf("%s/.%s.%d", boxes, s->name, (int)getpid());
 	path = xasprintf("%s/%s", boxes, s->name);
@@ -267,11 +284,14 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 		return err_errno(err, "%s", tmp);
 	result = fill_dir(tmp, s, cache, err);
 	if (result == 0 && rename(tmp, path) < 0) {
-		result = errno == ENOTEMPTY || errno == EEXIST
-				 ? err_set(err, ERR_USER, "the name %s is taken", s->name)
-				 : err_errno(err, "%s", path);
-		if (errno == ENOTEMPTY || errno == EEXIST)
+		bool taken = errno == ENOTEMPTY || errno == EEXIST;
+
+		result = err_errno(err, "%s", path);
+		if (taken) {
+			err_set(err, ERR_USER, "the name %s is taken", s->name);
 			err_hint(err, "hutch rm %s, or choose another with --name", s->name);
+			err->errnum = EEXIST;
+		}
 	}
 	if (result < 0)
 		fs_remove_tree(AT_FDCWD, tmp, NULL);
@@ -386,7 +406,7 @@ int box_connect(const char *name, struct box_conn *ret, struct err *err)
 /* Start hutch-box and wait for its word. */
 static int start_supervisor(const char *name, struct err *err)
 {
-	_free_ char *path = path_program("hutch-box");
+	_free_ char *path = path_program("hutch-box"), *boxes = path_state("boxes", err);
 	_close_ int rd = -1;
 	_buf_ struct buf word;
 	struct strv env = {0};
@@ -395,6 +415,8 @@ static int start_supervisor(const char *name, struct err *err)
 	int pipefd[2], spawned;
 
 	buf_init(&word, 4096);
+	if (!boxes || check_space(boxes, err) < 0)
+		return -1;
 	if (pipe2(pipefd, O_CLOEXEC) < 0)
 		return err_errno(err, "pipe");
 	rd = pipefd[0];
@@ -495,6 +517,8 @@ static int receive_some(struct box_conn *c, int *ret_fd, struct err *err)
 
 	if (!buf_reserve(&c->in, 4096))
 		return err_set(err, ERR_PEER, "the supervisor's answer is too long");
+	if (interrupt_wait(c->fd) < 0)
+		return err_set(err, ERR_USER, "interrupted");
 	n = fd_recv(c->fd, c->in.data + c->in.len, 4096, fds, &nfds);
 	if (n <= 0)
 		return err_set(err, ERR_PEER, "the supervisor went away");

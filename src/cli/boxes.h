@@ -18,7 +18,8 @@ int boxes_spec(const char *name, struct box_spec *ret, struct err *err);
 /* boxes/NAME/@file, owned. */
 char *boxes_path(const char *name, const char *file);
 
-/* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER "taken".
+/* Make the directory with spec.json and the kits' file trees, all or nothing. ERR_USER with errnum
+ * EEXIST: the name is taken.
  * @cache: the disk after the install steps may come from the cache, or go there. */
 int boxes_create(const struct box_spec *s, bool cache, struct err *err);
 /* Write the specification of a sandbox that exists anew. */

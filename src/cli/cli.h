@@ -40,6 +40,8 @@ int cli_fail(const struct err *err);
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same about a name that no sandbox has. */
 int cli_no_sandbox(const char *name);
+/* The same about a subcommand of @command that is none of @verbs. */
+int cli_no_verb(const char *command, const char *verb, const struct strv *verbs);
 /* Print how @name is used, from the table; returns CLI_FAILED. */
 int cli_usage(const char *name);
 /* One line of progress on stderr: rewritten in place on a terminal, else a line of its own. NULL

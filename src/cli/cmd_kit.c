@@ -284,6 +284,21 @@ static int run_on_kits(const char *verb, struct kit_options *o, bool *ret_known)
 	return status;
 }
 
+static int unknown_verb(const char *verb)
+{
+	static const char *const verbs[] = {"init", "validate", "inspect", "test", "schema", "cache",
+		"pack", "push", "pull", "sign", "verify"};
+	struct strv names = {0};
+	int status;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		strv_add(&names, verbs[i]);
+	status = !*verb || strv_has(&names, verb) ? cli_usage("kit")
+						  : cli_no_verb("kit", verb, &names);
+	strv_done(&names);
+	return status;
+}
+
 int cmd_kit(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -302,7 +317,7 @@ int cmd_kit(int argc, char **argv)
 	else if (status == 0 && (status = run_on_kits(verb, &o, &known)) == 0 && known)
 		; /* done */
 	else if (status == 0 || argc <= 2)
-		status = cli_usage("kit");
+		status = unknown_verb(verb);
 	options_done(&o);
 	return status;
 }

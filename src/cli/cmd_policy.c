@@ -25,12 +25,21 @@ static const struct {
 
 int cmd_policy(int argc, char **argv)
 {
-	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(verbs); i++) {
+	struct strv names = {0};
+	int status;
+
+	if (argc < 2)
+		return cli_usage("policy");
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
 		if (strcmp(argv[1], verbs[i].verb) != 0)
 			continue;
 		argv[1] = (char *)(uintptr_t)verbs[i].name; /* for messages */
 		optind = 1;
 		return verbs[i].run(argc - 1, argv + 1);
 	}
-	return cli_usage("policy");
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		strv_add(&names, verbs[i].verb);
+	status = cli_no_verb("policy", argv[1], &names);
+	strv_done(&names);
+	return status;
 }

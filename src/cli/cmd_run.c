@@ -16,6 +16,7 @@
 #include "cli/boxes.h"
 #include "cli/identity.h"
 #include "cli/images.h"
+#include "cli/interrupt.h"
 #include "cli/kit.h"
 #include "cli/rules.h"
 #include "cli/secrets.h"
@@ -321,8 +322,10 @@ static int go(struct box_spec *s, struct request *r, bool is_new)
 	struct err err = {0};
 	int status;
 
-	if (start_box(s, is_new, &conn, &err) < 0)
-		return cli_fail(&err);
+	if (start_box(s, is_new, &conn, &err) < 0) {
+		cli_fail(&err);
+		return interrupt_signal() ? 128 + interrupt_signal() : CLI_FAILED;
+	}
 	if (r->create_only) {
 		printf("%s\n", s->name);
 		status = 0;
@@ -440,9 +443,11 @@ static int plan_and_go(struct request *r)
 		status = CLI_FAILED;
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
-	} else if (start_check(&s, &err) < 0 ||
-		   secrets_check(&s, true, &err) < 0 || boxes_create(&s, !r->no_cache, &err) < 0) {
+	} else if (start_check(&s, &err) < 0 || secrets_check(&s, true, &err) < 0) {
 		status = cli_fail(&err);
+	} else if (boxes_create(&s, !r->no_cache, &err) < 0) {
+		/* Another command may have made it meanwhile. */
+		status = err.errnum == EEXIST ? reuse(r, &s) : cli_fail(&err);
 	} else {
 		status = go(&s, r, true);
 	}

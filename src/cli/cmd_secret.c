@@ -382,6 +382,20 @@ static int services(void)
 	return result < 0 ? cli_fail(&err) : 0;
 }
 
+static int unknown_verb(const char *verb)
+{
+	static const char *const verbs[] = {"set", "import", "ls", "rm", "services"};
+	struct strv names = {0};
+	int status;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		strv_add(&names, verbs[i]);
+	status = strv_has(&names, verb) ? cli_usage("secret")
+					: cli_no_verb("secret", verb, &names);
+	strv_done(&names);
+	return status;
+}
+
 int cmd_secret(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
@@ -407,7 +421,7 @@ int cmd_secret(int argc, char **argv)
 	else if (strcmp(verb, "services") == 0 && !w.names.n)
 		status = services();
 	else
-		status = cli_usage("secret");
+		status = unknown_verb(verb);
 	strv_done(&w.names);
 	return status;
 }

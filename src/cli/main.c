@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hutch: the command line. One file per subcommand; usage is printed from the table. */
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/near.h"
 #include "cli/cli.h"
 
 static const struct command commands[] = {
@@ -123,6 +126,31 @@ void cli_progress(const char *text)
 	shown = text != NULL;
 }
 
+/* Says so, and what may have been meant. False when nothing is near. */
+static bool no_such(const char *context, const char *word, const char *what, const struct strv *words)
+{
+	const char *near = near_word(word, words);
+
+	cli_failf("%s%s%s: no such %s%s%s%s", context, *context ? " " : "", word, what,
+		near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+	return near != NULL;
+}
+
+int cli_no_verb(const char *command, const char *verb, const struct strv *verbs)
+{
+	return no_such(command, verb, "command", verbs) ? CLI_FAILED : cli_usage(command);
+}
+
+static void unknown_option(const char *context, const char *given, const struct option *longs)
+{
+	struct strv names = {0};
+
+	for (const struct option *o = longs; o->name; o++)
+		strv_addf(&names, "--%s", o->name);
+	no_such(context, given, "option", &names);
+	strv_done(&names);
+}
+
 int cli_getopt(int argc, char **argv, const char *shorts, const struct option *longs)
 {
 	_free_ char *spec = xasprintf("+:%s", shorts);
@@ -136,14 +164,35 @@ int cli_getopt(int argc, char **argv, const char *shorts, const struct option *l
 	else if (c == '?' && optopt && optopt < 128)
 		cli_failf("%s: unknown option -%c", argv[0], optopt);
 	else if (c == '?')
-		cli_failf("%s: unknown option %s", argv[0], argv[at < argc ? at : argc - 1]);
+		unknown_option(argv[0], argv[at < argc ? at : argc - 1], longs);
 	return c == ':' ? '?' : c;
+}
+
+/* Descriptors 0 to 2 may be closed: no file of ours must get one of these numbers. */
+static void open_missing(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO && fcntl(fd, F_SETFD, 0) == 0);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+/* What could not be printed is a failure; nobody reading it any more is none. */
+static int output_failed(int status)
+{
+	if (fflush(stdout) == 0 || errno == EPIPE)
+		return status;
+	return status ? status : cli_failf("standard output: %s", strerror(errno));
 }
 
 int main(int argc, char **argv)
 {
 	const struct command *c;
 
+	open_missing();
 	setvbuf(stdout, NULL, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, 1 << 16);
 	if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
 		strcmp(argv[1], "-h") == 0) {
@@ -152,13 +201,18 @@ int main(int argc, char **argv)
 	}
 	c = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
 	if (!c) {
-		cli_failf("%s: no such command", argv[1]);
-		fprintf(stderr, "       hutch --help\n");
+		struct strv names = {0};
+
+		for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+			strv_add(&names, commands[i].name);
+		if (!no_such("", argv[1], "command", &names))
+			fprintf(stderr, "       hutch --help\n");
+		strv_done(&names);
 		return CLI_FAILED;
 	}
 	if (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
 		printf("hutch %s: %s\nusage: hutch %s %s\n", c->name, c->help, c->name, c->args);
 		return 0;
 	}
-	return c->run(argc - 1, argv + 1);
+	return output_failed(c->run(argc - 1, argv + 1));
 }

@@ -145,8 +145,24 @@ static int broken(struct run *r)
 	return err_set(r->err, ERR_PEER, "the sandbox sent a message that makes no sense");
 }
 
+/* All of it, also where somebody has made the terminal or pipe non-blocking. */
+static int write_patiently(int fd, const uint8_t *data, size_t n)
+{
+	while (n) {
+		ssize_t done = write(fd, data, n);
+
+		if (done < 0 && errno == EAGAIN)
+			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
+		else if (done < 0 && errno != EINTR)
+			return -1;
+		data += MAX(done, 0);
+		n -= (size_t)MAX(done, 0);
+	}
+	return 0;
+}
+
 /* Nobody reads our output any more: end as a local command would, by SIGPIPE, which ends the remote
- * one with the stream. Other failures (a full disk) are the reader's to notice. */
+ * one with the stream. Output that is lost otherwise (a full disk) is a failure of ours. */
 static void write_output(struct run *r, int fd, struct rd *p)
 {
 	size_t n = rd_left(p);
@@ -158,8 +174,13 @@ static void write_output(struct run *r, int fd, struct rd *p)
 		buf_put(b, data, MIN(n, buf_room(b)));
 		return;
 	}
-	if (fd_write_all(fd, data, n) < 0 && errno == EPIPE)
+	if (write_patiently(fd, data, n) < 0 && r->status < 0) {
+		if (errno != EPIPE && errno != EIO) { /* EIO: the terminal is gone */
+			r->failed = true;
+			err_errno(r->err, "standard %s", fd == STDOUT_FILENO ? "output" : "error");
+		}
 		r->status = 128 + SIGPIPE;
+	}
 	notice_output(&r->notice, data, n);
 }
 

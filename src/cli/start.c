@@ -10,6 +10,7 @@
 #include "base/paths.h"
 #include "cli/cli.h"
 #include "cli/images.h"
+#include "cli/interrupt.h"
 #include "image/virt.h"
 
 #define SHOW_BYTES 4000
@@ -88,9 +89,15 @@ int start_box(const struct box_spec *s, bool is_new, struct box_conn *conn, stru
 	} else {
 		box_conn_close(conn);
 	}
+	if (is_new)
+		interrupt_begin();
 	result = box_up(s->name, s->remove_on_exit, cli_progress, conn, err);
+	interrupt_end();
 	cli_progress(NULL);
-	if (result < 0 && is_new) {
+	if (result < 0 && is_new && interrupt_signal()) {
+		start_undo(s->name, conn);
+		box_conn_close(conn);
+	} else if (result < 0 && is_new) {
 		show_log(s->name, "setup.log");
 		/* "hutch logs" would find nothing any more: show what it would have said. */
 		if (strncmp(err->hint, "hutch logs", 10) == 0) {
@@ -107,8 +114,12 @@ void start_undo(const char *name, struct box_conn *conn)
 {
 	struct err err;
 
-	if (box_request(conn, json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", 1, "remove", 1),
-		    NULL, NULL, &err) < 0 ||
+	if (conn->fd < 0)
+		box_connect(name, conn, NULL);
+	if (conn->fd < 0 ||
+		box_request(conn,
+			json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", 1, "remove", 1), NULL, NULL,
+			&err) < 0 ||
 		boxes_exists(name))
 		boxes_delete(name, &err);
 }

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/near.h"
 
 static void add(struct load *l, const struct ynode *at, bool key, bool warning, const char *fmt,
 	va_list ap) __attribute__((format(printf, 5, 0)));
@@ -51,56 +52,12 @@ void load_warn(struct load *l, const struct ynode *at, const char *fmt, ...)
 
 /* ---- keys ---- */
 
-/* Edits (insert, delete, replace, swap neighbours) between two keys; more than 24 characters are
- * too far apart to matter. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned d[26][26];
-	size_t na = strlen(a), nb = strlen(b);
-
-	if (na > 24 || nb > 24)
-		return 99;
-	for (unsigned i = 0; i <= na; i++)
-		d[i][0] = i;
-	for (unsigned k = 0; k <= nb; k++)
-		d[0][k] = k;
-	for (size_t i = 1; i <= na; i++) {
-		for (size_t k = 1; k <= nb; k++) {
-			unsigned best = d[i - 1][k - 1] + (a[i - 1] != b[k - 1]);
-
-			best = MIN(best, d[i - 1][k] + 1);
-			best = MIN(best, d[i][k - 1] + 1);
-			if (i > 1 && k > 1 && a[i - 1] == b[k - 2] && a[i - 2] == b[k - 1])
-				best = MIN(best, d[i - 2][k - 2] + 1);
-			d[i][k] = best;
-		}
-	}
-	return d[na][nb];
-}
-
-static const struct field *nearest(const struct shape *s, const char *key)
-{
-	const struct field *best = NULL;
-	unsigned best_d = strlen(key) < 4 ? 2 : 3; /* accept less than this */
-
-	for (size_t i = 0; i < s->n; i++) {
-		unsigned d = strcasecmp(s->fields[i].key, key) == 0
-				     ? 0
-				     : distance(s->fields[i].key, key);
-
-		if (d < best_d) {
-			best_d = d;
-			best = &s->fields[i];
-		}
-	}
-	return best;
-}
-
 static void unknown_key(struct load *l, const struct ynode *n, const struct shape *s)
 {
 	const struct moved *m = s->moved;
-	const struct field *near = nearest(s, n->key);
 	_buf_ struct buf known = {.max = 1024};
+	struct strv keys = {0};
+	const char *near;
 
 	for (; m && m->key; m++) {
 		if (strcmp(m->key, n->key) == 0) {
@@ -109,13 +66,16 @@ static void unknown_key(struct load *l, const struct ynode *n, const struct shap
 			return;
 		}
 	}
-	if (near) {
-		load_error_key(l, n, "unknown key, did you mean %s?", near->key);
-		return;
-	}
-	for (size_t i = 0; i < s->n; i++)
+	for (size_t i = 0; i < s->n; i++) {
+		strv_add(&keys, s->fields[i].key);
 		buf_printf(&known, "%s%s", i ? ", " : "", s->fields[i].key);
-	load_error_key(l, n, "unknown key, expected one of %s", buf_cstr(&known));
+	}
+	near = near_word(n->key, &keys);
+	if (near)
+		load_error_key(l, n, "unknown key, did you mean %s?", near);
+	else
+		load_error_key(l, n, "unknown key, expected one of %s", buf_cstr(&known));
+	strv_done(&keys);
 }
 
 static void load_member(struct load *l, const struct ynode *n, void *base, const struct shape *s)

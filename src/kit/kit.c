@@ -2,6 +2,7 @@
 /* Loading a kit: the file, the fork on schemaVersion, the files tree. */
 #include "kit/kit.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "base/fd.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/near.h"
 #include "base/paths.h"
 #include "base/tree.h"
 #include "kit/args.h"
@@ -324,6 +326,27 @@ int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct ki
 	return 0;
 }
 
+/* Below @dir is what comes with Hutch. */
+static void hint_kits(const char *given, const char *dir, struct err *err)
+{
+	struct strv names = {0};
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	const char *near;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.')
+			strv_add(&names, e->d_name);
+	if (d)
+		closedir(d);
+	near = near_word(given, &names);
+	if (near)
+		err_hint(err, "did you mean %s?", near);
+	else
+		err_hint(err, "kits are directories below %s, or your own by path", dir);
+	strv_done(&names);
+}
+
 char *kit_locate(const char *name_or_path, struct err *err)
 {
 	_free_ char *dir = path_share("kits"), *path = NULL, *file = NULL;
@@ -344,6 +367,6 @@ char *kit_locate(const char *name_or_path, struct err *err)
 	if (fs_exists(name_or_path))
 		err_hint(err, "write ./%s for the directory", name_or_path);
 	else
-		err_hint(err, "kits are directories below %s, or your own by path", dir);
+		hint_kits(name_or_path, dir, err);
 	return NULL;
 }

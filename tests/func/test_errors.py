@@ -2,6 +2,7 @@
 """Wrong input: one line that says what and why, status 125, nothing left behind."""
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -87,6 +88,29 @@ def test_bad_flag_values(home, work, flag, value):
 def test_unknown_flag_and_command(home, work):
     refused(home, "run", "--nope", "shell", work, says=["--nope"])
     refused(home, "frobnicate", says=["frobnicate"])
+
+
+@pytest.mark.parametrize("args,meant", [
+    (["rum", "shell"], "run"), (["run", "--nmae", "x", "shell"], "--name"), (["run", "shel"], "shell"),
+    (["kit", "validat", "x"], "validate"), (["policy", "alow", "a.test"], "allow"),
+    (["secret", "st", "x"], "set"), (["ls", "--JSON"], "--json"),
+])
+def test_near_misses(home, args, meant):
+    refused(home, *args, says=["did you mean %s?" % meant])
+
+
+def test_output_that_cannot_be_written(home):
+    for args in (["version"], ["kit", "schema", "2"], ["policy", "ls", "--json"]):
+        with open("/dev/full", "w") as full:
+            r = subprocess.run([HUTCH, *args], env=home.env, stdout=full, stderr=subprocess.PIPE,
+                               text=True)
+        assert r.returncode == 125 and "standard output: No space left" in r.stderr, (args, r)
+    # Closed descriptors: no file gets their numbers, and with it what is meant for them.
+    r = subprocess.run(["sh", "-c", '"$0" policy allow a.test; "$0" nonsense; "$0" policy allow b.test',
+                        HUTCH], env=home.env, preexec_fn=lambda: os.closerange(0, 3))
+    assert r.returncode == 0
+    with open(home.path("config", "hutch", "policy.json")) as f:
+        assert [x["target"] for x in json.load(f)["rules"]] == ["a.test", "b.test"]
 
 
 def test_required_credential_without_value(home, work):
@@ -213,6 +237,43 @@ def test_disk_full_building_the_image(tmp_path, when):
     assert "No space left on device" in r.stderr.splitlines()[-2]
     assert "free about 2 GiB" in r.stderr.splitlines()[-1]
     assert left.read_text() == ""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_disk_full_while_it_runs(home, work):
+    """The guest sees errors, as of any full disk; the sandbox stays, and says why it does not start."""
+    script = """
+        mount -t tmpfs -o size=24m none "$1" || exit 1
+        export XDG_STATE_HOME="$1"
+        "$2" create --name s shell "$3" || exit 2
+        "$2" exec s -- sh -c 'dd if=/dev/urandom of=$HOME/x bs=1M count=100 conv=fsync'
+        "$2" exec s -- echo alive
+        "$2" stop s
+        dd if=/dev/zero of="$1/big" bs=64k
+        "$2" exec s -- true
+        echo status $?
+        "$2" create --name t shell "$3"
+        echo status $?
+        "$2" rm -f s || exit 3
+        ls -A "$1/hutch/boxes"
+    """
+    disk = home.path("disk")
+    os.makedirs(disk)
+    r = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", disk, HUTCH, work], env=home.env,
+                       stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout == "s\nalive\ns\nstatus 125\nstatus 125\ns\n"
+    assert "Input/output error" in r.stderr or "Read-only file system" in r.stderr, r.stderr
+    lines = r.stderr.splitlines()
+    at = [i for i, line in enumerate(lines) if line.endswith("/boxes: No space left on device")]
+    assert len(at) == 2 and all("XDG_STATE_HOME" in lines[i + 1] for i in at), r.stderr
+
+
+def test_few_descriptors(home, work):
+    r = home.run("create", "shell", work,
+                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48)))
+    assert r.returncode == 125 and r.stderr.endswith(": Too many open files\n"), r.stderr
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
 
 
 def test_dry_run_makes_nothing(home, work):

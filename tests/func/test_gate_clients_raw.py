@@ -101,8 +101,9 @@ def test_psql(gate, tmp_path):  # noqa: F811
     port, where = free_port(), os.path.dirname(programs[-1])
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hutch-pg-") as data:
         os.chown(data, uid, -1)
-        subprocess.run([*prefix, where + "/initdb", "-D", data + "/d", "-U", "me", "--no-sync",
-                        "-A", "trust"], cwd="/", check=True, capture_output=True)
+        r = subprocess.run([*prefix, where + "/initdb", "-D", data + "/d", "-U", "me", "--no-sync",
+                            "-A", "trust"], cwd="/", capture_output=True, text=True)
+        assert r.returncode == 0, r.stdout + r.stderr
         g = gate(rules=[rule("db.example.test:5432")],
                  resolves={"db.example.test": f"127.0.0.1:{port}"})
         with running(port, [*prefix, where + "/postgres", "-D", data + "/d", "-p", str(port), "-h",

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -45,6 +46,17 @@ def test_name_taken(home, work):
     assert r.returncode == 125 and "running" in r.stderr
     home.ok("stop", "n")
     home.ok("rm", "n")
+
+
+def test_runs_at_once_share_the_sandbox(home, work):
+    procs = [home.popen("run", "--name", "one", "shell", work, "--", "-c", "echo %d" % i,
+                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                        text=True) for i in range(4)]
+    for i, p in enumerate(procs):
+        out, err = p.communicate(timeout=240)
+        assert (p.returncode, out) == (0, "%d\n" % i), err
+    home.ok("rm", "-f", "one")
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
 
 
 def test_another_runtime_directory(home, work):
@@ -143,6 +155,32 @@ def test_killed_client_of_rm_leaves_nothing(home, work):
     p.wait()
     wait_for(lambda: not os.path.exists(home.box("gone")), 10, "the sandbox to go")
     wait_for(lambda: not any(alive(pid) for pid in workers.values()), 5, "its processes to end")
+
+
+@pytest.mark.parametrize("args,sig", [
+    (["create"], signal.SIGINT), (["run", "--rm"], signal.SIGTERM), (["run"], signal.SIGHUP)])
+def test_interrupted_first_start_leaves_nothing(home, work, args, sig):
+    p = home.popen(*args, "--name", "int", "shell", work, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: os.path.exists(home.box("int", "box.log")), 20, "its supervisor")
+    workers = home.workers("int")
+    p.send_signal(sig)
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 128 + sig and err.splitlines()[-1] == "hutch: interrupted", err
+    assert os.listdir(home.path("state", "hutch", "boxes")) == []
+    workers.pop("hutch", None)
+    wait_for(lambda: not any(alive(pid) for pid in workers.values()), 5, "its processes to end")
+    assert os.listdir(os.path.join(home.runtime, "hutch")) == []
+
+
+def test_rm_that_is_killed_at_once(home, work):
+    """Before it could tell the supervisor that it holds the sandbox."""
+    p = home.popen("run", "--rm", "--name", "now", "shell", work, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: os.path.exists(home.box("now", "lock")), 20, "its supervisor")
+    p.kill()
+    p.wait()
+    wait_for(lambda: not os.path.exists(home.box("now")), 30, "the sandbox to go")
 
 
 def test_detached_agent_from_a_kit_directory(home, work):

@@ -87,6 +87,27 @@ def test_killed_client_ends_the_command(box):
     wait_for(lambda: not seen(), 20, "the command to end")
 
 
+def test_output_that_cannot_be_written(box):
+    home, name, _ = box
+    with open("/dev/full", "w") as full:
+        r = subprocess.run([HUTCH, "exec", name, "--", "sh", "-c", "echo x; sleep 60"], env=home.env,
+                           stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert r.returncode == 125 and "standard output: No space left" in r.stderr
+
+
+def test_output_to_a_pipe_that_does_not_block(box):
+    """Other programs may have made it so: what does not fit waits."""
+    home, name, _ = box
+    r, w = os.pipe()
+    os.set_blocking(w, False)
+    with home.popen("exec", name, "--", "seq", "100000", stdin=subprocess.DEVNULL, stdout=w) as p:
+        os.close(w)
+        time.sleep(1)  # it fills up
+        with open(r, "rb") as f:
+            assert f.read() == b"".join(b"%d\n" % i for i in range(1, 100001))
+    assert p.returncode == 0
+
+
 def test_output_that_nobody_reads_ends_the_command(box):
     home, name, _ = box
     r = subprocess.run(["sh", "-c", '"$0" exec "$1" -- yes hutch | head -2', HUTCH, name],
