@@ -64,6 +64,7 @@ struct box {
 	enum spec_phase phase; /* SPEC_INSTALL while rules for the installation are in force */
 	char *ca_pem; /* the sandbox CA, from the gate */
 	enum spec_engine engine; /* which one runs, never AUTO */
+	struct spec_mount modules; /* the kernel's, for the guest; host_path NULL: it has none */
 	char *net_socket; /* path on which the VMM waits for qemu's network device */
 
 	/* ssh.c */

@@ -141,6 +141,16 @@ static void send_ca(struct box *b)
 	buf_done(&b->host_ca);
 }
 
+/* Named by its place among the exports, as send_exports() does. */
+static void add_export(struct agent_setup *s, const struct spec_mount *m)
+{
+	struct agent_export *e = &s->exports[s->n_exports];
+
+	e->name = xasprintf("%zu", s->n_exports++);
+	e->path = xstrdup(m->guest_path);
+	e->read_only = m->read_only;
+}
+
 int guest_send_setup(struct box *b, struct err *err)
 {
 	struct agent_setup s = {0};
@@ -150,13 +160,11 @@ int guest_send_setup(struct box *b, struct err *err)
 	clock_gettime(CLOCK_REALTIME, &now);
 	s.hostname = xstrdup(b->name);
 	s.clock_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	s.n_exports = b->spec.n_mounts;
-	s.exports = xcalloc(s.n_exports, sizeof(*s.exports));
-	for (size_t i = 0; i < s.n_exports; i++) {
-		s.exports[i].name = xasprintf("%zu", i);
-		s.exports[i].path = xstrdup(b->spec.mounts[i].guest_path);
-		s.exports[i].read_only = b->spec.mounts[i].read_only;
-	}
+	s.exports = xcalloc(b->spec.n_mounts + 1, sizeof(*s.exports));
+	for (size_t i = 0; i < b->spec.n_mounts; i++)
+		add_export(&s, &b->spec.mounts[i]);
+	if (b->modules.host_path)
+		add_export(&s, &b->modules);
 	strv_copy(&s.env, &b->spec.env);
 	agent_put_setup(&b->control.out, &s);
 	agent_setup_done(&s);

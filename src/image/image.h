@@ -2,7 +2,7 @@
 /* What a sandbox boots from: kernel packs, root images, disks.
  *
  * $XDG_DATA_HOME/hutch/
- *     kernels/<id>/       kernel, config, modules, initrd; <id> is a content hash
+ *     kernels/<id>/       kernel, config, modules, release; <id> is a content hash
  *     kernels/small       symbolic link to the pack that tools/build-kernel made
  *     kernels/default     symbolic link to the pack of the distribution's kernel
  *     images/<sha256>.img root images, read-only, content-addressed
@@ -27,6 +27,7 @@ struct kernel_pack {
 	char *kernel;  /* file for qemu's -kernel */
 	char *initrd;  /* generated initramfs with the installed hutch-init in it */
 	char *release; /* "6.1.0-…-cloud-amd64" */
+	char *modules; /* directory with all its modules, for the guest's modprobe; NULL: there are none */
 	bool paravirtual; /* built for KVM hosts without hardware virtualization (CONFIG_PVM_GUEST) */
 };
 void kernel_pack_done(struct kernel_pack *p);

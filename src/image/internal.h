@@ -49,7 +49,7 @@ char *kernel_current(struct err *err);
 bool kernel_is_current(const char *packs_dir);
 int kernel_build(const char *packs_dir, image_progress_fn *progress, void *arg, struct err *err);
 /* modules.c: the modules of @tree (a lib/modules/RELEASE directory) that a guest needs, with their
- * dependencies in load order, as lines "early PATH" or "late PATH". */
+ * dependencies in load order, as lines "early PATH", "late PATH" or "demand PATH". */
 int modules_select(const char *tree, struct strv *ret_lines, struct err *err);
 /* The names that modules_select() looks for, as one owned line. A pack keeps the line it was made with. */
 char *modules_wanted(void);

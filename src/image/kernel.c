@@ -29,6 +29,7 @@ void kernel_pack_done(struct kernel_pack *p)
 	free(p->kernel);
 	free(p->initrd);
 	free(p->release);
+	free(p->modules);
 	*p = (struct kernel_pack){0};
 }
 
@@ -160,6 +161,14 @@ static bool config_says(const char *dir, const char *line)
 	return false;
 }
 
+/* Where the pack has modules with the indexes that modprobe needs. */
+static char *find_modules(const char *dir)
+{
+	_free_ char *index = fs_join(dir, "modules/modules.dep.bin");
+
+	return fs_exists(index) ? fs_join(dir, "modules") : NULL;
+}
+
 /* A kernel file on its own: everything it needs is built in. It becomes a pack without modules. */
 static int lone_kernel(const char *file, struct kernel_pack *p, struct err *err)
 {
@@ -221,6 +230,7 @@ int image_kernel(struct kernel_pack *ret, struct err *err)
 	ret->id = xstrdup(strrchr(dir, '/') + 1);
 	ret->kernel = fs_join(dir, "kernel");
 	ret->release = read_line(dir, "release");
+	ret->modules = find_modules(dir);
 	ret->paravirtual = config_says(dir, "CONFIG_PVM_GUEST=y");
 	return find_initrd(dir, ret->id, &ret->initrd, err);
 }

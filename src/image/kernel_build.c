@@ -214,40 +214,80 @@ static int take_kernel(struct build *b, struct err *err)
 	return 0;
 }
 
-static int take_modules(struct build *b, struct err *err)
+static int move_module(struct build *b, const char *path, struct err *err)
 {
-	_free_ char *tree = xasprintf("%s/x/lib/modules/%s", b->tmp, b->release);
+	_free_ char *to = xasprintf("%s/modules/%s", b->tmp, strrchr(path, '/') + 1);
+
+	return rename(path, to) < 0 ? err_errno(err, "%s", path) : 0;
+}
+
+/* The chosen modules of @tree go to modules/; modules.list is what the initramfs is made from. */
+static int choose_modules(struct build *b, const char *tree, struct err *err)
+{
 	_free_ char *list = fs_join(b->tmp, "modules.list");
 	struct strv lines = {0};
 	_buf_ struct buf text;
-	int result = -1;
+	int result;
 
 	buf_init(&text, 1u << 20);
+	result = modules_select(tree, &lines, err);
+	for (size_t i = 0; result == 0 && i < lines.n; i++) {
+		const char *path = strchr(lines.v[i], ' ') + 1;
+
+		if (strncmp(lines.v[i], "demand ", 7) != 0)
+			buf_printf(&text, "%.*s%s\n", (int)(path - lines.v[i]), lines.v[i],
+				strrchr(path, '/') + 1);
+		result = move_module(b, path, err);
+	}
+	strv_done(&lines);
+	if (result < 0)
+		return -1;
+	return fs_write_file(AT_FDCWD, list, buf_head(&text), buf_len(&text), 0600, err);
+}
+
+/* The indexes that modprobe reads, with what is built in. depmod insists on the usual path. */
+static int index_modules(struct build *b, const char *tree, struct err *err)
+{
+	static const char *const keep[] = {
+		"modules.builtin", "modules.builtin.modinfo", "modules.order"};
+	_free_ char *usual = xasprintf("%s/x/index/lib/modules", b->tmp);
+	_free_ char *at = fs_join(usual, b->release), *dir = fs_join(b->tmp, "modules");
+	_free_ char *root = fs_join(b->tmp, "x/index");
+	/* An ordinary user's PATH has no sbin. */
+	const char *depmod = fs_exists("/usr/sbin/depmod") ? "/usr/sbin/depmod" : "depmod";
+	char **argv = ARGV(depmod, "-b", root, b->release);
+
+	for (size_t i = 0; i < ARRAY_SIZE(keep); i++) {
+		_free_ char *from = fs_join(tree, keep[i]), *to = fs_join(dir, keep[i]);
+
+		if (rename(from, to) < 0 && errno != ENOENT)
+			return err_errno(err, "%s", from);
+	}
+	if (fs_mkdirs(usual, 0700, err) < 0)
+		return -1;
+	if (rename(dir, at) < 0)
+		return err_errno(err, "%s", at);
+	if (job_run(&(struct job){.what = "index of the kernel's modules",
+			    .argv = argv,
+			    .in = CHILD_NULL,
+			    .out = CHILD_NULL},
+		    err) < 0)
+		return err_hint(err, "apt install kmod");
+	return rename(at, dir) < 0 ? err_errno(err, "%s", dir) : 0;
+}
+
+static int take_modules(struct build *b, struct err *err)
+{
+	_free_ char *tree = xasprintf("%s/x/lib/modules/%s", b->tmp, b->release);
+
 	b->progress(b->arg, "choosing kernel modules", 80);
 	if (!fs_exists(tree)) {
 		free(tree);
 		tree = xasprintf("%s/x/usr/lib/modules/%s", b->tmp, b->release);
 	}
-	if (modules_select(tree, &lines, err) < 0)
-		goto out;
-	if (mkdirat(b->tmp_fd, "modules", 0700) < 0) {
-		err_errno(err, "modules");
-		goto out;
-	}
-	for (size_t i = 0; i < lines.n; i++) {
-		const char *path = strchr(lines.v[i], ' ') + 1, *base = strrchr(path, '/') + 1;
-		_free_ char *to = xasprintf("%s/modules/%s", b->tmp, base);
-
-		buf_printf(&text, "%.*s%s\n", (int)(path - lines.v[i]), lines.v[i], base);
-		if (rename(path, to) < 0) {
-			err_errno(err, "%s", path);
-			goto out;
-		}
-	}
-	result = fs_write_file(AT_FDCWD, list, buf_head(&text), buf_len(&text), 0600, err);
-out:
-	strv_done(&lines);
-	return result;
+	if (mkdirat(b->tmp_fd, "modules", 0700) < 0)
+		return err_errno(err, "modules");
+	return choose_modules(b, tree, err) < 0 ? -1 : index_modules(b, tree, err);
 }
 
 static int add_to_manifest(struct build *b, const char *name, struct buf *text, char digest[65],
@@ -263,40 +303,54 @@ static int add_to_manifest(struct build *b, const char *name, struct buf *text, 
 	return 0;
 }
 
+static int is_visible(const struct dirent *e)
+{
+	return e->d_name[0] != '.';
+}
+
+static int add_modules_to_manifest(struct build *b, struct buf *text, struct err *err)
+{
+	_free_ char *dir = fs_join(b->tmp, "modules");
+	struct dirent **names = NULL;
+	char digest[65];
+	int n = scandir(dir, &names, is_visible, alphasort), result = 0;
+
+	if (n < 0)
+		return err_errno(err, "%s", dir);
+	for (int i = 0; i < n; i++) {
+		_free_ char *name = xasprintf("modules/%s", names[i]->d_name);
+
+		if (result == 0)
+			result = add_to_manifest(b, name, text, digest, err);
+		free(names[i]);
+	}
+	free(names);
+	return result;
+}
+
 /* Writes the manifest and names the pack after its kernel. */
 static int finish(struct build *b, const char *packs, struct err *err)
 {
-	_free_ char *list = fs_join(b->tmp, "modules.list"), *id = NULL, *path = NULL, *link = NULL;
+	_free_ char *id = NULL, *path = NULL, *link = NULL;
 	_free_ char *link_tmp = NULL, *release = fs_join(b->tmp, "release"), *manifest = NULL;
-	_buf_ struct buf text, modules;
+	_buf_ struct buf text;
 	_free_ char *wants = fs_join(b->tmp, "wants"), *wanted = modules_wanted();
 	char digest[65], kernel_digest[65];
 
 	buf_init(&text, 1u << 20);
-	buf_init(&modules, 1u << 20);
 	b->progress(b->arg, "checking the kernel pack", 90);
 	if (fs_write_file(AT_FDCWD, release, b->release, strlen(b->release), 0600, err) < 0 ||
 		fs_write_file(AT_FDCWD, wants, wanted, strlen(wanted), 0600, err) < 0 ||
 		add_to_manifest(b, "kernel", &text, kernel_digest, err) < 0 ||
 		add_to_manifest(b, "modules.list", &text, digest, err) < 0 ||
-		fs_read_file(AT_FDCWD, list, &modules, err) < 0)
+		add_modules_to_manifest(b, &text, err) < 0)
 		return -1;
-	for (char *line = buf_cstr(&modules), *next; *line; line = next) {
-		_free_ char *name = NULL;
-
-		next = line + strcspn(line, "\n");
-		if (*next)
-			*next++ = '\0';
-		name = xasprintf("modules/%s", strchr(line, ' ') + 1);
-		if (add_to_manifest(b, name, &text, digest, err) < 0)
-			return -1;
-	}
 	manifest = fs_join(b->tmp, "manifest");
 	if (fs_write_file(AT_FDCWD, manifest, buf_head(&text), buf_len(&text), 0600, err) < 0 ||
 		fs_remove_tree(b->tmp_fd, "x", err) < 0)
 		return -1;
 	/* Another choice of modules is another pack, with an initramfs of its own. */
-	if (file_digest(list, digest, err) < 0)
+	if (file_digest(wants, digest, err) < 0)
 		return -1;
 	id = xasprintf("%s-%.8s%.4s", b->release, kernel_digest, digest);
 	path = fs_join(packs, id);

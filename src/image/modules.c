@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which kernel modules a guest needs, and in which order.
  *
+ * Those that it boots with are in the initramfs. Others stay in the pack, which the guest sees
+ * read-only below /usr/lib/modules: its modprobe takes them from there when something wants them, so
+ * they cost a boot nothing.
+ *
  * A package that was only unpacked has no modules.dep, so dependencies are read from the modules
  * themselves: the "depends=" string of their .modinfo section. */
 #include <errno.h>
@@ -16,7 +20,7 @@
 
 #define MODULE_MAX (16u << 20)
 
-/* Early: without them there is no root. The rest loads while the root is being mounted. */
+/* Early: without them there is no root. Late ones load before it is mounted, too. */
 static const struct {
 	const char *name;
 	bool early;
@@ -36,18 +40,35 @@ static const struct {
 	{"loop", false}, /* loaded where volumes have sizes */
 };
 
+/* Container engines and their networks, with either kind of iptables; tunnels. */
+static const char *const on_demand[] = {
+	"bridge", "br_netfilter", "veth", "dummy", "macvlan", "ipvlan", "vxlan", "tun",
+	"nf_conntrack_netlink", "xfrm_user",
+	/* iptables on nf_tables, and rules of nft */
+	"nf_tables", "nft_compat", "nft_chain_nat", "nft_ct", "nft_fib_inet", "nft_limit", "nft_log",
+	"nft_masq", "nft_nat", "nft_redir", "nft_reject_inet",
+	/* iptables as it was */
+	"iptable_filter", "iptable_nat", "iptable_mangle", "iptable_raw", "ip6table_filter",
+	"ip6table_nat", "ip6table_mangle", "ip6table_raw", "ipt_REJECT", "ip6t_REJECT",
+	"xt_addrtype", "xt_comment", "xt_connmark", "xt_conntrack", "xt_limit", "xt_mark",
+	"xt_MASQUERADE", "xt_multiport", "xt_nat", "xt_owner", "xt_REDIRECT", "xt_state",
+	"xt_statistic", "xt_tcpudp", "xt_TCPMSS",
+};
+
 char *modules_wanted(void)
 {
 	_buf_ struct buf b;
 
 	buf_init(&b, 4096);
 	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
-		buf_printf(&b, "%s%s", i ? " " : "", wanted[i].name);
+		buf_printf(&b, "%s ", wanted[i].name);
+	for (size_t i = 0; i < ARRAY_SIZE(on_demand); i++)
+		buf_printf(&b, "%s%s", i ? " " : "/ ", on_demand[i]);
 	return xstrdup(buf_cstr(&b));
 }
 
 struct select {
-	bool early;
+	const char *phase;
 	struct strv *lines; /* result */
 	struct strv names;  /* canonical names of what is selected already */
 	struct strv files, file_names; /* all modules in the tree, same index */
@@ -142,7 +163,7 @@ static int select_one(struct select *s, const char *wanted_name, int depth, stru
 		d += len + (d[len] == ',');
 	}
 	strv_add(&s->names, name);
-	strv_addf(s->lines, "%s %s", s->early ? "early" : "late", path);
+	strv_addf(s->lines, "%s %s", s->phase, path);
 	return 0;
 }
 
@@ -159,9 +180,14 @@ int modules_select(const char *tree, struct strv *ret_lines, struct err *err)
 	s.builtin = canonical((const char *)buf_head(&text), buf_len(&text));
 	result = scan(&s, tree, err);
 	for (size_t i = 0; result == 0 && i < ARRAY_SIZE(wanted); i++) {
-		s.early = wanted[i].early;
+		s.phase = wanted[i].early ? "early" : "late";
 		result = select_one(&s, wanted[i].name, 0, err);
 	}
+	s.phase = "demand";
+	/* What a guest can boot without, a kernel may lack. */
+	for (size_t i = 0; result == 0 && i < ARRAY_SIZE(on_demand); i++)
+		if (find_file(&s, on_demand[i]))
+			result = select_one(&s, on_demand[i], 0, err);
 	strv_done(&s.names);
 	strv_done(&s.files);
 	strv_done(&s.file_names);

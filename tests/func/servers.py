@@ -48,9 +48,10 @@ class Web(http.server.ThreadingHTTPServer):
     answer must not carry an injected key back into the guest."""
 
     daemon_threads = True
+    allow_reuse_address = True
     request_queue_size = 256
 
-    def __init__(self, authority, name, root=None):
+    def __init__(self, authority, name, root=None, address=("127.0.0.1", 0)):
         web = self
         self.seen = []
 
@@ -73,13 +74,13 @@ class Web(http.server.ThreadingHTTPServer):
             def log_message(self, *args):
                 pass
 
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(address, Handler)
         self.socket = authority.context(name).wrap_socket(self.socket, server_side=True)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
     def address(self):
-        return "127.0.0.1:%d" % self.server_address[1]
+        return "%s:%d" % self.server_address
 
 
 class Tcp(socketserver.ThreadingTCPServer):

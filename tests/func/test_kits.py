@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 from conftest import HUTCH, REPO
 
@@ -50,18 +51,55 @@ def test_documented_example(home, heading, line, text):
     work = home.path("work")
     os.makedirs(work)
     base = [path] if re.search(r"^(sandbox|agent):", text, re.M) else ["--kit", path, "shell"]
-    r = home.run("run", "--dry-run", "--json", *base, work)
+    needed = re.findall(r"^  (\w+):\n    required: true$", text, re.M)
+    values = [word for name in needed for word in ("--kit-arg", name + "=value")]
+    r = home.run("run", "--dry-run", "--json", *values, *base, work)
     assert r.returncode == 0, (line, r.stderr)
     plan = json.loads(r.stdout)
     assert answer["kit"]["name"] in plan["kits"]
+
+
+def shapes(schema):
+    return [schema, *schema.get("anyOf", []), *schema.get("oneOf", [])]
+
+
+def fields(schema, at=""):
+    """The paths of all keys that a schema has: a[].b of lists, a.*.b of maps with free keys."""
+    for s in shapes(schema):
+        for key, value in s.get("properties", {}).items():
+            yield at + key
+            yield from fields(value, at + key + ".")
+        for word, mark in (("items", at[:-1] + "[]."), ("additionalProperties", at + "*.")):
+            if isinstance(s.get(word), dict):
+                yield from fields(s[word], mark)
+
+
+def used(value, schema, at=""):
+    """The paths, as above, that a document has."""
+    for s in shapes(schema):
+        free = s.get("additionalProperties")
+        if isinstance(value, list) and "items" in s:
+            for v in value:
+                yield from used(v, s["items"], at[:-1] + "[].")
+        for key, v in value.items() if isinstance(value, dict) else ():
+            if key in s.get("properties", {}):
+                yield at + key
+                yield from used(v, s["properties"][key], at + key + ".")
+            elif isinstance(free, dict):
+                yield from used(v, free, at + "*.")
 
 
 def test_every_field_has_an_example():
     """A key that the grammar has stands in an example; the schema is made of the loader's tables."""
     schema = json.loads(subprocess.run([HUTCH, "kit", "schema", "2"], capture_output=True,
                                        check=True).stdout)
-    shown = "\n".join(t for _, _, t in examples()) + HEAD
-    assert [k for k in schema["properties"] if not re.search(r"\b%s:" % k, shown)] == []
+    shown = set()
+    for _, _, text in examples():
+        document = yaml.safe_load(whole(text))
+        if document["schemaVersion"] == "2":
+            shown.update(used(document, schema))
+    assert sorted(set(fields(schema)) - shown) == []
+    assert len(shown) > 100
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3"])

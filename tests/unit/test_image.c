@@ -55,7 +55,7 @@ static void put_module(const char *path, const char *depends)
 	put(path, buf_head(&b), buf_len(&b));
 }
 
-/* A tree that has everything a guest wants; tests change it. */
+/* A tree that has everything a guest boots with, and some of what it may want later; tests change it. */
 static void make_tree(void)
 {
 	assert_int_equal(fs_remove_tree(AT_FDCWD, "tree", NULL), 0);
@@ -82,6 +82,9 @@ static void make_tree(void)
 	put_module("tree/kernel/drivers/net/net_failover.ko", "failover");
 	put_module("tree/kernel/drivers/net/failover.ko", "");
 	put_module("tree/kernel/drivers/net/unwanted.ko", "");
+	put_module("tree/kernel/drivers/net/veth.ko", "failover");
+	put_module("tree/kernel/net/netfilter/xt_MASQUERADE.ko", "x_tables");
+	put_module("tree/kernel/net/netfilter/x_tables.ko", "");
 }
 
 static void modules_in_load_order(void **state)
@@ -90,8 +93,8 @@ static void modules_in_load_order(void **state)
 		"early virtio_blk", "early lz4_decompress", "early squashfs", "early overlay", "late vsock",
 		"late vmw_vsock_virtio_transport_common", "late vmw_vsock_virtio_transport", "late fuse",
 		"late virtiofs", "late failover", "late net_failover", "late virtio_net",
-		"late virtio_balloon", "late virtio-rng", "late virtio_console",
-		"late loop"};
+		"late virtio_balloon", "late virtio-rng", "late virtio_console", "late loop",
+		"demand veth", "demand x_tables", "demand xt_MASQUERADE"};
 	struct strv lines = {0};
 	struct err err;
 
@@ -130,7 +133,12 @@ static void module_trees_that_cannot_be_used(void **state)
 	assert_int_equal(unlink("tree/kernel/drivers/net/failover.ko"), 0);
 	expect_no_modules("module failover is neither");
 
+	make_tree();
+	assert_int_equal(unlink("tree/kernel/net/netfilter/x_tables.ko"), 0);
+	expect_no_modules("module x_tables is neither");
+
 	/* A loop ends. */
+	make_tree();
 	put_module("tree/kernel/drivers/net/failover.ko", "virtio_net,net_failover");
 	expect_no_modules("neither built in");
 
@@ -152,7 +160,7 @@ static void module_trees_that_cannot_be_used(void **state)
 		struct strv lines = {0};
 
 		assert_int_equal(modules_select("tree", &lines, NULL), 0);
-		assert_int_equal(lines.n, 19);
+		assert_int_equal(lines.n, 22);
 		strv_done(&lines);
 	}
 }
@@ -167,7 +175,7 @@ static void an_empty_list_of_builtins(void **state)
 	put_module("tree/kernel/lib/crc16.ko", "");
 	put_module("tree/kernel/drivers/virtio/virtio_ring.ko", "");
 	assert_int_equal(modules_select("tree", &lines, NULL), 0);
-	assert_int_equal(lines.n, 22);
+	assert_int_equal(lines.n, 25);
 	assert_non_null(strstr(lines.v[0], "/virtio_ring.ko"));
 	strv_done(&lines);
 }
