@@ -139,6 +139,14 @@ def memory_has(pid, needle):
     return False
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What tests recorded as a row of a table."""
+    rows = [value for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)
+            for name, value in report.user_properties if name == "row"]
+    for row in rows:
+        terminalreporter.write_line(row)
+
+
 @pytest.fixture(scope="session")
 def images():
     """Kernel pack and base image, made when missing."""
