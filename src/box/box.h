@@ -141,6 +141,13 @@ int workers_open_stream(struct box *b, int *ret_fd, struct err *err);
 /* Start one of them; its end is told to box_worker_ended. */
 int worker_spawn(struct box *b, enum worker_id id, const struct child_spec *spec, struct err *err);
 
+/* exports.c */
+struct kernel_pack;
+/* The guest sees the pack's modules, if there are any, where modprobe looks for them. */
+void exports_add_modules(struct box *b, const struct kernel_pack *pack);
+/* Hand all directories to hutch-vmm, and say that there are no more. */
+int exports_send(struct box *b, struct err *err);
+
 /* ssh.c */
 /* Start hutch-ssh where the sandbox may use the user's agent, and there is one. */
 int ssh_start(struct box *b, struct err *err);

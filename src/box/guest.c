@@ -141,7 +141,7 @@ static void send_ca(struct box *b)
 	buf_done(&b->host_ca);
 }
 
-/* Named by its place among the exports, as send_exports() does. */
+/* Named by its place among the exports, as exports_send() does. */
 static void add_export(struct agent_setup *s, const struct spec_mount *m)
 {
 	struct agent_export *e = &s->exports[s->n_exports];

@@ -372,56 +372,10 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	return 0;
 }
 
-/* A directory that sandboxes share is there from the first of them on, until the user removes it. */
-static int make_shared(const struct spec_mount *m, struct err *err)
-{
-	_free_ char *parent = path_dir(m->host_path);
-
-	if (!m->kit)
-		return 0;
-	if (fs_mkdirs(parent, 0700, err) < 0)
-		return -1;
-	if (mkdir(m->host_path, 0700) == 0)
-		return chmod(m->host_path, m->mode & 01777) < 0 ? err_errno(err, "%s", m->host_path) : 0;
-	return errno == EEXIST ? 0 : err_errno(err, "%s", m->host_path);
-}
-
-static int send_export(struct box *b, const struct spec_mount *m, size_t i, struct err *err)
-{
-	struct link_packet p;
-	_close_ int dir = -1;
-	int len;
-
-	if (make_shared(m, err) < 0)
-		return -1;
-	dir = open(m->host_path, O_PATH | O_DIRECTORY | O_CLOEXEC | (m->kit ? O_NOFOLLOW : 0));
-	if (dir < 0)
-		return err_errno(err, "%s", m->host_path);
-	len = snprintf((char *)p.data, sizeof(p.data), "%zu", i);
-	p.m = (struct link_msg){.type = LINK_EXPORT, .arg = m->read_only, .len = (uint32_t)len};
-	if (fd_send(b->vmm_link, &p, sizeof(p.m) + p.m.len, &dir, 1) < 0)
-		return err_errno(err, "share %s", m->host_path);
-	return 0;
-}
-
-static int send_exports(struct box *b, struct err *err)
-{
-	struct link_packet p = {.m = {.type = LINK_SEAL}};
-
-	for (size_t i = 0; i < b->spec.n_mounts; i++)
-		if (send_export(b, &b->spec.mounts[i], i, err) < 0)
-			return -1;
-	if (b->modules.host_path && send_export(b, &b->modules, b->spec.n_mounts, err) < 0)
-		return -1;
-	if (fd_send(b->vmm_link, &p, sizeof(p.m), NULL, 0) < 0)
-		return err_errno(err, "share");
-	return 0;
-}
-
 static int watch_vmm(struct box *b, struct pair *link, struct err *err)
 {
 	b->vmm_link = steal_fd(&link->fd[0]);
-	if (send_exports(b, err) < 0)
+	if (exports_send(b, err) < 0)
 		return -1;
 	fd_set_nonblock(b->vmm_link, true);
 	if (loop_add(b->loop, &b->vmm_w, b->vmm_link, EPOLLIN, on_vmm) < 0)
@@ -504,16 +458,6 @@ static void boot_files_done(struct boot_files *f)
 }
 #define _boot_files_ __attribute__((cleanup(boot_files_done)))
 
-/* What modprobe in the guest looks for. */
-static void show_modules(struct box *b, const struct kernel_pack *pack)
-{
-	if (!pack->modules)
-		return;
-	b->modules.host_path = xstrdup(pack->modules);
-	b->modules.guest_path = xasprintf("/usr/lib/modules/%s", pack->release);
-	b->modules.read_only = true;
-}
-
 static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 {
 	_free_ char *pinned = NULL;
@@ -522,7 +466,7 @@ static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 	if (image_kernel(&f->pack, err) < 0 ||
 		image_find(b->spec.image, &b->spec.layers, &f->root_path, &pinned, err) < 0)
 		return -1;
-	show_modules(b, &f->pack);
+	exports_add_modules(b, &f->pack);
 	f->root_fd = open(f->root_path, O_RDONLY | O_CLOEXEC);
 	if (f->root_fd < 0)
 		return err_errno(err, "%s", f->root_path);
