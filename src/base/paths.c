@@ -13,21 +13,41 @@
 #include "base/fs.h"
 #include "base/mem.h"
 
-static char *xdg(const char *var, const char *fallback, const char *sub, struct err *err)
+static char *xdg_name(const char *var, const char *fallback, const char *sub)
 {
 	const char *base = getenv(var), *home = getenv("HOME");
-	_free_ char *path = NULL;
 
-	if (base && base[0] == '/') {
-		path = xasprintf("%s/hutch%s%s", base, *sub ? "/" : "", sub);
-	} else {
-		if (!home || home[0] != '/') {
-			struct passwd *pw = getpwuid(geteuid());
+	if (base && base[0] == '/')
+		return xasprintf("%s/hutch%s%s", base, *sub ? "/" : "", sub);
+	if (!home || home[0] != '/') {
+		struct passwd *pw = getpwuid(geteuid());
 
-			home = pw ? pw->pw_dir : "/";
-		}
-		path = xasprintf("%s/%s/hutch%s%s", home, fallback, *sub ? "/" : "", sub);
+		home = pw ? pw->pw_dir : "/";
 	}
+	return xasprintf("%s/%s/hutch%s%s", home, fallback, *sub ? "/" : "", sub);
+}
+
+static char *runtime_name(void)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+
+	return base && base[0] == '/' ? xasprintf("%s/hutch", base)
+				      : xasprintf("/tmp/hutch-%u", (unsigned)geteuid());
+}
+
+void path_own(struct strv *ret)
+{
+	strv_take(ret, xdg_name("XDG_DATA_HOME", ".local/share", ""));
+	strv_take(ret, xdg_name("XDG_STATE_HOME", ".local/state", ""));
+	strv_take(ret, xdg_name("XDG_CONFIG_HOME", ".config", ""));
+	strv_take(ret, runtime_name());
+}
+
+static char *xdg(const char *var, const char *fallback, const char *sub, struct err *err)
+{
+	const char *base = getenv(var);
+	_free_ char *path = xdg_name(var, fallback, sub);
+
 	if (fs_mkdirs(path, 0700, err) < 0) {
 		if (base && base[0] == '/')
 			err_hint(err, "%s has to name a directory that you can write to", var);
@@ -57,18 +77,16 @@ char *path_config(const char *sub, struct err *err)
 char *path_runtime(struct err *err)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
-	_free_ char *path = NULL;
+	_free_ char *path = runtime_name();
 	struct stat st;
 
 	if (base && base[0] == '/') {
-		path = xasprintf("%s/hutch", base);
 		if (fs_mkdirs(path, 0700, err) < 0) {
 			err_hint(err, "XDG_RUNTIME_DIR has to name a directory of yours; unset it for "
 				      "one below /tmp");
 			return NULL;
 		}
 	} else {
-		path = xasprintf("/tmp/hutch-%u", (unsigned)geteuid());
 		if (mkdir(path, 0700) < 0 && errno != EEXIST) {
 			err_errno(err, "%s", path);
 			return NULL;

@@ -124,7 +124,7 @@ static int validate(struct remote *r, struct kit_options *o)
 /* The kits, and what they amount to when their sandbox is made here: mixins alone make none. */
 static int print_set(const struct kit_set *set, bool json)
 {
-	struct plan_request req = {.kits = set->kits, .n_kits = set->n};
+	struct plan_request req = {.kits = set->kits, .n_kits = set->n, .inspecting = true};
 	bool runs = set->kits[0].schema != 3 && kit_base(set->kits, set->n);
 	struct box_spec s = {0};
 	struct err err;

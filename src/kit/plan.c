@@ -306,7 +306,7 @@ static int check_runnable(const struct plan_request *req, struct err *err)
 static int make(const struct plan_request *req, struct box_spec *s, struct err *err)
 {
 	if (check_runnable(req, err) < 0 || kit_check_set(req->kits, req->n_kits, err) < 0 ||
-		plan_add_mounts(s, &req->mounts, err) < 0 ||
+		plan_add_mounts(s, req, err) < 0 ||
 		plan_add_kits(s, req, err) < 0 ||
 		plan_add_services(s, req, err) < 0 || add_machine(s, req, err) < 0 ||
 		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 ||

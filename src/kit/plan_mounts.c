@@ -61,7 +61,60 @@ static const char *why_refused(const char *path)
 	return NULL;
 }
 
-static int add_mount(struct box_spec *s, const char *arg, struct err *err)
+static bool names(const struct stat *dir, const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino;
+}
+
+/* Whether @dir is @path or above it: as it is written, for who may write there may put something else
+ * into its place, and as links lead. */
+static bool holds(const struct stat *dir, const char *path)
+{
+	_free_ char *written = xstrdup(path), *real = NULL;
+	char *slash;
+
+	for (;;) {
+		if (!real)
+			real = realpath(written, NULL);
+		if (names(dir, written))
+			return true;
+		slash = strrchr(written, '/');
+		if (!slash || slash == written)
+			break;
+		*slash = '\0';
+	}
+	while (real && (slash = strrchr(real, '/')) && slash != real) {
+		if (names(dir, real))
+			return true;
+		*slash = '\0';
+	}
+	return false;
+}
+
+/* Where secrets, rules and sandboxes are kept, and commands that the host runs for a secret. */
+static int check_not_own(const char *path, const char *real, const struct stat *st, struct err *err)
+{
+	struct strv own = {0};
+	struct stat own_st;
+	int result = 0;
+
+	path_own(&own);
+	for (size_t i = 0; result == 0 && i < own.n; i++) {
+		if (!holds(st, own.v[i]) &&
+			(stat(own.v[i], &own_st) < 0 || !holds(&own_st, real)))
+			continue;
+		result = err_set(err, ERR_USER,
+			"%s: cannot be shared, Hutch keeps its secrets and rules in %s", path, own.v[i]);
+		err_hint(err, "name a directory that does not hold it");
+	}
+	strv_done(&own);
+	return result;
+}
+
+/* @check: it will really be shared. */
+static int add_mount(struct box_spec *s, const char *arg, bool check, struct err *err)
 {
 	size_t len = strlen(arg);
 	bool ro = len > 3 && strcmp(arg + len - 3, ":ro") == 0;
@@ -76,12 +129,14 @@ static int add_mount(struct box_spec *s, const char *arg, struct err *err)
 		return err_set(err, ERR_USER, "%s: not a directory", path);
 	if (!plan_is_text(real))
 		return err_set(err, ERR_USER, "%s: the path is not UTF-8 text", path);
-	why = why_refused(real);
+	why = check ? why_refused(real) : NULL;
 	if (why) {
 		err_set(err, ERR_USER, "%s: cannot be shared, it would cover %s: %s", path, real,
 			why);
 		return err_hint(err, "name a directory further down");
 	}
+	if (check && check_not_own(path, real, &st, err) < 0)
+		return -1;
 	for (size_t i = 0; i < s->n_mounts; i++)
 		if (strcmp(s->mounts[i].guest_path, real) == 0)
 			return err_set(err, ERR_USER, "%s: given twice", path);
@@ -113,13 +168,15 @@ static void sort_mounts(struct box_spec *s)
 	}
 }
 
-int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err)
+int plan_add_mounts(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
+	const struct strv *args = &req->mounts;
+
 	s->mounts = xcalloc(args->n ? args->n : 1, sizeof(*s->mounts));
-	if (!args->n && add_mount(s, ".", err) < 0)
+	if (!args->n && add_mount(s, ".", !req->inspecting, err) < 0)
 		return -1;
 	for (size_t i = 0; i < args->n; i++)
-		if (add_mount(s, args->v[i], err) < 0)
+		if (add_mount(s, args->v[i], true, err) < 0)
 			return -1;
 	s->workdir = xstrdup(s->mounts[0].guest_path);
 	sort_mounts(s);

@@ -6,7 +6,7 @@
 #include "kit/plan.h"
 
 /* mounts and workdir. */
-int plan_add_mounts(struct box_spec *s, const struct strv *args, struct err *err);
+int plan_add_mounts(struct box_spec *s, const struct plan_request *req, struct err *err);
 /* Whether @path lies in a mount that is read-only. After plan_add_mounts. */
 bool plan_path_read_only(const struct box_spec *s, const char *path);
 /* Whether @path lies in any of them. */

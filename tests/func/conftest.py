@@ -36,6 +36,8 @@ class Home:
         )
         for name in [n for n in self.env if n.lower().endswith("_proxy")]:
             del self.env[name]  # of the machine that tests
+        self.project = os.path.join(base, "project")  # to share
+        os.makedirs(self.project)
         data = os.path.join(base, "data", "hutch")
         os.makedirs(data, mode=0o700)
         for name in ("images", "kernels"):

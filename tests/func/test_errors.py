@@ -77,6 +77,28 @@ def test_paths_that_may_not_be_shared(home, path):
     refused(home, "run", "shell", path, says=[path])
 
 
+@pytest.mark.parametrize("path,link", [
+    ("", None), ("data/hutch/secrets", None), ("state", None), ("config/hutch", None), ("new", None),
+    ("elsewhere", "data"), ("far", "link"),
+])
+def test_hutchs_own_directories_are_not_shared(home, path, link):
+    """Who writes there has the user's rights: a secret may be a command."""
+    env = {}
+    if path == "new":  # made when the sandbox is
+        env["XDG_STATE_HOME"] = home.path("new", "state")
+    if link == "data":  # a link out of what is shared leads there
+        env["XDG_DATA_HOME"] = home.path("elsewhere", "data")
+        os.makedirs(home.path("elsewhere"))
+        os.symlink(home.path("data"), home.path("elsewhere", "data"))
+    if link == "link":  # a link into it
+        env["XDG_CONFIG_HOME"] = home.path("conf")
+        os.symlink(home.path("far"), home.path("conf"))
+    os.makedirs(home.path(path), exist_ok=True)
+    for mode in ("", ":ro"):
+        refused(home, "create", "shell", home.path(path) + mode, says=["secrets and rules in"],
+                remedy="does not hold", env=env)
+
+
 @pytest.mark.parametrize("flag,value", [
     ("--memory", "lots"), ("--memory", "1k"), ("--cpus", "0"), ("--cpus", "x"), ("--disk", "-1"),
     ("--engine", "bochs"), ("--allow", "*bad*"), ("--resolve", "nonsense"), ("-e", "NOT_SET_HERE"),

@@ -15,6 +15,7 @@ import pytest
 
 import registry
 import servers
+from conftest import wait_for
 from kit_world import SPEC, docker, home, kit, liar, pin, refused, zip_bytes
 
 
@@ -325,12 +326,14 @@ def test_login_helpers_that_fail(home, liar, keeper, tmp_path):
 
 def test_login_helper_that_hangs(liar, keeper):
     helper, ask, asked, forms = keeper
-    helper("hangs", "sleep 617 & sleep 617")
+    sleep = "sleep 6%d" % os.getpid()
+    helper("hangs", "%s & %s" % (sleep, sleep))
     began = time.monotonic()
     r = ask({"credsStore": "hangs"})
     assert r.returncode == 125 and "not done within 30 s" in r.stderr
     assert 29 < time.monotonic() - began < 60
-    assert subprocess.run(["pgrep", "-f", "^sleep 617$"]).returncode == 1
+    wait_for(lambda: subprocess.run(["pgrep", "-f", "^%s$" % sleep]).returncode == 1,
+             what="its processes to be gone")
 
 
 def test_certificate(home, tmp_path):

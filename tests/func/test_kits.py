@@ -217,7 +217,7 @@ def test_resolve_schema_3(home):
     assert [k["name"] for k in json.loads(r.stdout)["kits"]] == ["w", "a", "b"]
     r = home.run("kit", "inspect", w, "--kit", b)
     assert "kit b: requires a, which no kit here provides" in r.stderr
-    r = home.run("run", "--dry-run", w, home.base)
+    r = home.run("run", "--dry-run", w, home.project)
     assert r.returncode == 125 and "a workload is an image" in r.stderr
     r = home.run("kit", "inspect", w, "--kit", "python")
     assert "do not combine" in r.stderr

@@ -45,7 +45,7 @@ def kit(home):
 
 
 def plan(home, path):
-    s = json.loads(home.ok("run", "--kit", path, "--dry-run", "--json", "shell", home.base))
+    s = json.loads(home.ok("run", "--kit", path, "--dry-run", "--json", "shell", home.project))
     s["files"] = [f for f in s["files"] if f["kit"] == "agent"]
     return s
 

@@ -369,7 +369,7 @@ credentials:
 
 
 def plan(home, *args, **kw):
-    return json.loads(home.ok("run", *args, "--dry-run", "--json", "shell", home.base, **kw))
+    return json.loads(home.ok("run", *args, "--dry-run", "--json", "shell", home.project, **kw))
 
 
 def test_credential_without_a_kit(home):
@@ -382,9 +382,9 @@ def test_credential_without_a_kit(home):
     plain = plan(home)
     assert s["network"]["rules"] == plain["network"]["rules"]
     assert plain["network"]["credentials"] == []
-    text = home.ok("run", "--credential", "github", "--dry-run", "shell", home.base)
+    text = home.ok("run", "--credential", "github", "--dry-run", "shell", home.project)
     assert "github as GITHUB_TOKEN, required, --credential" in text
-    r = home.run("run", "--credential", "githubb", "--dry-run", "shell", home.base)
+    r = home.run("run", "--credential", "githubb", "--dry-run", "shell", home.project)
     assert r.returncode == 125 and "no built-in service is named githubb" in r.stderr
     assert "hutch secret services" in r.stderr
 
@@ -416,10 +416,10 @@ def test_required_refuses_to_start(home, reference, says):
         f.write(KIT.replace("REQUIRED", "true"))
     if reference:
         home.ok("secret", "set", "needed", "--from", reference)
-    r = home.run("run", "--kit", path, "shell", home.base)
+    r = home.run("run", "--kit", path, "shell", home.project)
     assert r.returncode == 125 and says in r.stderr, r.stderr
     assert "kit wants needs the credential needed" in r.stderr
     assert ("hutch secret set needed" in r.stderr) == (reference is None)
     assert home.ok("ls") == ""
-    r = home.run("run", "--credential", "github", "shell", home.base)
+    r = home.run("run", "--credential", "github", "shell", home.project)
     assert r.returncode == 125 and "--credential needs the credential github" in r.stderr
