@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "oci/ref.h"
+#include "remote/ref.h"
 
 void images_progress(void *arg, const char *what, int percent)
 {
@@ -29,29 +30,38 @@ void images_progress(void *arg, const char *what, int percent)
 	cli_progress(line);
 }
 
-/* A kit from elsewhere has no business with addresses of this machine, unless it came from there.
- */
+static bool is_from_elsewhere(const struct kit *k)
+{
+	struct ref from;
+	bool local;
+
+	if (!k->pin || ref_parse(k->pin, &from, NULL) < 0)
+		return k->pin != NULL;
+	local = from.local;
+	ref_done(&from);
+	return !local;
+}
+
+/* A kit from elsewhere has no business with addresses of this machine. */
 static int check_source(const struct plan_request *req, const char *image, struct err *err)
 {
-	const struct kit *base = kit_base(req->kits, req->n_kits);
-	struct oci_ref ref, from;
-	bool local, from_here;
+	struct oci_ref ref;
+	bool local;
 
-	if (!base || !base->pin || oci_ref_parse(image, &ref, err) < 0)
-		return base && base->pin ? -1 : 0;
+	if (oci_ref_parse(image, &ref, err) < 0)
+		return -1;
 	local = ref.local;
 	oci_ref_done(&ref);
-	from_here = oci_ref_parse(base->pin, &from, NULL) == 0;
-	if (from_here) {
-		from_here = from.local;
-		oci_ref_done(&from);
+	for (size_t i = 0; local && i < req->n_kits; i++) {
+		const struct kit *k = &req->kits[i];
+
+		if (k->kind == KIT_SANDBOX && k->sandbox.image &&
+			strcmp(k->sandbox.image, image) == 0 && is_from_elsewhere(k))
+			return err_set(err, ERR_USER,
+				"kit %s comes from elsewhere and must not name %s of this machine",
+				k->name, image);
 	}
-	return local && !from_here
-		       ? err_set(err, ERR_USER,
-				 "kit %s comes from elsewhere and must not name %s of this "
-				 "machine",
-				 base->name, image)
-		       : 0;
+	return 0;
 }
 
 int images_resolve(struct plan_request *req, struct images_wanted *ret, struct err *err)

@@ -41,7 +41,10 @@ int registry_status(
 			"~/.docker/config.json",
 			r->host);
 	}
-	return err_set(err, ERR_PEER, "%s: status %ld for the %s", place, a->status, what);
+	err_set(err, ERR_PEER, "%s: status %ld for the %s", place, a->status, what);
+	if (a->status == 429)
+		err_hint(err, "too many requests: wait, or docker login %s", r->host);
+	return -1;
 }
 
 int registry_do(

@@ -189,6 +189,26 @@ struct build {
 	int blobs;
 };
 
+/* Whether nothing of the image @digest has to be fetched. */
+static bool is_complete(int blobs, const char *digest)
+{
+	struct image_config config;
+	struct oci_manifest m;
+	struct stat st;
+	bool all = true;
+
+	if (read_config(blobs, digest, &config, NULL) < 0)
+		return false;
+	image_config_done(&config);
+	if (read_manifest(blobs, digest, NULL, &m, NULL) < 0)
+		return false;
+	for (size_t i = 0; all && i < m.n_layers; i++)
+		all = fstatat(blobs, m.layers[i].digest + 7, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		      (uint64_t)st.st_size == m.layers[i].size;
+	oci_manifest_done(&m);
+	return all;
+}
+
 /* All blobs of one image, and what of them matters. */
 static int fetch(struct build *b, const char *pin, struct err *err)
 {
@@ -196,11 +216,14 @@ static int fetch(struct build *b, const char *pin, struct err *err)
 	struct oci_manifest m;
 	_free_ char *digest = NULL;
 	struct oci_ref r;
-	int result;
+	int result = 0;
 
 	if (oci_ref_parse(pin, &r, err) < 0)
 		return -1;
-	result = ask("image", &r, b->blobs, b->progress, b->arg, &digest, err);
+	if (is_complete(b->blobs, r.digest))
+		digest = xstrdup(r.digest);
+	else
+		result = ask("image", &r, b->blobs, b->progress, b->arg, &digest, err);
 	oci_ref_done(&r);
 	if (result < 0 || read_config(b->blobs, digest, &config, err) < 0)
 		return -1;

@@ -13,7 +13,7 @@
 static const char full[] =
 	"{\"version\":1,\"name\":\"shell-app\",\"agent\":\"shell\",\"kits\":[\"shell\",\"hello\"],"
 	"\"engine\":\"qemu\",\"cpus\":2,\"memory_bytes\":2147483648,\"disk_bytes\":17179869184,"
-	"\"image\":\"base\",\"user\":\"agent\",\"workdir\":\"/w\","
+	"\"image\":\"base\",\"layers\":[\"oci://r/x@y\"],\"user\":\"agent\",\"workdir\":\"/w\","
 	"\"mounts\":[{\"host_path\":\"/w\",\"guest_path\":\"/w\",\"read_only\":false},"
 	"{\"host_path\":\"/r\",\"guest_path\":\"/r\",\"read_only\":true}],"
 	"\"env\":[\"A=1\",\"B=\"],\"entrypoint\":[\"bash\"],\"command_default\":[],"
