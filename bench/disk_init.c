@@ -7,22 +7,14 @@
  *
  * Kernel parameters: bench=NAME,… (which works), bench_late=1 (all modules, not only the early ones),
  * bench_ms=MS (how long each work runs). */
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/aio_abi.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "guest_init.h"
 
 #define DEPTH_MAX 8u
 #define BLOCK_MAX (128u << 10)
@@ -40,41 +32,6 @@ static const struct work {
 	{"rand-write-1", true, true, 4096, 1},
 	{"rand-write-8", true, true, 4096, 8},
 };
-
-static void fail(const char *what)
-{
-	printf("failed: %s: %s\n", what, strerror(errno));
-	reboot(RB_AUTOBOOT);
-}
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000;
-}
-
-static void load_modules(bool late)
-{
-	char when[8], name[64], path[80];
-	FILE *list = fopen("/modules.list", "r");
-
-	if (!list)
-		fail("modules.list");
-	while (fscanf(list, "%7s %63s", when, name) == 2) {
-		int fd;
-
-		if (!late && strcmp(when, "early") != 0)
-			continue;
-		snprintf(path, sizeof(path), "/modules/%s", name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
-			fail(name);
-		close(fd);
-	}
-	fclose(list);
-}
 
 /* The first disk that can be written. Drivers probe on their own time. */
 static int open_disk(void)

@@ -8,61 +8,20 @@
  *parameters: net_name=NAME (to be asked for at the gateway) or net_addr=ADDRESS, net_port=PORT,
  *net_ms=MS (how long a stream runs), net_short=N (connections). */
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <net/if.h>
 #include <net/route.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+
+#include "guest_init.h"
 
 #define BLOCK 262144u
 
 static uint8_t block[BLOCK];
 static struct sockaddr_in server = {.sin_family = AF_INET};
-
-static void fail(const char *what)
-{
-	printf("failed: %s: %s\n", what, strerror(errno));
-	reboot(RB_AUTOBOOT);
-}
-
-static uint64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000;
-}
-
-static void load_modules(void)
-{
-	char when[8], name[64], path[80];
-	FILE *list = fopen("/modules.list", "r");
-
-	if (!list)
-		fail("modules.list");
-	while (fscanf(list, "%7s %63s", when, name) == 2) {
-		int fd;
-
-		snprintf(path, sizeof(path), "/modules/%s", name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
-			fail(name);
-		close(fd);
-	}
-	fclose(list);
-}
 
 static void set_addr(struct sockaddr *to, const char *text)
 {
@@ -220,7 +179,7 @@ int main(void)
 	if (!freopen("/dev/console", "w", stdout))
 		return 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	load_modules();
+	load_modules(true);
 	configure();
 	server.sin_port = htons((uint16_t)number("net_port", 7));
 	if (name)

@@ -8,42 +8,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/duplex.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "box/ports.h"
 #include "wire/agent.h"
-
-#define RELAY_MAX (64u << 10)
-
-/* One side; data read from it goes to the other one. */
-struct side {
-	struct relay *r;
-	int fd; /* owned */
-	struct loop_watch w;
-	struct buf in;  /* read here, not yet written to the other side */
-	bool eof, shut; /* no more to read; writing side closed */
-};
 
 struct relay {
 	struct box *box;
 	unsigned port;
 	bool connected; /* the guest has said DONE: from here on bytes are the client's and server's
 			 */
-	struct side client, guest;
+	struct duplex_end client, guest;
 	relay_done_fn *done;
 	void *arg;
 };
 
 void relay_free(struct relay *r)
 {
-	struct loop *l = r->box->loop;
-	struct side *sides[] = {&r->client, &r->guest};
-
-	for (size_t i = 0; i < ARRAY_SIZE(sides); i++) {
-		loop_del(l, &sides[i]->w);
-		close_and_reset(&sides[i]->fd);
-		buf_done(&sides[i]->in);
-	}
+	duplex_done(&r->client, r->box->loop);
+	duplex_done(&r->guest, r->box->loop);
 	free(r);
 }
 
@@ -56,57 +40,22 @@ static void end(struct relay *r)
 	relay_free(r);
 }
 
-/* Write to @to what was read from @from; pass the end on when all of it is written. */
-static int push(struct side *from, struct side *to)
+static void on_client(struct loop *l, struct loop_watch *w, uint32_t events);
+static void on_guest(struct loop *l, struct loop_watch *w, uint32_t events);
+
+/* Of the client nothing is read before the guest has connected. */
+static int watch(struct relay *r)
 {
-	while (buf_len(&from->in)) {
-		ssize_t n = send(to->fd, buf_head(&from->in), buf_len(&from->in),
-			MSG_NOSIGNAL | MSG_DONTWAIT);
+	uint32_t client = duplex_wants(&r->client, &r->guest);
+	uint32_t guest = duplex_wants(&r->guest, &r->client);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN ? 0 : -1;
-		buf_consume(&from->in, (size_t)n);
+	if (!r->connected) {
+		client = 0;
+		guest &= EPOLLIN;
 	}
-	if (from->eof && !to->shut) {
-		to->shut = true;
-		shutdown(to->fd, SHUT_WR);
-	}
-	return 0;
-}
-
-static int pull(struct side *s)
-{
-	ssize_t n;
-
-	if (s->eof || !buf_room(&s->in))
-		return 0;
-	n = buf_read(&s->in, s->fd, RELAY_MAX);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	s->eof = n == 0;
-	return 0;
-}
-
-static void on_event(struct loop *l, struct loop_watch *w, uint32_t events);
-
-static int watch_side(struct side *s, const struct side *other)
-{
-	struct loop *l = s->r->box->loop;
-	uint32_t want = 0;
-
-	if (!s->eof && buf_room(&s->in) && (s->r->connected || s == &s->r->guest))
-		want |= EPOLLIN;
-	if (buf_len(&other->in) && s->r->connected)
-		want |= EPOLLOUT;
-	if (!want) {
-		loop_del(l, &s->w);
-		return 0;
-	}
-	if (s->w.fd >= 0)
-		return loop_mod(l, &s->w, want);
-	return loop_add(l, &s->w, s->fd, want, on_event);
+	if (duplex_watch(&r->client, r->box->loop, client, on_client) < 0)
+		return -1;
+	return duplex_watch(&r->guest, r->box->loop, guest, on_guest);
 }
 
 /* The guest's answer. 0: it is not whole yet, or it has connected. */
@@ -134,24 +83,28 @@ static int shake_hands(struct relay *r)
 	return -1;
 }
 
-static void on_event(struct loop *l, struct loop_watch *w, uint32_t events)
+static void on_event(struct relay *r, struct duplex_end *e, uint32_t events)
 {
-	struct side *s = container_of(w, struct side, w);
-	struct relay *r = s->r;
+	if (((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && duplex_pull(e) < 0) ||
+		(!r->connected && shake_hands(r) < 0) ||
+		(r->connected && (duplex_push(&r->client, &r->guest) < 0 ||
+					 duplex_push(&r->guest, &r->client) < 0)) ||
+		duplex_over(&r->client, &r->guest) || watch(r) < 0)
+		end(r);
+}
 
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && pull(s) < 0) {
-		end(r);
-		return;
-	}
-	if (!r->connected && shake_hands(r) < 0) {
-		end(r);
-		return;
-	}
-	if ((r->connected &&
-		    (push(&r->client, &r->guest) < 0 || push(&r->guest, &r->client) < 0)) ||
-		(r->client.shut && r->guest.shut) || watch_side(&r->client, &r->guest) < 0 ||
-		watch_side(&r->guest, &r->client) < 0)
-		end(r);
+static void on_client(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct relay *r = container_of(w, struct relay, client.w);
+
+	on_event(r, &r->client, events);
+}
+
+static void on_guest(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct relay *r = container_of(w, struct relay, guest.w);
+
+	on_event(r, &r->guest, events);
 }
 
 static int ask_guest(struct relay *r, struct err *err)
@@ -177,12 +130,9 @@ struct relay *relay_new(struct box *b, int client, unsigned port, relay_done_fn 
 	r->port = port;
 	r->done = done;
 	r->arg = arg;
-	r->client.r = r->guest.r = r;
-	r->client.w.fd = r->guest.w.fd = r->guest.fd = -1;
-	r->client.fd = client;
-	buf_init(&r->client.in, RELAY_MAX);
-	buf_init(&r->guest.in, RELAY_MAX);
-	if (ask_guest(r, &err) < 0 || watch_side(&r->guest, &r->client) < 0) {
+	duplex_init(&r->client, client);
+	duplex_init(&r->guest, -1);
+	if (ask_guest(r, &err) < 0 || watch(r) < 0) {
 		log_limited(LOG_WARN, "port=%u: no stream", port);
 		relay_free(r);
 		return NULL;

@@ -329,13 +329,13 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	struct err *err)
 {
 	_free_ char *path = path_program("hutch-gate");
-	_close_ int all = -1, own = -1, tokens = -1, dir_fd = open_gate_dir(b, err);
+	_close_ int tokens = -1, dir_fd = open_gate_dir(b, err);
 	char **argv = ARGV("hutch-gate", b->spec.name);
 	struct strv env = {0};
 	struct err why = {0};
-	int fds[7], result;
+	int fds[5], result;
 
-	if (dir_fd < 0 || open_secrets(b, &all, &own, err) < 0)
+	if (dir_fd < 0)
 		return -1;
 	tokens = open_tokens(b, &why);
 	if (why.class) {
@@ -345,10 +345,8 @@ static int start_gate(struct box *b, struct pair *control, struct pair *link, st
 	fds[0] = control->fd[1];
 	fds[1] = link->fd[1];
 	fds[2] = dir_fd;
-	fds[3] = all;
-	fds[4] = own;
-	fds[5] = b->spec.net.n_credentials ? secret->fd[1] : -1;
-	fds[6] = tokens;
+	fds[3] = b->spec.net.n_credentials ? secret->fd[1] : -1;
+	fds[4] = tokens;
 	environ_pick(ENVIRON_NETWORK, &env);
 	result = worker_spawn(b, WORKER_GATE,
 		    &(struct child_spec){.path = path,

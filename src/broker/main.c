@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch-secret NAME SERVICE...: fetches credentials that the secret store only refers to.
+/* hutch-secret NAME SERVICE...: gives the gate credentials, from the secret store or what that refers to.
  *
- * hutch-gate talks to the network, so it may run no program and read no file of the user's. This
- * process may, with the user's own rights and the environment of the command that started the
+ * hutch-gate talks to the network, so it may run no program and read no file of the user's, the
+ * store included. This process may, with the user's own rights and the environment of the command that started the
  * sandbox: commands need no less. Its only peer is the gate, and all that the gate can make it do
  * is to fetch one of the services that are named on its command line, which the sandbox may use
  * anyway.

@@ -43,7 +43,7 @@ struct gate {
 	struct asks *asks;
 	struct udp *udp;
 	struct values *values; /* of credentials */
-	int secrets, own_secrets, broker, tokens; /* descriptors, or -1 */
+	int broker, tokens; /* descriptors, or -1 */
 	struct loop_watch control, link;
 	struct link_packet packet; /* being read */
 	struct buf control_in;

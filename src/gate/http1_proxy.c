@@ -208,11 +208,12 @@ static bool collect(struct flow *f)
 {
 	struct http1_proxy *p = proxy_of(f);
 	struct buf *in = &f->guest.in;
+	bool begun = !p->collecting;
 	size_t used = 0;
 	struct err err;
 	int r;
 
-	if (!p->collecting) {
+	if (begun) {
 		p->collecting = true;
 		http1_body_init(&p->up_body, &p->req);
 		p->up_body.written = HTTP1_BARE;
@@ -235,7 +236,7 @@ static bool collect(struct flow *f)
 		return true;
 	}
 	p->collected = r == 1;
-	return used > 0 || p->collected;
+	return begun || used > 0 || p->collected;
 }
 
 /* A body that was changed goes out with another framing. */

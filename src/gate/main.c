@@ -2,10 +2,10 @@
 /* hutch-gate: the only way from a sandbox to the network.
  *
  * Descriptors: 3 control (stream, JSON lines, from hutch-box), 4 link to the VMM (SOCK_SEQPACKET),
- * 5 its directory in the sandbox's, 6 the secret store, 7 the sandbox's own secrets, 8 hutch-secret
- * (SOCK_SEQPACKET), 9 the store of OAuth tokens; the last four may be closed.
+ * 5 its directory in the sandbox's, 6 hutch-secret (SOCK_SEQPACKET), 7 the store of OAuth tokens; the
+ * last two may be closed.
  *
- * Trusts: fd 3, 5 to 9. Hostile: everything on fd 4 and in the streams that come with it, everything
+ * Trusts: fd 3, 5 to 7. Hostile: everything on fd 4 and in the streams that come with it, everything
  * that servers and name servers answer. The process needs the real network, the resolver's files
  * and the host's certificates, so it keeps network and mount namespace; it gives up privileges, all
  * other files and most system calls instead (seal.c).
@@ -39,7 +39,7 @@
 #include "gate/seal.h"
 #include "gate/udp.h"
 
-enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, FD_TOKENS, FD_END };
+enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_BROKER, FD_TOKENS, FD_END };
 
 #define CONTROL_MAX (16u << 20) /* bytes of one configuration */
 #define FDS_SPARE   128u        /* everything but connections */
@@ -47,10 +47,10 @@ enum { FD_CONTROL = 3, FD_LINK, FD_BOX, FD_SECRETS, FD_OWN_SECRETS, FD_BROKER, F
 /* Every descriptor we were given is close-on-exec, everything else is closed. */
 static int tidy_descriptors(struct err *err)
 {
-	for (int fd = FD_CONTROL; fd < FD_SECRETS; fd++)
+	for (int fd = FD_CONTROL; fd < FD_BROKER; fd++)
 		if (fd_set_cloexec(fd, true) < 0)
 			return err_errno(err, "descriptor %d", fd);
-	for (int fd = FD_SECRETS; fd < FD_END; fd++)
+	for (int fd = FD_BROKER; fd < FD_END; fd++)
 		fd_set_cloexec(fd, true);
 	close_range(FD_END, ~0u, 0);
 	if (fd_set_nonblock(FD_LINK, true) < 0)
@@ -225,7 +225,7 @@ static int start(struct gate *g, struct err *err)
 	if (!g->loop || !g->tls)
 		return -1;
 	g->dialer = dialer_new(g->loop, err);
-	g->values = values_new(g->loop, g->own_secrets, g->secrets, g->broker, err);
+	g->values = values_new(g->loop, g->broker, err);
 	if (!g->dialer || !g->values)
 		return -1;
 	buf_init(&g->control_in, CONTROL_MAX);
@@ -233,7 +233,7 @@ static int start(struct gate *g, struct err *err)
 		return err_errno(err, "watch the control stream");
 	json_object_seed(0); /* reads a device file */
 	oauth_wipe_json();
-	if (gate_seal(FD_BOX, g->secrets, g->own_secrets, g->tokens, &g->jail_missing, err) < 0)
+	if (gate_seal(FD_BOX, g->tokens, &g->jail_missing, err) < 0)
 		return -1;
 	jail_probe("gate");
 	return 0;
@@ -269,8 +269,6 @@ int main(int argc, char **argv)
 	int status = -1;
 
 	/* Before anything is opened that could take its number. */
-	g.secrets = given(FD_SECRETS);
-	g.own_secrets = given(FD_OWN_SECRETS);
 	g.broker = given(FD_BROKER);
 	g.tokens = given(FD_TOKENS);
 	log_init("gate", argc > 1 ? argv[1] : "-", LOG_INFO);

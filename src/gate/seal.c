@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What hutch-gate keeps when it has started.
  *
- * Files: its log and its CA in a directory of its own, the secret stores to read, OAuth tokens to
- * keep, and what the resolver and OpenSSL read during operation: the first at each change, the second for each certificate that it
+ * Files: its log and its CA in a directory of its own, OAuth tokens to keep, and what the resolver and OpenSSL read during operation: the first at each change, the second for each certificate that it
  * looks up. These are below /etc on every system, with links to a few places elsewhere. Everything
  * else, the user's home above all, is out of reach.
  *
@@ -75,15 +74,12 @@ static void allow_trust_store(struct rules *l)
 		allow_copy(l, xstrdup(d));
 }
 
-int gate_seal(
-	int dirfd, int secrets, int own_secrets, int tokens, unsigned *missing, struct err *err)
+int gate_seal(int dirfd, int tokens, unsigned *missing, struct err *err)
 {
 	struct rules l = {.n = 0};
 	int result;
 
 	allow(&l, NULL, dirfd, LANDLOCK_LOOK | LANDLOCK_MODIFY);
-	allow(&l, NULL, secrets, LANDLOCK_LOOK);
-	allow(&l, NULL, own_secrets, LANDLOCK_LOOK);
 	allow(&l, NULL, tokens, LANDLOCK_LOOK | LANDLOCK_MODIFY);
 	for (size_t i = 0; i < ARRAY_SIZE(read_paths); i++)
 		allow(&l, read_paths[i], -1, LANDLOCK_LOOK);

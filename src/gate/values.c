@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values of credentials: read, or fetched by hutch-secret.
+/* Values of credentials: asked of hutch-secret.
  *
  * There is at most one question under way for a service; requests that come meanwhile wait for the
  * same answer, each gets a copy. hutch-secret is expected to answer within its own time limit;
@@ -15,7 +15,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "secret/source.h"
 #include "wire/broker.h"
 
 #define ANSWER_MS 35000u /* hutch-secret gives up after 30 s */
@@ -46,7 +45,6 @@ struct fetch {
 
 struct values {
 	struct loop *loop;
-	int stores[2];
 	int broker; /* owned; -1: there is none, or none any more */
 	struct loop_watch watch;
 	struct fetch *fetches;
@@ -200,16 +198,9 @@ static struct fetch *fetch_start(struct values *v, const char *service)
 
 void values_want(struct values_set *s, const char *service)
 {
-	_secret_ struct secret *value = NULL;
-	_source_ struct source source = {0};
 	struct values_item *it;
-	struct err err;
 
 	if (strlen(service) > BROKER_NAME_MAX || find_item(s, service))
-		return;
-	/* What is wrong with the store is told at the moment of use. */
-	if (source_find(s->values->stores, service, &source, &value, &err) < 0 ||
-		source.kind <= SOURCE_VALUE)
 		return;
 	it = xcalloc(1, sizeof(*it));
 	it->set = s;
@@ -233,10 +224,13 @@ bool values_pending(const struct values_set *s)
 	return false;
 }
 
-static int give_fetched(const struct values_item *it, struct secret **ret, struct err *err)
+int values_get(struct values_set *s, const char *service, struct secret **ret, struct err *err)
 {
+	const struct values_item *it = find_item(s, service);
 	struct secret *copy;
 
+	if (!it || !it->fetched)
+		return err_set(err, ERR_BUG, "credential %s: was not asked for", service);
 	if (it->failure[0])
 		return err_set(err, ERR_USER, "credential %s: %s", it->service, it->failure);
 	if (!it->value) {
@@ -247,23 +241,6 @@ static int give_fetched(const struct values_item *it, struct secret **ret, struc
 	if (!copy)
 		return -1;
 	*ret = copy;
-	return 0;
-}
-
-int values_get(struct values_set *s, const char *service, struct secret **ret, struct err *err)
-{
-	const struct values_item *it = find_item(s, service);
-	_secret_ struct secret *value = NULL;
-	_source_ struct source source = {0};
-
-	if (it)
-		return give_fetched(it, ret, err);
-	if (source_find(s->values->stores, service, &source, &value, err) < 0)
-		return -1;
-	if (source.kind > SOURCE_VALUE)
-		return err_set(err, ERR_USER,
-			"credential %s has just been changed: send the request again", service);
-	*ret = steal_ptr(&value);
 	return 0;
 }
 
@@ -281,13 +258,11 @@ void values_done(struct values_set *s)
 
 /* ---- the gate's ---- */
 
-struct values *values_new(struct loop *l, int own, int all, int broker, struct err *err)
+struct values *values_new(struct loop *l, int broker, struct err *err)
 {
 	struct values *v = xcalloc(1, sizeof(*v));
 
 	v->loop = l;
-	v->stores[0] = own;
-	v->stores[1] = all;
 	v->broker = broker;
 	v->watch.fd = -1;
 	if (broker >= 0 && loop_add(l, &v->watch, broker, EPOLLIN, on_broker) < 0) {

@@ -12,18 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/duplex.h"
 #include "base/fd.h"
-
-#define RELAY_MAX (64u << 10)
-
-/* One end of the relay; data read from it goes to the other one. */
-struct end {
-	struct dial *d;
-	int fd; /* owned */
-	struct loop_watch w;
-	struct buf in;  /* read here, not yet written to the other end */
-	bool eof, shut; /* no more to read; writing side closed */
-};
 
 struct dial {
 	struct server *srv;
@@ -31,7 +21,7 @@ struct dial {
 	struct stream *s; /* owned while connecting */
 	uint16_t port;
 	bool tried_v6;
-	struct end host, local;
+	struct duplex_end host, local;
 };
 
 static void dial_free(struct dial *d)
@@ -45,91 +35,63 @@ static void dial_free(struct dial *d)
 	if (d->next)
 		d->next->prev = d->prev;
 	srv->n_dials--;
-	loop_del(srv->loop, &d->host.w);
-	loop_del(srv->loop, &d->local.w);
-	close_and_reset(&d->host.fd);
-	close_and_reset(&d->local.fd);
-	buf_done(&d->host.in);
-	buf_done(&d->local.in);
+	duplex_done(&d->host, srv->loop);
+	duplex_done(&d->local, srv->loop);
 	stream_free(d->s);
 	free(d);
 	server_room(srv);
 }
 
-static void on_relay(struct loop *l, struct loop_watch *w, uint32_t events);
-
-static int watch_end(struct end *e, const struct end *other)
+static struct dial *dial_new(struct server *srv, int host_fd, int local_fd)
 {
-	struct loop *l = e->d->srv->loop;
-	uint32_t want = 0;
+	struct dial *d = xcalloc(1, sizeof(*d));
 
-	if (!e->eof && buf_room(&e->in))
-		want |= EPOLLIN;
-	if (buf_len(&other->in))
-		want |= EPOLLOUT;
-	if (!want) {
-		loop_del(l, &e->w);
-		return 0;
-	}
-	if (e->w.fd >= 0)
-		return loop_mod(l, &e->w, want);
-	return loop_add(l, &e->w, e->fd, want, on_relay);
+	d->srv = srv;
+	duplex_init(&d->host, host_fd);
+	duplex_init(&d->local, local_fd);
+	d->next = srv->dials;
+	if (d->next)
+		d->next->prev = d;
+	srv->dials = d;
+	srv->n_dials++;
+	return d;
 }
 
-/* Write to @to what was read from @from; pass the end on when all of it is written. */
-static int push(struct end *from, struct end *to)
-{
-	while (buf_len(&from->in)) {
-		ssize_t n = send(to->fd, buf_head(&from->in), buf_len(&from->in), MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN ? 0 : -1;
-		buf_consume(&from->in, (size_t)n);
-	}
-	if (from->eof && !to->shut) {
-		to->shut = true;
-		shutdown(to->fd, SHUT_WR);
-	}
-	return 0;
-}
-
-static int pull(struct end *from)
-{
-	ssize_t n;
-
-	if (from->eof || !buf_room(&from->in))
-		return 0;
-	n = buf_read(&from->in, from->fd, RELAY_MAX);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	if (n == 0)
-		from->eof = true;
-	return 0;
-}
+static void on_host(struct loop *l, struct loop_watch *w, uint32_t events);
+static void on_local(struct loop *l, struct loop_watch *w, uint32_t events);
 
 /* May free @d. */
 static void relay(struct dial *d)
 {
-	struct end *h = &d->host, *g = &d->local;
+	struct duplex_end *h = &d->host, *g = &d->local;
+	struct loop *l = d->srv->loop;
 
-	if (push(h, g) < 0 || push(g, h) < 0 || (h->shut && g->shut) || watch_end(h, g) < 0 ||
-		watch_end(g, h) < 0)
+	if (duplex_push(h, g) < 0 || duplex_push(g, h) < 0 || duplex_over(h, g) ||
+		duplex_watch(h, l, duplex_wants(h, g), on_host) < 0 ||
+		duplex_watch(g, l, duplex_wants(g, h), on_local) < 0)
 		dial_free(d);
 }
 
-static void on_relay(struct loop *l, struct loop_watch *w, uint32_t events)
+static void on_event(struct dial *d, struct duplex_end *e, uint32_t events)
 {
-	struct end *e = container_of(w, struct end, w);
-	struct dial *d = e->d;
-
-	(void)l;
-	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && pull(e) < 0) {
+	if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && duplex_pull(e) < 0)
 		dial_free(d);
-		return;
-	}
-	relay(d);
+	else
+		relay(d);
+}
+
+static void on_host(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct dial *d = container_of(w, struct dial, host.w);
+
+	on_event(d, &d->host, events);
+}
+
+static void on_local(struct loop *l, struct loop_watch *w, uint32_t events)
+{
+	struct dial *d = container_of(w, struct dial, local.w);
+
+	on_event(d, &d->local, events);
 }
 
 static void connected(struct dial *d)
@@ -141,11 +103,9 @@ static void connected(struct dial *d)
 	loop_del(d->srv->loop, &d->local.w);
 	d->s = NULL;
 	/* The answer takes the relay's own way, ahead of the data. */
-	buf_init(&d->host.in, RELAY_MAX);
-	buf_init(&d->local.in, RELAY_MAX);
 	d->host.fd = stream_take(s, &in);
 	agent_put(&d->local.in, AGENT_DONE, NULL, 0);
-	n = MIN(buf_len(&in), (size_t)RELAY_MAX);
+	n = MIN(buf_len(&in), (size_t)DUPLEX_MAX);
 	buf_put(&d->host.in, buf_head(&in), n);
 	buf_done(&in);
 	relay(d);
@@ -221,16 +181,8 @@ int dial_start(struct server *srv, struct stream *s, struct rd payload)
 
 	if (agent_get_port(payload, &port) < 0)
 		return stream_fail(s, EINVAL, "malformed port");
-	d = xcalloc(1, sizeof(*d));
-	d->srv = srv;
+	d = dial_new(srv, -1, -1);
 	d->port = port;
-	d->host.d = d->local.d = d;
-	d->host.fd = d->local.fd = d->host.w.fd = d->local.w.fd = -1;
-	d->next = srv->dials;
-	if (d->next)
-		d->next->prev = d;
-	srv->dials = d;
-	srv->n_dials++;
 	agent_consume(&s->in);
 	if (dial_next(d) < 0) {
 		errnum = errno;
@@ -244,21 +196,7 @@ int dial_start(struct server *srv, struct stream *s, struct rd payload)
 
 void relay_start(struct server *srv, int host_fd, int local_fd)
 {
-	struct dial *d = xcalloc(1, sizeof(*d));
-
-	d->srv = srv;
-	d->host.d = d->local.d = d;
-	d->host.fd = host_fd;
-	d->local.fd = local_fd;
-	d->host.w.fd = d->local.w.fd = -1;
-	buf_init(&d->host.in, RELAY_MAX);
-	buf_init(&d->local.in, RELAY_MAX);
-	d->next = srv->dials;
-	if (d->next)
-		d->next->prev = d;
-	srv->dials = d;
-	srv->n_dials++;
-	relay(d);
+	relay(dial_new(srv, host_fd, local_fd));
 }
 
 void dials_free(struct server *srv)

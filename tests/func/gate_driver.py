@@ -51,6 +51,7 @@ class Gate:
                  store=True, max_files=None, broker=None, env=None,
                  vmm_link=None, phase=None):
         self.phase = phase  # "install", "runtime", or None: not said
+        self.path = path
         self.box_dir = os.path.join(path, "box")
         self.secret_dir = os.path.join(path, "secrets")
         self.own_dir = os.path.join(path, "own")  # the sandbox's own secrets
@@ -73,7 +74,7 @@ class Gate:
         self.questions = []  # to the user
         self.ca_file = ca_file
         self.store = store
-        self.broker = broker  # None, or a socket in place of hutch-secret's
+        self.broker = broker  # a socket in place of hutch-secret's, False: none, None: a real one
         self.max_files = max_files
         self.env = env or {}
         self.vmm_link = vmm_link  # the gate's end of the link to a real VMM; taken
@@ -105,9 +106,12 @@ class Gate:
         else:
             self.link, link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds = [control.fileno(), link.fileno(), os.open(self.box_dir, os.O_RDONLY | os.O_DIRECTORY)]
-        fds += [os.open(d, os.O_PATH | os.O_DIRECTORY) for d in (self.secret_dir, self.own_dir)]
-        fds.append(os.open("/dev/null", os.O_RDONLY) if self.broker is None
-                   else os.dup(self.broker.fileno()))
+        broker, services = self.broker, [c["service"] for c in self.network["credentials"]]
+        if broker is None and services:
+            broker = Secret(self.path, services, log="own-secret.log", store=self.store)
+        fds.append(os.dup(broker.fileno()) if broker else os.open("/dev/null", os.O_RDONLY))
+        if broker and self.broker is None:
+            broker.given()
         fds.append(os.open(self.token_dir, os.O_RDONLY | os.O_DIRECTORY))
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
@@ -122,11 +126,8 @@ class Gate:
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i)
-            if not self.store:
+            if not broker:
                 os.close(6)
-                os.close(7)
-            if self.broker is None:
-                os.close(8)
             if self.max_files:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (self.max_files, self.max_files))
 
@@ -302,7 +303,7 @@ class Gate:
 class Secret:
     """One hutch-secret process for the gate that a test makes next in the same @path."""
 
-    def __init__(self, path, services, env=None, log="secret.log"):
+    def __init__(self, path, services, env=None, log="secret.log", store=True):
         ours, self.sock = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stores = [os.path.join(path, d) for d in ("secrets", "own")]
         for d in stores:
@@ -314,6 +315,9 @@ class Secret:
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i)
+            if not store:
+                os.close(4)
+                os.close(5)
 
         with open(self.log_path, "wb") as stderr:
             self.proc = subprocess.Popen(

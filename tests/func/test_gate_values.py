@@ -4,10 +4,11 @@ import select
 import socket
 import struct
 import threading
+import time
 
 import pytest
 
-from gate_driver import HttpServer, credential, rule
+from gate_driver import HttpServer, credential, credential_of, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
 GET, VALUE, NONE, FAILED = 1, 2, 3, 4
@@ -48,8 +49,6 @@ class World:
             credential(s, HOST, header=f"X-{s}", fmt="%s") for s in services],
             broker=self.broker.gates, **more)
         self.broker.gates.close()
-        for s in services:
-            g.set_source(s, "cmd:true")
         return g
 
     def got(self, header="x-svc"):
@@ -95,15 +94,11 @@ def test_request_waits_for_the_value(world):
 def test_nothing_is_kept_for_the_next_request(world):
     g = world.gate()
     c = conn(g)
-    for value in (b"one", b"two"):
-        r = Request(c)
-        world.broker.answer(world.broker.question()[0], data=value)
+    for value in (b"one", b"two", b""):
+        r = Request(c, headers=["X-svc: proxy-managed"])
+        world.broker.answer(world.broker.question()[0], VALUE if value else NONE, data=value)
         assert r.result()[0] == 200
-    g.set_secret("svc", "stored")  # rotated: now the value itself
-    assert c.request()[0] == 200
-    g.remove_secret("svc")
-    assert c.request(headers=["X-svc: proxy-managed"])[0] == 200
-    assert world.got() == ["one", "two", "stored", None]
+    assert world.got() == ["one", "two", None]
     assert world.broker.quiet()
 
 
@@ -119,15 +114,15 @@ def test_requests_share_a_question(world):
 
 def test_several_credentials_for_one_request(world):
     g = world.gate("one", "two", "three")
-    g.set_secret("three", "stored")
     r = Request(conn(g))
-    asked = dict(reversed(world.broker.question()) for _ in range(2))
-    assert sorted(asked) == ["one", "two"]
+    asked = dict(reversed(world.broker.question()) for _ in range(3))
+    assert sorted(asked) == ["one", "three", "two"]
     world.broker.answer(asked["two"], data=b"2")
+    world.broker.answer(asked["three"], data=b"3")
     assert world.broker.quiet() and not world.server.requests
     world.broker.answer(asked["one"], data=b"1")
     assert r.result()[0] == 200
-    assert [world.got(f"x-{s}") for s in ("one", "two", "three")] == [["1"], ["2"], ["stored"]]
+    assert [world.got(f"x-{s}") for s in ("one", "two", "three")] == [["1"], ["2"], ["3"]]
 
 
 def test_reason_reaches_the_client(world):
@@ -151,18 +146,6 @@ def test_no_value_is_no_failure(world):
     assert world.got() == [None]
 
 
-def test_own_value_of_the_sandbox_wins(world):
-    g = world.gate()
-    g.set_secret("svc", "mine", own=True)
-    c = conn(g)
-    assert c.request()[0] == 200
-    g.set_source("svc", "env:X", own=True)
-    r = Request(c)
-    world.broker.answer(world.broker.question()[0], data=b"fetched")
-    assert r.result()[0] == 200
-    assert world.got() == ["mine", "fetched"]
-
-
 @pytest.mark.parametrize("started", [True, False])
 def test_fails_without_the_process(world, started):
     g = world.gate()
@@ -175,18 +158,14 @@ def test_fails_without_the_process(world, started):
     code, headers, body = r.result()
     assert code == 403 and headers["x-hutch-refused"] == "credential"
     assert b"the process that fetches credentials" in body
-    # and stays so, while stored values still work
-    assert conn(g).request()[0] == 403
-    g.set_secret("svc", "stored")
-    assert conn(g).request()[0] == 200
-    assert world.got() == ["stored"]
+    assert conn(g).request()[0] == 403  # and stays so
+    assert not world.server.requests
 
 
 def test_fails_when_there_never_was_one(world):
     world.broker.gates = socket.socket()
     g = world.make_gate(rules=[rule(HOST)], resolves={HOST: world.server.address},
-                        credentials=[credential("svc", HOST)])
-    g.set_source("svc", "cmd:true")
+                        credentials=[credential("svc", HOST)], broker=False)
     assert conn(g).request()[0] == 403
     assert not world.server.requests
 
@@ -240,6 +219,24 @@ def test_slow_server_and_slow_value(world):
     r = Request(conn(g))
     world.broker.question()
     assert r.result()[0] == 502
+
+
+def test_body_is_asked_for_when_the_value_comes_last(world):
+    """Everything else is there: nothing but the value's arrival moves the request."""
+    place = "placeholder-0000-aaaa"
+    g = world.make_gate(rules=[rule(HOST)], resolves={HOST: world.server.address}, broker=world.broker.gates,
+                        credentials=[credential_of("svc", {"domain": HOST, "kind": "placeholder",
+                                                           "placeholder": place, "in_body": True})])
+    world.broker.gates.close()
+    c = conn(g)
+    c.send(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(place)}\r\n"
+           "Expect: 100-continue\r\n\r\n".encode())
+    ident, _ = world.broker.question()
+    time.sleep(0.5)
+    world.broker.answer(ident, data=b"real")
+    assert c.recv_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    c.send(place.encode())
+    assert c.response()[0] == 200 and world.server.requests[-1].body == b"real"
 
 
 def test_value_does_not_reach_the_log(world):

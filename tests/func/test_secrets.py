@@ -100,6 +100,18 @@ def test_revoked_and_changed_at_the_next_request(world):
     assert world.got() == ["one", "two", "three", "two", None]
 
 
+def test_own_value_of_the_sandbox_wins(world):
+    g = world.gate(env={"X": "from-env"})
+    c = conn(g)
+    g.set_secret("svc", "for-all")
+    assert c.request()[0] == 200
+    g.set_secret("svc", "mine", own=True)
+    assert c.request()[0] == 200
+    g.set_source("svc", "env:X", own=True)
+    assert c.request()[0] == 200
+    assert world.got() == ["for-all", "mine", "from-env"]
+
+
 def test_value_leaves_memory_when_it_is_removed(world):
     """Not with the next request: at once. The value is made by the command alone."""
     g = world.gate()

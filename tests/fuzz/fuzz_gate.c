@@ -35,7 +35,7 @@ static const struct {
 	{"plain.test", 443}, {"no.test", 443}, {"raw.test", 22}};
 
 static char dir[] = "/dev/shm/hutch-fuzz-gate-XXXXXX";
-static struct gate g = {.control = {.fd = -1}, .link = {.fd = -1}, .secrets = -1, .own_secrets = -1,
+static struct gate g = {.control = {.fd = -1}, .link = {.fd = -1},
 	.broker = -1, .tokens = -1, .max_flows = 64};
 static int vmm = -1, tcp_server = -1, udp_server = -1;
 static int streams[STREAMS], served[STREAMS];
@@ -112,7 +112,7 @@ static void make(void)
 	g.loop = loop_new(NULL);
 	g.tls = tls_shared_new(NULL);
 	g.dialer = dialer_new(g.loop, NULL);
-	g.values = values_new(g.loop, -1, -1, -1, NULL);
+	g.values = values_new(g.loop, -1, NULL);
 	g.ca = ca_open(dirfd, "fuzz", NULL);
 	g.audit = audit_new(g.loop, dirfd, "fuzz");
 	g.asks = asks_new(g.loop, dirfd, ask, NULL);

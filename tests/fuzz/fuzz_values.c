@@ -3,12 +3,12 @@
  * answer to its own question, or none; malformed ones end the link, and with it the wait. Input:
  * packets, each behind its length (2 bytes). */
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "gate/values.h"
-#include "scratch.h"
 #include "wire/broker.h"
 
 #define SERVICES 2
@@ -85,17 +85,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct values_set set = {.ready = on_ready};
 	int pair[2];
 
-	if (!loop) {
-		static const char ref[] = "\0hutch-source\nenv:X\n300 1";
-
+	if (!loop)
 		loop = loop_new(NULL);
-		scratch_put("one", ref, sizeof(ref) - 1);
-		scratch_put("two", ref, sizeof(ref) - 1);
-	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0)
 		return 0;
 	n_ready = 0;
-	set.values = values_new(loop, -1, scratch_store(), pair[0], NULL);
+	set.values = values_new(loop, pair[0], NULL);
 	for (int i = 0; i < SERVICES; i++)
 		values_want(&set, services[i]);
 	feed(pair[1], data, size, loop);
