@@ -178,6 +178,18 @@ def test_arguments_on_a_terminal_come_behind_the_image_s(world, liar):
         "run", "--prompt", "x", kit, world.path("work")).stderr
 
 
+def test_variables_of_the_sandbox(world):
+    files = [{"path": "${{ kit.env.HOME }}/x", "content": "${{kit.env.MARK}} in ${{ kit.env.WORKSPACE_DIR }}"}]
+    hooks = [{"command": "echo ${{ kit.env.SAID }} ${{ kit.other }}"}]
+    text = descriptor("mixin", capability("lifecycle@1", {"files": files, "install": hooks}))
+    kit = local(world, "env", text)
+    spec = plan(world, "-e", "SAID=hello", "--kit", kit, world.base_kit)
+    wanted = [f for f in spec["files"] if f["path"] == "/home/agent/x"][0]
+    assert wanted["content"] == "image in " + world.path("work")
+    assert [s["argv"][2] for s in spec["install"] if s.get("bounded")] == ["echo hello ${{ kit.other }}"]
+    assert "kit env: SAID is no variable of the sandbox" in refused(world, "--kit", kit, world.base_kit)
+
+
 def test_phases_in_the_plan(world):
     kit = local(world, "phased", descriptor(
         "mixin",
