@@ -125,14 +125,18 @@ static int validate(struct remote *r, struct kit_options *o)
 static int print_set(const struct kit_set *set, bool json)
 {
 	struct plan_request req = {.kits = set->kits, .n_kits = set->n, .inspecting = true};
-	bool runs = set->kits[0].schema != 3 && kit_base(set->kits, set->n);
+	bool runs = kit_base(set->kits, set->n), image = set->kits[0].schema == 3;
 	struct box_spec s = {0};
 	struct err err;
 	json_t *kits = json_array(), *o;
 
 	if (runs && plan_make(&req, &s, &err) < 0) {
-		json_decref(kits);
-		return cli_fail(&err);
+		if (!image) {
+			json_decref(kits);
+			return cli_fail(&err);
+		}
+		cli_fail(&err); /* what it is can be said all the same */
+		runs = false;
 	}
 	for (size_t i = 0; i < set->n; i++) {
 		if (json)

@@ -21,6 +21,7 @@
 #include "cli/rules.h"
 #include "cli/secrets.h"
 #include "cli/session.h"
+#include "cli/sessions.h"
 #include "cli/start.h"
 #include "kit/plan.h"
 #include "kit/services.h"
@@ -40,13 +41,14 @@ struct request {
 	char *made_name;      /* owned; for --rm without --name */
 	bool detach, dry_run, json, create_only, no_cache;
 	bool set_learn; /* --learn or --no-learn was said */
+	const char *verb, *words; /* --prompt, --resume, --continue; or NULL */
 	const char *fixed;    /* a flag that only makes sense for a new sandbox, or NULL */
 };
 
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
 	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT, OPT_CREDENTIAL,
-	OPT_SSH_AGENT };
+	OPT_SSH_AGENT, OPT_PROMPT, OPT_RESUME, OPT_CONTINUE };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -62,7 +64,10 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"approve-kit", required_argument, NULL, OPT_APPROVE_KIT},
 	{"no-cache", no_argument, NULL, OPT_NO_CACHE},
 	{"credential", required_argument, NULL, OPT_CREDENTIAL},
-	{"ssh-agent", no_argument, NULL, OPT_SSH_AGENT}, {0}};
+	{"ssh-agent", no_argument, NULL, OPT_SSH_AGENT},
+	{"prompt", required_argument, NULL, OPT_PROMPT},
+	{"resume", required_argument, NULL, OPT_RESUME},
+	{"continue", no_argument, NULL, OPT_CONTINUE}, {0}};
 
 static int parse_number(const char *cmd, const char *flag, const char *text, unsigned max, unsigned *ret)
 {
@@ -161,6 +166,14 @@ static int parse_option(struct request *r, const char *cmd, int c)
 			return cli_failf("%s: -e %s: not set here; use -e %s=VALUE", cmd, optarg, optarg);
 		strv_add(&p->env, optarg);
 		return 0;
+	case OPT_PROMPT:
+	case OPT_RESUME:
+	case OPT_CONTINUE:
+		if (r->verb)
+			return cli_failf("%s: one of --prompt, --resume and --continue", cmd);
+		r->verb = c == OPT_PROMPT ? "prompt" : (c == OPT_RESUME ? "resume" : "continue");
+		r->words = optarg;
+		return 0;
 	case OPT_RM:
 		p->remove_on_exit = true;
 		return 0;
@@ -208,6 +221,8 @@ static int parse(struct request *r, int argc, char **argv)
 		strv_add(&r->plan.args, argv[i]);
 	if (r->json && !r->dry_run)
 		return cli_failf("%s: --json goes with --dry-run", argv[0]);
+	if (r->verb && (r->create_only || r->plan.args.n))
+		return cli_failf("%s: --%s goes without arguments of your own", argv[0], r->verb);
 	if (r->create_only && (r->detach || r->plan.remove_on_exit || r->plan.args.n))
 		return cli_failf("create: -d, --rm and arguments belong to hutch run");
 	return 0;
@@ -262,13 +277,31 @@ static int check_ssh(const struct request *r, const struct box_spec *s)
 	return 0;
 }
 
-static void agent_argv(const struct box_spec *s, const struct strv *args, bool interactive, struct strv *ret)
+static int agent_argv(const struct box_spec *s, const struct request *r, bool interactive, struct strv *ret,
+	struct err *err)
 {
+	const struct strv *args = &r->plan.args;
+
+	if (r->verb)
+		return sessions_argv(s, r->verb, r->words, interactive, ret, err);
 	strv_copy(ret, &s->entrypoint);
 	if (args->n)
 		strv_copy(ret, args);
 	else
 		strv_copy(ret, interactive ? &s->command_interactive : &s->command_default);
+	return 0;
+}
+
+/* Before anything is made. */
+static int check_verb(const struct request *r, const struct box_spec *s)
+{
+	struct strv argv = {0};
+	struct err err;
+	bool terminal = !r->detach && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	int result = r->verb ? sessions_argv(s, r->verb, r->words, terminal, &argv, &err) : 0;
+
+	strv_done(&argv);
+	return result < 0 ? cli_fail(&err) : 0;
 }
 
 static int detach(const struct box_spec *s, const struct request *r, struct box_conn *conn, struct err *err)
@@ -276,7 +309,11 @@ static int detach(const struct box_spec *s, const struct request *r, struct box_
 	struct strv argv = {0};
 	json_t *list = json_array();
 
-	agent_argv(s, &r->plan.args, false, &argv);
+	if (agent_argv(s, r, false, &argv, err) < 0) {
+		strv_done(&argv);
+		json_decref(list);
+		return -1;
+	}
 	/* An argument that is no UTF-8 becomes null, which is refused. */
 	for (size_t i = 0; i < argv.n; i++)
 		if (json_array_append_new(list, json_string(argv.v[i])) < 0)
@@ -294,7 +331,10 @@ static int attach(const struct box_spec *s, const struct request *r, struct box_
 	int fd, status;
 
 	session.tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-	agent_argv(s, &r->plan.args, session.tty, &session.argv);
+	if (agent_argv(s, r, session.tty, &session.argv, err) < 0) {
+		strv_done(&session.argv);
+		return -1;
+	}
 	if (session.tty)
 		strv_addf(&session.env, "TERM=%s", getenv("TERM") ? getenv("TERM") : "xterm");
 	for (size_t i = 0; i < r->plan.env.n; i++) {
@@ -437,6 +477,8 @@ static int plan_and_go(struct request *r)
 			plan_print(&s, stdout);
 		}
 		json_decref(j);
+	} else if (check_verb(r, &s) != 0) {
+		status = CLI_FAILED;
 	} else if (boxes_exists(s.name)) {
 		status = reuse(r, &s);
 	} else if (check_ssh(r, &s) != 0) {

@@ -12,6 +12,7 @@
 
 #include "base/child.h"
 #include "base/fd.h"
+#include "base/fs.h"
 #include "base/paths.h"
 #include "cli/boxes.h"
 #include "cli/tokens.h"
@@ -219,6 +220,8 @@ int secrets_check(const struct box_spec *s, bool tell, struct err *err)
 	_close_ int own = -1;
 	struct box_conn conn;
 	bool running = box_connect(s->name, &conn, NULL) == 0;
+	_free_ char *done = boxes_path(s->name, "setup-done");
+	bool installed = fs_exists(done);
 
 	if (running)
 		box_conn_close(&conn);
@@ -230,7 +233,8 @@ int secrets_check(const struct box_spec *s, bool tell, struct err *err)
 			return -1;
 	}
 	for (size_t i = 0; i < s->net.n_credentials; i++)
-		if (check_one((const int[2]){own, all}, &s->net.credentials[i], tell, running,
+		if ((s->net.credentials[i].phase != SPEC_INSTALL || !installed) &&
+			check_one((const int[2]){own, all}, &s->net.credentials[i], tell, running,
 			    err) < 0)
 			return -1;
 	return 0;

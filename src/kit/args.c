@@ -436,11 +436,41 @@ static void expand_key(struct load *l, struct ynode *n, const struct kit *k)
 	n->key = key;
 }
 
+/* ${{ kit.env.HOME }} is the same in every sandbox, so it may begin a path. Other variables are put in
+ * when the sandbox is planned. Owned; NULL: there is none. */
+static char *expand_home(const char *s)
+{
+	static const char *const marks[] = {"${{ kit.env.HOME }}", "${{kit.env.HOME}}"};
+	_buf_ struct buf out = {.max = ARGS_TEXT_MAX};
+	bool found = false;
+
+	while (*s) {
+		size_t len = 0;
+
+		for (size_t i = 0; i < ARRAY_SIZE(marks) && !len; i++)
+			if (strncmp(s, marks[i], strlen(marks[i])) == 0)
+				len = strlen(marks[i]);
+		if (len)
+			buf_puts(&out, "/home/agent");
+		else
+			buf_put(&out, s, 1);
+		found |= len > 0;
+		s += len ? len : 1;
+	}
+	return found && !out.failed ? xstrdup(buf_cstr(&out)) : NULL;
+}
+
 static void expand_node(struct load *l, struct ynode *n, const struct kit *k)
 {
+	char *home = n->value ? expand_home(n->value) : NULL;
 	bool whole = n->value && is_whole(n->value);
-	char *value = n->value ? expand_string(l, n, false, n->value, k) : NULL;
+	char *value;
 
+	if (home) {
+		free(n->value);
+		n->value = home;
+	}
+	value = n->value ? expand_string(l, n, false, n->value, k) : NULL;
 	if (value) {
 		free(n->value);
 		n->value = value;

@@ -197,6 +197,73 @@ static void add_mixins(struct loading *g)
 	}
 }
 
+/* ---- sets of schemaVersion "3" ---- */
+
+/* "oci://HOST/NAME:TAG", or by digest without the tag; owned. */
+static char *member_ref(const struct kit_member *m)
+{
+	const char *slash = strrchr(m->ref, '/'), *tag = strchr(slash ? slash : m->ref, ':');
+	const char *at = strchr(m->ref, '@');
+	size_t len = at ? (size_t)(at - m->ref) : (tag ? (size_t)(tag - m->ref) : strlen(m->ref));
+
+	return m->digest ? xasprintf("oci://%.*s@%s", (int)len, m->ref, m->digest)
+			 : xasprintf("oci://%s", m->ref);
+}
+
+/* What the set says of its kits' arguments; what the user says counts for more. */
+static void add_member_args(struct kit_inputs *in, const struct kit_member *m)
+{
+	const char *slash = strrchr(m->ref, '/'), *name = slash ? slash + 1 : m->ref;
+
+	for (size_t i = 0; in && i < m->args.n; i++) {
+		const char *arg = m->args.v[i], *eq = strchr(arg, '=');
+
+		in->v = xrealloc(in->v, in->n + 1, sizeof(*in->v));
+		in->v[in->n] = (struct kit_input){.kit = xstrndup(name, strcspn(name, ":@")),
+			.name = xstrndup(arg, (size_t)(eq - arg)),
+			.value = xstrdup(eq + 1),
+			.from_file = true};
+		in->n++;
+	}
+}
+
+/* The kits of the set at @at, behind it. What the set says besides is a mixin like them. */
+static int add_members(struct loading *g, size_t at)
+{
+	for (size_t i = 0; i < g->set.kits[at].n_members; i++) {
+		_free_ char *ref = member_ref(&g->set.kits[at].members[i]);
+		size_t before = g->set.n;
+		struct err e = {0};
+		struct kit from;
+		bool known;
+
+		add_member_args(g->in, &g->set.kits[at].members[i]);
+		from = g->set.kits[at]; /* the list may move */
+		if (add(g, ref, &from, &known) < 0)
+			return -1;
+		if (!known && g->set.kits[before].schema == 3 && g->set.kits[before].kind == KIT_SET) {
+			err_set(&e, ERR_USER, "kit %s: lists %s, which is a set itself", from.name,
+				g->set.kits[before].name);
+			return fail(g, &e);
+		}
+	}
+	g->set.kits[at].kind = KIT_MIXIN;
+	free(g->set.kits[at].recipe);
+	g->set.kits[at].recipe = NULL;
+	return 0;
+}
+
+static int add_sets(struct loading *g)
+{
+	size_t n = g->set.n;
+
+	for (size_t i = 0; i < n; i++)
+		if (g->set.kits[i].schema == 3 && g->set.kits[i].kind == KIT_SET && g->finder &&
+			add_members(g, i) < 0)
+			return -1;
+	return 0;
+}
+
 static void load_all(struct loading *g, const struct strv *refs)
 {
 	bool known;
@@ -207,6 +274,8 @@ static void load_all(struct loading *g, const struct strv *refs)
 	}
 	for (size_t i = 1; i < refs->n; i++)
 		add(g, refs->v[i], NULL, &known);
+	if (!g->failed)
+		add_sets(g);
 }
 
 int kit_set_load(const struct strv *refs, struct kit_inputs *in, const struct kit_finder *finder,

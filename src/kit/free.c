@@ -110,6 +110,11 @@ static void descriptor_done(struct kit *k)
 		free(k->acp[i].agent);
 		strv_done(&k->acp[i].command);
 	}
+	for (size_t i = 0; i < k->n_members; i++) {
+		FREE_ALL(&k->members[i].ref, &k->members[i].digest);
+		strv_done(&k->members[i].args);
+	}
+	free(k->members);
 	sessions_done(&k->sessions);
 	sessions_done(&k->terminal);
 	strv_done(&k->usb_devices);
@@ -123,7 +128,7 @@ static void descriptor_done(struct kit *k)
 
 void kit_done(struct kit *k)
 {
-	struct strv *lists[] = {&k->licenses, &k->locked, &k->says, &k->mixins, &k->set_refs, &k->ssh_keys, &k->ssh_hosts,
+	struct strv *lists[] = {&k->licenses, &k->locked, &k->says, &k->mixins, &k->ssh_keys, &k->ssh_hosts,
 		&k->sandbox.entrypoint, &k->sandbox.command_default,
 		&k->sandbox.command_interactive};
 	void *arrays[8];

@@ -460,38 +460,24 @@ static const char *check_digest(const char *s)
 
 static void load_set_args(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
+	struct strv *to = FIELD_AT(base, f, struct strv);
+
 	if (!load_is_map(l, n))
 		return;
-	for (size_t i = 0; i < n->n; i++)
-		load_scalar(l, n->items[i], "a string");
-}
+	for (size_t i = 0; i < n->n; i++) {
+		const char *value = load_scalar(l, n->items[i], "a string");
 
-struct member {
-	char *ref, *digest;
-};
-static const struct field member_rows[] = {
-	ROW(member, "ref", load_string, ref, FIELD_REQUIRED, check_registry_ref),
-	ROW(member, "digest", load_string, digest, 0, check_digest),
-	CUSTOM_ROW("args", load_set_args, JSON_VARS),
-};
-static const struct shape member_shape = SHAPE(member, member_rows, NULL, NULL, 64);
-
-static void load_kits(struct load *l, const struct ynode *n, void *base, const struct field *f)
-{
-	struct kit *k = base;
-
-	if (!load_is_list(l, n, "a list of maps"))
-		return;
-	for (size_t i = 0; i < n->n && i < member_shape.max; i++) {
-		struct member m = {0};
-
-		load_map(l, n->items[i], &m, &member_shape);
-		if (m.ref)
-			strv_add(&k->set_refs, m.ref);
-		free(m.ref);
-		free(m.digest);
+		if (value)
+			strv_addf(to, "%s=%s", n->items[i]->key, value);
 	}
 }
+
+static const struct field member_rows[] = {
+	ROW(kit_member, "ref", load_string, ref, FIELD_REQUIRED, check_registry_ref),
+	ROW(kit_member, "digest", load_string, digest, 0, check_digest),
+	ROW(kit_member, "args", load_set_args, args, 0, NULL, NULL, JSON_VARS),
+};
+static const struct shape member_shape = SHAPE(kit_member, member_rows, NULL, NULL, 64);
 
 /* ---- the whole ---- */
 
@@ -564,7 +550,7 @@ static const struct field kit_rows[] = {
 	{"args", load_nothing, 0, 0, 0, NULL, NULL, JSON_ANY}, /* read before: args.h */
 	CUSTOM_ROW("build", load_build, JSON_STRING),
 	ROW(kit, "dockerfile", load_string, recipe, 0, check_recipe),
-	CUSTOM_ROW("kits", load_kits, "{\"type\":\"array\"}"),
+	LIST_ROW(kit, "kits", members, member_shape),
 };
 static const struct moved kit_moved[] = {
 	{"name", "the reference that the kit is used by"},

@@ -161,6 +161,12 @@ struct kit_sessions {
 	struct kit_verb prompt, resume, last, list, fresh, picker;
 };
 
+/* A published kit of a set. */
+struct kit_member {
+	char *ref, *digest; /* as in the text; digest may be NULL */
+	struct strv args;   /* NAME=VALUE */
+};
+
 /* A program that speaks the Agent Client Protocol. */
 struct kit_acp {
 	char *agent;
@@ -262,7 +268,8 @@ struct kit {
 	struct strv usb_devices;
 	bool long_running, git_identity, sbx;
 	bool git_optional;
-	struct strv set_refs; /* kind set */
+	struct kit_member *members; /* kind set; once they are loaded beside it, it is a mixin */
+	size_t n_members;
 	char *recipe;         /* the Dockerfile: its path, or "build" for one inside */
 };
 

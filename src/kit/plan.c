@@ -309,7 +309,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		plan_add_mounts(s, req, err) < 0 ||
 		plan_add_kits(s, req, err) < 0 ||
 		plan_add_services(s, req, err) < 0 || add_machine(s, req, err) < 0 ||
-		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 ||
+		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 || plan_fill_env(s, req, err) < 0 ||
 		add_args(s, &req->args, err) < 0 || add_user_rules(&s->net, req, err) < 0 ||
 		add_resolves(&s->net, req, err) < 0 || add_cas(&s->net, req->settings, err) < 0)
 		return -1;

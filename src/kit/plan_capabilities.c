@@ -356,12 +356,18 @@ static void wrap_in_bash(struct box_spec *s)
 static int add_kit(
 	struct box_spec *s, const struct plan_request *req, const struct kit *k, struct err *err)
 {
+	_free_ char *from = xasprintf("kit %s", k->name);
+
 	if (k->kind == KIT_MIXIN && is_image(k) && !strv_has(&s->layers, k->pin))
 		strv_add(&s->layers, k->pin);
 	add_variables(s, k);
 	if (plan_add_host_mounts(s, k, err) < 0 ||
 		(k->git_identity && add_identity(s, req, k, err) < 0))
 		return -1;
+	if (k->sandbox.command_interactive.n) {
+		strv_copy(&s->command_interactive, &k->sandbox.command_interactive);
+		plan_set_origin(s, "command", from);
+	}
 	if (k->kind != KIT_SANDBOX)
 		return 0;
 	add_sessions(s, &k->sessions, false);

@@ -52,7 +52,7 @@ void plan_add_launch(struct box_spec *s, const struct kit *k)
 		replace(&s->entrypoint, &b->entrypoint);
 		plan_set_origin(s, "entrypoint", from);
 	}
-	if (b->command_given) {
+	if (b->command_given && k->schema != 3) { /* there it comes behind the image's own */
 		replace(&s->command_default, &b->command_default);
 		replace(&s->command_interactive, &b->command_interactive);
 		plan_set_origin(s, "command", from);

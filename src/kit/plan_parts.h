@@ -34,6 +34,8 @@ int plan_check_capabilities(const struct kit *kits, size_t n, struct err *err);
 /* What only they have, behind all else that kits bring. @order: providers before requirers. */
 int plan_add_capabilities(struct box_spec *s, const struct plan_request *req,
 	const struct kit *const *order, struct err *err);
+/* plan_env.c: variables in their hooks and files; when all variables are known. */
+int plan_fill_env(struct box_spec *s, const struct plan_request *req, struct err *err);
 /* plan_context.c: their instructions and skills. */
 int plan_add_context(
 	struct box_spec *s, const struct kit *const *order, size_t n, struct err *err);

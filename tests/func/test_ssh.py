@@ -257,6 +257,36 @@ def test_other_signatures_are_refused(world):
     assert run(*sign, env=f.env).returncode != 0
 
 
+def test_signatures_of_a_namespace(world):
+    """git signs commits so: with any key of the agent, and without a log-in anywhere."""
+    server = world.sshd("git.example")
+    f = world.filter("--any-key", "--sign=git", "--sign=file")
+    text = os.path.join(world.dir, "text")
+    with open(text, "w") as out:
+        out.write("a commit\n")
+    for key in (world.named, world.other):
+        os.rename(key, key + ".away")
+
+    def sign(key, namespace):
+        if os.path.exists(text + ".sig"):
+            os.unlink(text + ".sig")
+        return run("ssh-keygen", "-Y", "sign", "-n", namespace, "-f", key + ".pub", text,
+                   env=f.env).returncode == 0
+
+    assert sign(world.named, "git") and sign(world.other, "file")
+    assert run("ssh-keygen", "-Y", "check-novalidate", "-n", "file", "-s", text + ".sig",
+               input="a commit\n").returncode == 0
+    assert not sign(world.named, "mail") and "not a signature of this sandbox" in f.log()
+    assert not login(f.env, server)[0] and "not a host of this sandbox" in f.log()
+
+
+def test_log_in_as_a_named_user(world):
+    server = world.sshd("git.example")
+    assert login(world.filter("--any-key", "--host=root@git.example").env, server)[0]
+    f = world.filter("--any-key", "--host=git@git.example")
+    assert not login(f.env, server)[0] and "not a host of this sandbox" in f.log()
+
+
 def test_unrestricted(world):
     server = world.sshd("anywhere.example", known=False)
     f = world.filter("--key=work laptop", "--any-host")

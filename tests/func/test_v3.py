@@ -139,10 +139,55 @@ def test_what_is_no_image_yet(world):
     error = refused(world, "--kit", local(world, "layers", descriptor("mixin", dockerfile="x")),
                     world.base_kit)
     assert "brings layers of an image" in error
-    members = [{"ref": "registry.example.com/kits/a:1"}]
-    error = refused(world, local(world, "many", {"schemaVersion": "3", "kind": "set",
-                                                  "kits": members}))
-    assert "a set, which becomes a kit when it is published" in error
+
+
+def test_a_set_is_its_kits(world, liar):
+    publish(liar, "tool", descriptor(
+        "mixin", capability("lifecycle@1", {"startup": [{"command": "echo ${{ kit.args.port }}"}]}),
+        requires=["base"], args={"port": {"default": "80"}, "mark": {"default": "x", "env": "TOOL"}}),
+        layers=[layer([entry("opt", b"x")])])
+    ref = "%s/kits/" % liar.host
+    members = [{"ref": ref + "tool:tool", "args": {"port": "8080", "mark": "set"}},
+               {"ref": ref + "base:1", "digest": liar.tags["base"]}]
+    own = [capability("network-policy@1", {"runtime": {"allow": ["set.test"]}})]
+    kit = local(world, "both", {"schemaVersion": "3", "kind": "set", "kits": members,
+                                "capabilities": own})
+    spec = plan(world, kit)
+    assert spec["kits"] == ["base", "both", "tool"] and spec["agent"] == "base"
+    assert spec["image"].endswith(liar.tags["base"]) and len(spec["layers"]) == 1
+    assert [s["argv"][2] for s in spec["startup"]] == ["echo 8080"]
+    assert "TOOL=set" in spec["env"]
+    assert [r["target"] for r in spec["network"]["rules"]] == ["set.test"]
+    spec = plan(world, "--kit-arg", "port=9", kit)
+    assert [s["argv"][2] for s in spec["startup"]] == ["echo 9"]
+    members[0]["args"]["prot"] = "1"
+    local(world, "both", {"schemaVersion": "3", "kind": "set", "kits": members})
+    assert "argument tool.prot: no kit here declares it" in refused(world, kit)
+
+
+def test_arguments_on_a_terminal_come_behind_the_image_s(world, liar):
+    kit = publish(liar, "tty", descriptor("workload", capability("lifecycle@1", {"interactive": ["-i"]})),
+                  config={"Entrypoint": ["/a"], "Cmd": ["b"]}, layers=[layer([entry("a")])])
+    spec = plan(world, kit)
+    assert (spec["entrypoint"], spec["command_default"], spec["command_interactive"]) == (
+        ["/a"], ["b"], ["b", "-i"])
+    wrapped = publish(liar, "sbx", descriptor("workload", capability("sbx@1")),
+                      config={"Entrypoint": ["/a"]}, layers=[layer([entry("a")])])
+    assert plan(world, wrapped)["entrypoint"] == ["bash", "-c", 'exec "$0" "$@"', "/a"]
+    assert "does not say how its agent does that: prompt" in world.run(
+        "run", "--prompt", "x", kit, world.path("work")).stderr
+
+
+def test_variables_of_the_sandbox(world):
+    files = [{"path": "${{ kit.env.HOME }}/x", "content": "${{kit.env.MARK}} in ${{ kit.env.WORKSPACE_DIR }}"}]
+    hooks = [{"command": "echo ${{ kit.env.SAID }} ${{ kit.other }}"}]
+    text = descriptor("mixin", capability("lifecycle@1", {"files": files, "install": hooks}))
+    kit = local(world, "env", text)
+    spec = plan(world, "-e", "SAID=hello", "--kit", kit, world.base_kit)
+    wanted = [f for f in spec["files"] if f["path"] == "/home/agent/x"][0]
+    assert wanted["content"] == "image in " + world.path("work")
+    assert [s["argv"][2] for s in spec["install"] if s.get("bounded")] == ["echo hello ${{ kit.other }}"]
+    assert "kit env: SAID is no variable of the sandbox" in refused(world, "--kit", kit, world.base_kit)
 
 
 def test_phases_in_the_plan(world):
@@ -322,6 +367,9 @@ def test_a_workload_and_its_mixins(world, liar, web):
     # The entrypoint with its default arguments.
     r = world.run("run", "--name", "one", *args, world.path("work"))
     assert r.returncode == 0 and r.stdout == "agent image --default\n", r.stderr
+
+    r = world.run("run", "--name", "one", "--prompt", "say 'hi' $X", world.base_kit, world.path("work"))
+    assert r.stdout == "agent image --default -p say 'hi' $X\n", r.stderr
 
     def sh(name, text, **kw):
         r = world.run("exec", name, "--", "sh", "-c", text, **kw)
