@@ -568,7 +568,7 @@ static void test_cas(void **state)
 	struct settings_ca mine[] = {{(char *)"**.corp.test", NULL}};
 	struct settings set = {.cas = mine, .n_cas = 1};
 	struct fx *fx = *state;
-	_free_ char *path = fs_join(fx->work, "ca.pem");
+	_free_ char *path = fs_join(fx->root, "ca.pem");
 	static const char text[] = "# ours\n-----BEGIN CERTIFICATE-----\nAAAA\n";
 	struct box_spec s;
 	struct err err;
@@ -584,7 +584,7 @@ static void test_cas(void **state)
 	assert_string_equal(s.net.cas[0].pem, text);
 	spec_done(&s);
 	mine[0].file = (char *)"~/ca.pem";
-	setenv("HOME", fx->work, 1);
+	setenv("HOME", fx->root, 1);
 	s = plan(fx);
 	assert_string_equal(s.net.cas[0].pem, text);
 	spec_done(&s);
