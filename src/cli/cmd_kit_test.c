@@ -227,8 +227,9 @@ static int ask_all(struct kit_testing *t, const struct spec_net *net, struct err
 	int result = 0;
 
 	for (size_t i = 0; result == 0 && i < net->n_rules; i++)
-		result = policy_add(
-			&p, net->rules[i].target, net->rules[i].allow, net->rules[i].source, err);
+		if (net->rules[i].phase != SPEC_INSTALL)
+			result = policy_add(&p, net->rules[i].target, net->rules[i].allow,
+				net->rules[i].source, err);
 	for (size_t i = 0; result == 0 && i < t->tests.n; i++)
 		checks_ask(&t->checks, &t->tests.files[i], &p);
 	policy_done(&p);

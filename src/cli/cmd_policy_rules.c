@@ -214,13 +214,17 @@ static void show(const char *scope, const struct spec_rule *r, json_t *list)
 	char line[2048];
 
 	if (list) {
-		json_array_append_new(
-			list, json_pack("{s:s, s:b, s:s, s:s}", "scope", scope, "allow", r->allow,
-				      "target", r->target, "source", r->source));
+		json_t *o = json_pack("{s:s, s:b, s:s, s:s}", "scope", scope, "allow", r->allow,
+			"target", r->target, "source", r->source);
+
+		if (r->phase != SPEC_ALWAYS)
+			json_object_set_new(o, "phase", json_string(spec_phase_name(r->phase)));
+		json_array_append_new(list, o);
 		return;
 	}
-	snprintf(line, sizeof(line), "%-20s %-5s  %-44s  %s", scope, r->allow ? "allow" : "deny",
-		r->target, r->source);
+	snprintf(line, sizeof(line), "%-20s %-5s  %-44s  %s%s%s", scope, r->allow ? "allow" : "deny",
+		r->target, r->source, r->phase != SPEC_ALWAYS ? ", " : "",
+		r->phase != SPEC_ALWAYS ? spec_phase_name(r->phase) : "");
 	cli_print(stdout, line);
 	printf("\n");
 }

@@ -54,7 +54,8 @@ void ruleset_close(struct ruleset *r)
 bool ruleset_add(struct ruleset *r, bool allow, const char *target, const char *source)
 {
 	for (size_t i = 0; i < *r->n; i++)
-		if ((*r->rules)[i].allow == allow && strcmp((*r->rules)[i].target, target) == 0)
+		if ((*r->rules)[i].allow == allow && (*r->rules)[i].phase == SPEC_ALWAYS &&
+			strcmp((*r->rules)[i].target, target) == 0)
 			return false;
 	*r->rules = xrealloc(*r->rules, *r->n + 1, sizeof(**r->rules));
 	(*r->rules)[(*r->n)++] = (struct spec_rule){
@@ -137,10 +138,12 @@ int rules_show(struct spec_net *net, struct err *err)
 	return rc;
 }
 
+/* What is in force when the sandbox is used. */
 static int add_all(struct policy *p, const struct spec_rule *rules, size_t n, struct err *err)
 {
 	for (size_t i = 0; i < n; i++)
-		if (policy_add(p, rules[i].target, rules[i].allow, rules[i].source, err) < 0)
+		if (rules[i].phase != SPEC_INSTALL &&
+			policy_add(p, rules[i].target, rules[i].allow, rules[i].source, err) < 0)
 			return -1;
 	return 0;
 }
