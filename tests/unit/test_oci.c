@@ -57,8 +57,7 @@ static void test_bad_references(void **state)
 		"Host.Example/x", "host:port/x", "host:/x", "host:123456/x", "-host.x/a", "h..x/a",
 		"a/../b", "a/.b", "a/b.", "a___b", "a._b", "[::1/x", "[::1]x/y", "oci://", "a b",
 		"a\nb", "http://a/b",
-		"localhost"
-		"\x7f"};
+		("localhost" "\x7f")};
 	char longer[400] = "r.example/";
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
