@@ -139,7 +139,7 @@ class Gate:
         link.close()
         for fd in fds[2:]:
             os.close(fd)
-        self.control.settimeout(20)
+        self.control.settimeout(60)
         self.control_file = self.control.makefile("r")
         self.ca_pem = self.configure()["ca"]
         if self.link:
@@ -232,7 +232,7 @@ class Gate:
                     self.events.setdefault(ident, []).append(kind)
                 self.lock.notify_all()
 
-    def wait_for(self, predicate, timeout=20):
+    def wait_for(self, predicate, timeout=60):
         with self.lock:
             assert self.lock.wait_for(predicate, timeout), self.log()
 
@@ -240,7 +240,7 @@ class Gate:
         packet = MSG.pack(kind, port, ident, addr, 0, len(data)) + data
         socket.send_fds(self.link, [packet], list(fds))
 
-    def ask(self, question, timeout=20):
+    def ask(self, question, timeout=60):
         """The answer to a DNS message, or None when there is none in time."""
         ident = next(self.ids)
         self.send_link(DNS_QUERY, ident, data=question)
@@ -288,7 +288,7 @@ class Gate:
         deadline = time.monotonic() + 10
         if count is None and self.link and self.proc.poll() is None:
             for _ in range(2):  # lines are written a turn of the gate's loop later
-                self.ask(dns_question("localhost"), timeout=5)
+                self.ask(dns_question("localhost"), timeout=60)
         while True:
             lines = []
             if os.path.exists(path):
@@ -297,6 +297,16 @@ class Gate:
                 lines = [x for x in lines if opens or x.get("event") != "open"]
             if count is None or len(lines) >= count or time.monotonic() > deadline:
                 return lines
+            time.sleep(0.02)
+
+    def audit_wait(self, predicate):
+        """The last audit line that @predicate is true of; waits until there is one."""
+        deadline = time.monotonic() + 20
+        while True:
+            found = [x for x in self.audit() if predicate(x)]
+            if found:
+                return found[-1]
+            assert time.monotonic() < deadline, self.audit()
             time.sleep(0.02)
 
 
