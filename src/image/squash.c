@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tar → squashfs, by sqfstar: what reads the stream that somebody else writes. LZ4, because an
- * emulated CPU decompresses it. */
+ * emulated CPU decompresses it.
+ *
+ * -no-duplicates: while it looks for equal files, sqfstar 4.5.1 writes broken blocks now and then
+ * (LZ4: 11 of 83 runs over the files of one package; none of 90 with the option). It costs a little
+ * size. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +17,7 @@
 int squash_start(const char *out, int tar, struct squash *ret, struct err *err)
 {
 	char **argv = ARGV("sqfstar", "-quiet", "-no-progress", "-comp", "lz4", "-root-mode", "755",
-		"-root-uid", "0", "-root-gid", "0", "-exit-on-error", out);
+		"-root-uid", "0", "-root-gid", "0", "-no-duplicates", "-exit-on-error", out);
 	int pipefd[2], result;
 
 	if (pipe2(pipefd, O_CLOEXEC) < 0)

@@ -523,14 +523,28 @@ def test_sandbox(machine, liar):
     r = home.run("image", "rm", liar.host + "/team/tool:1")
     assert r.returncode == 125 and "sandbox tool is made of it" in r.stderr
     add_image(liar, [layer([entry("nothing")])])
+    add_image(liar, [layer([entry("opt/mixin", b"on top"), entry("usr/bin/.wh.ping")])], tag="mixin")
+    mixin = pull(home, liar.host + "/team/mixin:mixin")
     home.ok("stop", "tool")
     liar.close()
+    # What kits of schemaVersion "3" do: layers of another image on top.
+    with open(home.box("tool", "spec.json"), "r+") as f:
+        spec = dict(json.load(f), layers=[mixin])
+        f.seek(0)
+        f.truncate()
+        json.dump(spec, f)
     records, roots, _ = store(home)
     for name in records + roots:  # made again, of what is in the store
         os.unlink(home.path("data", "hutch", "images", name))
     r = home.run(*args, "--", "again")
     assert r.returncode == 0 and r.stdout.startswith("hello image kit again\n"), r.stderr
+    assert home.ok("exec", "tool", "--", "sh", "-c", "cat /opt/mixin; ls /usr/bin") == "on tophello\n"
+    both = [r for r in listed(home).values() if r["layers"]]
+    assert [(r["pinned"], r["layers"]) for r in both] == [(pin, [mixin])]
+    r = home.run("image", "rm", mixin)
+    assert r.returncode == 125 and "sandbox tool is made of it" in r.stderr
     home.ok("rm", "-f", "tool")
+    home.ok("image", "rm", mixin)
     assert home.ok("image", "rm", liar.host + "/team/tool:1").strip() == pin
 
 
