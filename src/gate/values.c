@@ -47,6 +47,7 @@ struct values {
 	struct loop *loop;
 	int broker; /* owned; -1: there is none, or none any more */
 	struct loop_watch watch;
+	struct secret *packet; /* owned: where answers arrive; NULL without a broker */
 	struct fetch *fetches;
 	uint32_t last_id;
 };
@@ -149,17 +150,12 @@ static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
 {
 	struct values *v = container_of(w, struct values, watch);
 	/* The value passes through nothing but locked memory and the kernel. */
-	_secret_ struct secret *packet = secret_alloc(SECRET_VALUE_MAX, NULL);
+	char *data = secret_bytes(v->packet);
 	struct broker_msg m;
-	char *data;
-	struct iovec iov[2] = {{&m, sizeof(m)}};
+	struct iovec iov[2] = {{&m, sizeof(m)}, {data, SECRET_VALUE_MAX}};
 	struct msghdr h = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t n;
 
-	if (!packet)
-		return;
-	data = secret_bytes(packet);
-	iov[1] = (struct iovec){data, SECRET_VALUE_MAX};
 	n = recvmsg(v->broker, &h, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -167,6 +163,8 @@ static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
 		broker_lost(v);
 	else
 		take_answer(v, &m, data);
+	if (n > 0)
+		mem_wipe(data, MIN((size_t)n, (size_t)SECRET_VALUE_MAX));
 }
 
 /* ---- what one request needs ---- */
@@ -265,12 +263,15 @@ struct values *values_new(struct loop *l, int broker, struct err *err)
 	v->loop = l;
 	v->broker = broker;
 	v->watch.fd = -1;
-	if (broker >= 0 && loop_add(l, &v->watch, broker, EPOLLIN, on_broker) < 0) {
+	if (broker < 0)
+		return v;
+	v->packet = secret_alloc(SECRET_VALUE_MAX, err);
+	if (v->packet && loop_add(l, &v->watch, broker, EPOLLIN, on_broker) == 0)
+		return v;
+	if (v->packet)
 		err_errno(err, "watch hutch-secret");
-		values_free(v);
-		return NULL;
-	}
-	return v;
+	values_free(v);
+	return NULL;
 }
 
 void values_free(struct values *v)
@@ -285,5 +286,6 @@ void values_free(struct values *v)
 	}
 	loop_del(v->loop, &v->watch);
 	close_and_reset(&v->broker);
+	secret_free(v->packet);
 	free(v);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -62,32 +63,48 @@ bool secret_trim(struct secret *s)
 	return n > 0;
 }
 
-struct secret *secret_read(int fd, struct err *err)
+/* Up to @max bytes; false with @err. *ret_more: there are more. */
+static bool read_some(int fd, struct secret *s, size_t max, bool *ret_more, struct err *err)
 {
-	_secret_ struct secret *s = secret_alloc(SECRET_VALUE_MAX, err);
 	size_t n = 0;
+	ssize_t got = 0;
 	char extra;
 
-	if (!s)
-		return NULL;
-	while (n < SECRET_VALUE_MAX) {
-		ssize_t got = read(fd, secret_bytes(s) + n, SECRET_VALUE_MAX - n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0) {
-			err_errno(err, "read");
-			return NULL;
-		}
+	while (n < max) {
+		got = read(fd, secret_bytes(s) + n, max - n);
 		if (got == 0)
 			break;
-		n += (size_t)got;
+		if (got > 0)
+			n += (size_t)got;
+		else if (errno != EINTR)
+			return err_errno(err, "read") == 0;
 	}
-	if (n == SECRET_VALUE_MAX && read(fd, &extra, 1) > 0) {
+	*ret_more = n == max && read(fd, &extra, 1) > 0;
+	secret_truncate(s, n);
+	return true;
+}
+
+struct secret *secret_read(int fd, struct err *err)
+{
+	_secret_ struct secret *s = NULL;
+	size_t max = SECRET_VALUE_MAX;
+	struct stat st;
+	bool more;
+
+	/* Locked memory costs by the page. */
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+		max = MIN((size_t)st.st_size, max);
+	s = secret_alloc(max, err);
+	if (!s || !read_some(fd, s, max, &more, err))
+		return NULL;
+	if (more && max == SECRET_VALUE_MAX) {
 		err_set(err, ERR_USER, "longer than %u bytes", SECRET_VALUE_MAX);
 		return NULL;
 	}
-	secret_truncate(s, n);
+	if (more) {
+		err_set(err, ERR_ENV, "it is being written");
+		return NULL;
+	}
 	if (!secret_trim(s)) {
 		err_set(err, ERR_USER, "empty");
 		return NULL;
