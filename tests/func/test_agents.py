@@ -21,6 +21,15 @@ VERSIONS = {"claude": "2.1.100", "codex": "0.99.0", "gemini": "0.61.0", "opencod
             "copilot": "1.0.102"}
 VERSIONS.update(pair.split("=") for pair in os.environ.get("HUTCH_TEST_AGENTS", "").split())
 
+WANTED = os.environ.get("HUTCH_TEST_KITS", "claude codex").split()
+
+
+def wanted(kit):
+    """Under emulation these take up to ten minutes each."""
+    return pytest.mark.skipif("all" not in WANTED and kit not in WANTED,
+                              reason="takes minutes: tools/test kits, or HUTCH_TEST_KITS=" + kit)
+
+
 # What npm says when a package cannot be fetched from here, as opposed to not being installed.
 NO_PACKAGE = re.compile(r"npm (?:ERR!|error) code (E404|ETARGET|ENOTFOUND|EAI_AGAIN|ECONN\w+|ETIMEDOUT|"
                         r"E403|E5\d\d|ERR_SOCKET_TIMEOUT|UNABLE_TO_\w+|SELF_SIGNED\w+)")
@@ -114,6 +123,7 @@ def test_codex(world):
                ["exec", "--skip-git-repo-check", "Write hello.txt"])
 
 
+@wanted("gemini")
 def test_gemini(world):
     key, host = "AIza-test-6d1f08c3b5-do-not-leak", "generativelanguage.googleapis.com"
     api = Gemini(world.authority, host, ("127.0.83.3", 8443))
@@ -124,6 +134,7 @@ def test_gemini(world):
                ["-p", "Write hello.txt"])
 
 
+@wanted("opencode")
 def test_opencode(world):
     key, host = "sk-ant-test-e40b92a1d7-do-not-leak", "api.anthropic.com"
     api = Messages(world.authority, host, ("127.0.83.4", 8443))
@@ -134,6 +145,7 @@ def test_opencode(world):
                "proxy-managed", ["run", "-m", "anthropic/claude-sonnet-4-5", "Write hello.txt"])
 
 
+@wanted("copilot")
 def test_copilot(world):
     key, apis = "github_pat_test_91c7be02_do_not_leak", {}
     for host, kind, address in (("api.github.com", GitHub, "127.0.83.5"),
