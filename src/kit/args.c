@@ -230,7 +230,7 @@ void args_resolve(struct load *l, const struct ynode *places, struct kit *k, str
 			a->value = xstrdup(a->fallback);
 		} else if ((in && in->placeholders) || !a->required) {
 			k->placeholders = true; /* without required: reported */
-		} else {
+		} else if (!a->build_arg) { /* those are in the image; expand_string() minds the rest */
 			load_error_key(l, at, "has no value, expected --kit-arg %s%s%s=VALUE",
 				k->name ? k->name : "", k->name ? "." : "", a->name);
 		}
@@ -407,6 +407,12 @@ static char *expand_string(
 				log_safe(safe, sizeof(safe), s + r.name, r.name_len));
 			return NULL;
 		}
+		if (!a->value && !k->placeholders) {
+			(key ? load_error_key : load_error)(l, n,
+				"the argument %s has no value, expected --kit-arg %s%s%s=VALUE", a->name,
+				k->name ? k->name : "", k->name ? "." : "", a->name);
+			return NULL;
+		}
 		buf_put(&out, s + at, r.at - at);
 		buf_puts(&out, value_of(a));
 	}
@@ -464,6 +470,7 @@ static void expand_node(struct load *l, struct ynode *n, const struct kit *k)
 {
 	char *home = n->value ? expand_home(n->value) : NULL;
 	bool whole = n->value && is_whole(n->value);
+	size_t errors = l->errs->n_errors;
 	char *value;
 
 	if (home) {
@@ -477,6 +484,8 @@ static void expand_node(struct load *l, struct ynode *n, const struct kit *k)
 		n->plain = false;
 		n->flexible = whole;
 	}
+	if (l->errs->n_errors > errors)
+		n->kind = YNODE_BAD; /* said already */
 	for (size_t i = 0; i < n->n; i++) {
 		if (n->items[i]->key)
 			expand_key(l, n->items[i], k);

@@ -485,6 +485,12 @@ static void test_three(void **state)
 			"and _, beginning with a letter or _\n"
 			"k:3:51: args.z.buildArg: next to env, an argument is for one of the "
 			"two\n"},
+		/* A published kit has the value of its build where it refers to it. */
+		{THREE "args: {v: {required: true, buildArg: V}}\nprovides: [a@1.2]\n", "", true},
+		{THREE "args: {v: {required: true, buildArg: V}}\nprovides: [\"a@${{ kit.args.v "
+		       "}}\"]\n",
+			"k:4:12: provides[0]: the argument v has no value, expected --kit-arg "
+			"k.v=VALUE\n"},
 	};
 
 	RUN_ALL(t, NULL);
