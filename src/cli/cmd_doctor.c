@@ -89,6 +89,8 @@ static void check_root(struct finding *f)
 
 	if (image_find("base", NULL, &path, &ref, &err) < 0)
 		say(f, BAD, err.msg, err.hint);
+	else if (!image_is_current())
+		say(f, NOTE, "kernel pack or base image were made by an earlier Hutch", "hutch image build");
 	else
 		say(f, GOOD, ref, NULL);
 }

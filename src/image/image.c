@@ -98,6 +98,13 @@ int image_ca(const char *path, struct buf *pem)
 	return fs_read_file(AT_FDCWD, ca, pem, NULL);
 }
 
+bool image_is_current(void)
+{
+	_free_ char *images = image_dir("images", NULL), *packs = image_dir("kernels", NULL);
+
+	return images && packs && kernel_is_current(packs) && root_is_current(images);
+}
+
 int image_build(bool force, image_progress_fn *progress, void *arg, struct err *err)
 {
 	_free_ char *images = image_dir("images", err), *packs = image_dir("kernels", err);
@@ -115,7 +122,7 @@ int image_build(bool force, image_progress_fn *progress, void *arg, struct err *
 		kernel_build(packs, progress, arg, err) < 0)
 		return -1;
 	kernel_pack_done(&pack);
-	if ((force || find_base(BASE, &root, &pinned, &none) < 0) &&
+	if ((force || find_base(BASE, &root, &pinned, &none) < 0 || !root_is_current(images)) &&
 		root_build(images, progress, arg, err) < 0)
 		return -1;
 	progress(arg, "preparing disk and initramfs", -1);

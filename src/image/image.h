@@ -73,7 +73,10 @@ int image_ca(const char *path, struct buf *pem);
 /* A new sparse ext4 disk of @bytes at @path (must not exist). */
 int image_disk_create(const char *path, uint64_t bytes, struct err *err);
 
-/* Make what is missing: kernel pack, base image, disk template. @force makes all of it anew. */
+/* Whether kernel pack and base image are those that image_build() would make. */
+bool image_is_current(void);
+/* Make what is missing or was made by an earlier Hutch: kernel pack, base image, disk template. @force
+ * makes all of it anew. */
 int image_build(bool force, image_progress_fn *progress, void *arg, struct err *err);
 /* Table for `hutch image ls`. */
 int image_list(FILE *out, bool json, struct err *err);

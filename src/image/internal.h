@@ -65,6 +65,8 @@ struct squash {
 int squash_start(const char *out, int tar, struct squash *ret, struct err *err);
 int squash_end(struct squash *s, const char *what, struct err *err);
 /* root_build.c */
+/* Whether the base image was made as root_build() does it. */
+bool root_is_current(const char *images_dir);
 int root_build(const char *images_dir, image_progress_fn *progress, void *arg, struct err *err);
 /* image.c: the digits of what "base" means today, owned; "": there is none. */
 char *base_digest(const char *images_dir);
