@@ -81,10 +81,10 @@ class Gate:
 
     def set_cas(self, cas):
         """{target: file}: certificates that count for some servers."""
-        self.network["cas"] = []
+        self.network.pop("cas", None)  # left out when there are none
         for target, path in cas.items():
             with open(path) as f:
-                self.network["cas"].append({"target": target, "pem": f.read()})
+                self.network.setdefault("cas", []).append({"target": target, "pem": f.read()})
 
     def set_secret(self, name, value, own=False):
         with open(os.path.join(self.own_dir if own else self.secret_dir, name), "w") as f:
