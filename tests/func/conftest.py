@@ -16,6 +16,11 @@ BUILD = os.environ.get("HUTCH_BUILD", os.path.join(REPO, "build"))
 HUTCH = os.path.join(BUILD, "hutch")
 CACHE = os.environ.get("HUTCH_TEST_DATA", os.path.expanduser("~/.cache/hutch-test"))
 
+# What nohup, or a shell's "&", has made the tests ignore would be ignored by what they start.
+for _ in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_) == signal.SIG_IGN:
+        signal.signal(_, signal.SIG_DFL)
+
 # The engine of every sandbox that does not ask for another one; tests/lab sets it.
 ENGINE = None
 
