@@ -8,16 +8,11 @@
 #include <jansson.h>
 
 #include "base/mem.h"
+#include "oci/ref.h"
 
 #define DESCRIPTOR   "vnd.docker.sandbox.kit.descriptor"
 #define EMPTY        "application/vnd.oci.empty.v1+json"
 #define DOCKER_INDEX "application/vnd.docker.distribution.manifest.list.v2+json"
-
-int digest_valid(const char *s)
-{
-	return strncmp(s, "sha256:", 7) == 0 && strlen(s + 7) == 64 &&
-	       strspn(s + 7, "0123456789abcdef") == 64;
-}
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -34,7 +29,7 @@ static int read_blob(
 
 	if (ret->digest[0])
 		return err_set(err, ERR_USER, "manifest: more than one %s", what);
-	if (!digest_valid(digest))
+	if (!oci_digest_valid(digest))
 		return err_set(err, ERR_USER, "manifest: the digest of the %s is no sha256", what);
 	if (!json_is_integer(size) || json_integer_value(size) < 0)
 		return err_set(err, ERR_USER, "manifest: the %s has no size", what);

@@ -48,5 +48,3 @@ struct manifest {
 /* *ret is only set on success, and then to be released. */
 int manifest_parse(const void *text, size_t len, struct manifest *ret, struct err *err);
 void manifest_done(struct manifest *m);
-/* "sha256:" and 64 lower-case hexadecimal digits. */
-int digest_valid(const char *s);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/sha256.h"
 #include "fetch/registry_int.h"
+#include "oci/ref.h"
 
 #define ACCEPT                                                                                     \
 	MANIFEST_IMAGE ", " MANIFEST_INDEX                                                         \
@@ -81,7 +82,7 @@ int registry_manifest(struct registry *r, const char *reference, const char *wha
 		return -1;
 	}
 	registry_digest(buf_head(&a.body), buf_len(&a.body), got);
-	if (digest_valid(reference) && strcmp(reference, got) != 0) {
+	if (oci_digest_valid(reference) && strcmp(reference, got) != 0) {
 		http_answer_done(&a);
 		return err_set(err, ERR_PEER, "%s/%s: another manifest than %s", r->host, r->repo,
 			reference);

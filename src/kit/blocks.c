@@ -152,7 +152,7 @@ void load_shell(struct load *l, const struct ynode *n, void *base, const struct 
 	strv_add(argv, s);
 }
 
-static void finish_install(struct load *l, const struct ynode *n, void *entry)
+void finish_install_step(struct load *l, const struct ynode *n, void *entry)
 {
 	struct kit_step *s = entry;
 
@@ -160,7 +160,7 @@ static void finish_install(struct load *l, const struct ynode *n, void *entry)
 		s->user = xstrdup("0");
 }
 
-static void finish_startup(struct load *l, const struct ynode *n, void *entry)
+void finish_startup_step(struct load *l, const struct ynode *n, void *entry)
 {
 	struct kit_step *s = entry;
 
@@ -193,14 +193,14 @@ static const struct field install_rows[] = {
 	ROW(kit_step, "user", load_string, user, 0, check_user),
 	ROW(kit_step, "description", load_string, description),
 };
-const struct shape install_shape = SHAPE(kit_step, install_rows, NULL, finish_install);
+const struct shape install_shape = SHAPE(kit_step, install_rows, NULL, finish_install_step);
 static const struct field startup_rows[] = {
 	ROW(kit_step, "command", load_argv, argv, FIELD_REQUIRED),
 	ROW(kit_step, "user", load_string, user, 0, check_user),
 	ROW(kit_step, "background", load_bool, background),
 	ROW(kit_step, "description", load_string, description),
 };
-const struct shape startup_shape = SHAPE(kit_step, startup_rows, NULL, finish_startup);
+const struct shape startup_shape = SHAPE(kit_step, startup_rows, NULL, finish_startup_step);
 static const struct field file_rows[] = {
 	ROW(kit_file, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
 	ROW(kit_file, "content", load_string, content),

@@ -25,6 +25,9 @@ extern const struct shape volume_shape;                 /* struct kit_volume */
 /* setup.install[].command; v3 takes a list, too. */
 field_fn load_shell;
 field_fn load_mode; /* unsigned */
+/* Whose rights a struct kit_step has where it does not say: in every grammar the same. */
+void finish_install_step(struct load *l, const struct ynode *n, void *entry);
+void finish_startup_step(struct load *l, const struct ynode *n, void *entry);
 
 /* ---- credentials ---- */
 

@@ -23,29 +23,13 @@ static void load_command_line(
 
 /* ---- lifecycle ---- */
 
-static void finish_install(struct load *l, const struct ynode *n, void *entry)
-{
-	struct kit_step *s = entry;
-
-	if (!s->user)
-		s->user = xstrdup("0");
-}
-
-static void finish_startup(struct load *l, const struct ynode *n, void *entry)
-{
-	struct kit_step *s = entry;
-
-	if (!s->user)
-		s->user = xstrdup("1000");
-}
-
 static const struct field install_rows[] = {
 	ROW(kit_step, "command", load_command_line, argv, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND),
 	ROW(kit_step, "user", load_string, user, 0, check_user),
 	ROW(kit_step, "env", load_strv, env, 0, check_env_name),
 	ROW(kit_step, "description", load_string, description),
 };
-static const struct shape install3_shape = SHAPE(kit_step, install_rows, NULL, finish_install);
+static const struct shape install3_shape = SHAPE(kit_step, install_rows, NULL, finish_install_step);
 static const struct field startup_rows[] = {
 	ROW(kit_step, "command", load_command_line, argv, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND),
 	ROW(kit_step, "user", load_string, user, 0, check_user),
@@ -53,7 +37,7 @@ static const struct field startup_rows[] = {
 	ROW(kit_step, "background", load_bool, background),
 	ROW(kit_step, "description", load_string, description),
 };
-static const struct shape startup3_shape = SHAPE(kit_step, startup_rows, NULL, finish_startup);
+static const struct shape startup3_shape = SHAPE(kit_step, startup_rows, NULL, finish_startup_step);
 
 static void load_overwrite(struct load *l, const struct ynode *n, void *base, const struct field *f)
 {

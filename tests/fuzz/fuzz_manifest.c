@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "fetch/challenge.h"
 #include "fetch/manifest.h"
+#include "oci/ref.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -19,7 +20,7 @@ static void check(bool ok)
 
 static void check_blob(const struct manifest_blob *b, uint64_t max)
 {
-	check(!b->digest[0] || (digest_valid(b->digest) && b->size <= max));
+	check(!b->digest[0] || (oci_digest_valid(b->digest) && b->size <= max));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
