@@ -10,7 +10,7 @@
 #define CMDLINE                                                                                    \
 	"console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check "                  \
 	"tsc=reliable nowatchdog swiotlb=noforce cryptomgr.notests 8250.nr_uarts=1 "               \
-	"rcupdate.rcu_expedited=1 "                                                                \
+	"rcupdate.rcu_expedited=1 psi=1 "                                                                \
 	"initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list"
 
 void engine_kvm_argv(const struct box_spec *s, const char *kernel_args, struct strv *argv)

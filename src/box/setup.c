@@ -280,7 +280,7 @@ static int on_frame(struct stream *s, uint8_t type, struct rd r)
 {
 	struct task *t = container_of(s, struct task, s);
 	_free_ char *text = NULL;
-	uint32_t code, sig;
+	uint32_t code, sig, starved;
 	char how[300];
 
 	switch (type) {
@@ -291,9 +291,11 @@ static int on_frame(struct stream *s, uint8_t type, struct rd r)
 		task_output(t, &r);
 		return 0;
 	case AGENT_EXIT:
-		if (agent_get_exit(r, &code, &sig) < 0)
+		if (agent_get_exit(r, &code, &sig, &starved) < 0)
 			return -1;
 		snprintf(how, sizeof(how), sig ? "signal %u" : "exit %u", sig ? sig : code);
+		if (starved)
+			snprintf(how, sizeof(how), "out of memory; --memory SIZE makes a larger sandbox");
 		if (sig || code)
 			task_failed(t, how);
 		else

@@ -51,7 +51,7 @@ struct run {
 	int fd, sigfd;
 	struct buf in, out;
 	size_t unacked;
-	bool input_open, failed, refused;
+	bool input_open, failed, refused, starved;
 	int status; /* -1: still running */
 	uint64_t deadline_ms; /* with capture */
 	struct notice notice;
@@ -186,7 +186,7 @@ static void write_output(struct run *r, int fd, struct rd *p)
 
 static int on_frame(struct run *r, uint8_t type, struct rd p)
 {
-	uint32_t code, sig;
+	uint32_t code, sig, starved;
 	_free_ char *text = NULL;
 
 	switch (type) {
@@ -205,8 +205,9 @@ static int on_frame(struct run *r, uint8_t type, struct rd p)
 		r->unacked -= code;
 		return 0;
 	case AGENT_EXIT:
-		if (agent_get_exit(p, &code, &sig) < 0)
+		if (agent_get_exit(p, &code, &sig, &starved) < 0)
 			return broken(r);
+		r->starved = starved > 0;
 		r->status = sig ? 128 + (int)(sig & 127) : (int)(code & 255);
 		return 0;
 	case AGENT_ERROR:
@@ -310,6 +311,17 @@ static int turn(struct run *r)
 	return 0;
 }
 
+static void say_starved(const struct session *s)
+{
+	static const char text[] = "hutch: the sandbox ran out of memory, so its kernel killed a program; "
+				   "--memory SIZE makes a larger one\n";
+
+	if (s->capture)
+		buf_puts(&s->capture->err, text);
+	else
+		fputs(text, stderr);
+}
+
 int session_run(int stream_fd, const struct session *s, struct err *err)
 {
 	struct run r = {.s = s,
@@ -346,6 +358,8 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 	buf_done(&r.out);
 	close_and_reset(&r.sigfd);
 	close(stream_fd);
+	if (r.starved)
+		say_starved(s);
 	if (result == 0 && r.refused && s->capture) {
 		buf_printf(&s->capture->err, "%s\n", err->msg);
 		return r.status;

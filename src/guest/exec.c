@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "guest/init.h"
 
 #define DRAIN_MS     250
 #define DRAIN_MAX_MS 2000
@@ -115,8 +116,10 @@ static void send_exit(struct exec *e)
 {
 	bool exited = WIFEXITED(e->status);
 	uint32_t sig = exited ? 0 : (uint32_t)WTERMSIG(e->status);
+	uint32_t code = exited ? (uint32_t)WEXITSTATUS(e->status) : 128 + sig;
 
-	agent_put_exit(&e->s->out, exited ? (uint32_t)WEXITSTATUS(e->status) : 128 + sig, sig);
+	/* A shell ends with this code when its last command was killed. */
+	agent_put_exit(&e->s->out, code, sig, code == 128 + SIGKILL ? pressure_kills() : 0);
 	stream_finish(e->s);
 	e->s = NULL;
 	exec_free(e);

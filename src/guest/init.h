@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/loop.h"
 #include "base/mem.h"
 #include "wire/agent.h"
 
@@ -72,6 +73,12 @@ int net_up(struct err *err);
 /* /etc/resolv.conf, /etc/hosts, /etc/hostname. */
 int net_files(const char *root, const char *hostname, struct err *err);
 bool hostname_valid(const char *name);
+
+/* pressure.c */
+/* Let the kernel's out-of-memory killer run when it must; @w has to outlive @l. */
+void pressure_watch(struct loop *l, struct loop_watch *w);
+/* How many programs it has killed since the last call. */
+uint32_t pressure_kills(void);
 
 /* trust.c */
 /* Add the certificates in @pem to the trust stores below @root. The last one is the sandbox's own

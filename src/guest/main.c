@@ -39,7 +39,7 @@ struct init {
 	struct loop *loop;
 	struct server *server;
 	struct control control;
-	struct loop_watch signal_w;
+	struct loop_watch signal_w, pressure_w;
 	struct loop_timer timer;
 	struct strv env;   /* of every command */
 	int disk, oldroot; /* directories outside the root, see mounts.c */
@@ -342,6 +342,7 @@ static int boot(struct init *in, struct err *err)
 	in->tracing = kernel_was_told("hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	be_idle_when_idle();
+	pressure_watch(in->loop, &in->pressure_w);
 	if (users_ensure_agent("", err) < 0)
 		return -1;
 	trace("users");
@@ -368,7 +369,7 @@ static void boot_failed(struct init *in, const struct err *err)
 
 int main(void)
 {
-	struct init in = {.disk = -1, .oldroot = -1, .signal_w = {.fd = -1}};
+	struct init in = {.disk = -1, .oldroot = -1, .signal_w = {.fd = -1}, .pressure_w = {.fd = -1}};
 	struct err err = {0};
 
 	if (getpid() != 1) {

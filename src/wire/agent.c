@@ -118,12 +118,13 @@ void agent_put_error(struct buf *b, uint32_t errnum, const char *text)
 	agent_frame_end(b, mark);
 }
 
-void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig)
+void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig, uint32_t starved)
 {
 	size_t mark = agent_frame_begin(b, AGENT_EXIT);
 
 	buf_put_le32(b, code);
 	buf_put_le32(b, sig);
+	buf_put_le32(b, starved);
 	agent_frame_end(b, mark);
 }
 
@@ -260,14 +261,15 @@ int agent_get_error(struct rd r, uint32_t *ret_errnum, char **ret_text)
 	return 0;
 }
 
-int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig)
+int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig, uint32_t *ret_starved)
 {
-	uint32_t code = rd_le32(&r), sig = rd_le32(&r);
+	uint32_t code = rd_le32(&r), sig = rd_le32(&r), starved = rd_le32(&r);
 
 	if (!rd_done(&r))
 		return -1;
 	*ret_code = code;
 	*ret_sig = sig;
+	*ret_starved = starved;
 	return 0;
 }
 

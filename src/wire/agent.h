@@ -65,7 +65,8 @@ enum agent_type {
 	AGENT_STDERR,	   /* guest: bytes */
 	AGENT_RESIZE,	   /* host: le16 rows, le16 columns */
 	AGENT_SIGNAL,	   /* host: le32 signal number, to the foreground process group */
-	AGENT_EXIT,	   /* guest: le32 exit code, le32 signal (0: exited) */
+	AGENT_EXIT,	   /* guest: le32 exit code, le32 signal (0: exited), le32 programs that were killed for
+			    * want of memory, where that may be why */
 	AGENT_PUT = 96,	   /* host: empty */
 	AGENT_ENTRY,	   /* host: struct agent_entry */
 	AGENT_DATA,	   /* host: bytes of the last ENTRY */
@@ -131,7 +132,7 @@ void agent_put_export(struct buf *b, const struct agent_export *e);
 void agent_put_exec(struct buf *b, const struct agent_exec *e);
 void agent_put_entry(struct buf *b, const struct agent_entry *e);
 void agent_put_error(struct buf *b, uint32_t errnum, const char *text);
-void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig);
+void agent_put_exit(struct buf *b, uint32_t code, uint32_t sig, uint32_t starved);
 void agent_put_port(struct buf *b, enum agent_type type, uint16_t port);
 
 /* The next whole frame at the front of @b: 1 and type + payload reader (valid until the buffer
@@ -149,7 +150,7 @@ int agent_get_export(struct rd r, struct agent_export *e);
 int agent_get_exec(struct rd r, struct agent_exec *e);
 int agent_get_entry(struct rd r, struct agent_entry *e);
 int agent_get_error(struct rd r, uint32_t *ret_errnum, char **ret_text);
-int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig);
+int agent_get_exit(struct rd r, uint32_t *ret_code, uint32_t *ret_sig, uint32_t *ret_starved);
 int agent_get_port(struct rd r, uint16_t *ret);
 void agent_setup_done(struct agent_setup *s);
 void agent_export_done(struct agent_export *e);

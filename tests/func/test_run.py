@@ -33,6 +33,21 @@ def test_exit_status(box):
     assert home.run("exec", name, "--", "/etc/passwd").returncode == 126
 
 
+def test_out_of_memory_is_noticed(home):
+    """A program that creeps up to the limit, alone, makes the kernel evict the program's own text and wait
+    for room to read it again: without PID 1's help that lasts for minutes, if it ends at all."""
+    work = home.path("work")
+    os.makedirs(work)
+    home.ok("create", "--name", "small", "--memory", "512m", "shell", work)
+    for _ in range(3):
+        r = home.run("exec", "small", "--", "tail", "/dev/zero", timeout=60)
+        assert r.returncode == 128 + signal.SIGKILL
+        assert "ran out of memory" in r.stderr
+    r = home.run("exec", "small", "--", "sh", "-c", "kill -9 $$")
+    assert r.returncode == 128 + signal.SIGKILL and r.stderr == ""
+    assert home.ok("exec", "small", "--", "echo", "still") == "still\n"
+
+
 def test_environment_and_directory(box):
     home, name, work = box
     out = home.ok("exec", "-e", "A=1", "-e", "B=x y", "-w", "/usr", name, "--", "sh", "-c",

@@ -78,7 +78,7 @@ static void try_entry(struct rd r, struct buf *b)
 
 static void try_answers(struct rd r, struct buf *b)
 {
-	uint32_t num, sig;
+	uint32_t num, sig, starved;
 	uint16_t port;
 	char *text;
 
@@ -88,8 +88,8 @@ static void try_answers(struct rd r, struct buf *b)
 		free(text);
 	}
 	buf_reset(b);
-	if (agent_get_exit(r, &num, &sig) == 0) {
-		agent_put_exit(b, num, sig);
+	if (agent_get_exit(r, &num, &sig, &starved) == 0) {
+		agent_put_exit(b, num, sig, starved);
 		check_same(b, r);
 	}
 	buf_reset(b);

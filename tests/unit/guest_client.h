@@ -166,7 +166,7 @@ struct talk {
 	struct buf in;
 	struct buf out, err; /* collected STDOUT and STDERR */
 	uint32_t acked;
-	uint32_t pid, code, sig, errnum;
+	uint32_t pid, code, sig, starved, errnum;
 	char *text; /* of ERROR */
 };
 
@@ -257,7 +257,7 @@ static void talk_store(struct talk *t, uint8_t type, struct rd r)
 	else if (type == AGENT_STARTED)
 		t->pid = rd_le32(&r);
 	else if (type == AGENT_EXIT)
-		assert_int_equal(agent_get_exit(r, &t->code, &t->sig), 0);
+		assert_int_equal(agent_get_exit(r, &t->code, &t->sig, &t->starved), 0);
 	else if (type == AGENT_ERROR)
 		assert_int_equal(agent_get_error(r, &t->errnum, &t->text), 0);
 }

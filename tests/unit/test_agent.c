@@ -186,7 +186,7 @@ static void test_entry(void **state)
 
 static void test_answers(void **state)
 {
-	uint32_t num, code, sig;
+	uint32_t num, code, sig, starved;
 	char *text;
 	_buf_ struct buf b;
 
@@ -198,10 +198,11 @@ static void test_answers(void **state)
 	assert_string_equal(text, "disk full");
 	free(text);
 	buf_reset(&b);
-	agent_put_exit(&b, 137, 9);
-	assert_int_equal(agent_get_exit(only_frame(&b, AGENT_EXIT), &code, &sig), 0);
+	agent_put_exit(&b, 137, 9, 2);
+	assert_int_equal(agent_get_exit(only_frame(&b, AGENT_EXIT), &code, &sig, &starved), 0);
 	assert_int_equal(code, 137);
 	assert_int_equal(sig, 9);
+	assert_int_equal(starved, 2);
 }
 
 /* One valid frame of every structured kind. */
@@ -226,7 +227,7 @@ static void put_valid(struct buf *b, int kind)
 	else if (kind == 4)
 		agent_put_error(b, 1, "text");
 	else
-		agent_put_exit(b, 1, 2);
+		agent_put_exit(b, 1, 2, 3);
 	strv_done(&s.env);
 	strv_done(&x.argv);
 }
@@ -237,7 +238,7 @@ static int get_any(int kind, struct rd r)
 	struct agent_export ex;
 	struct agent_exec x;
 	struct agent_entry e;
-	uint32_t a, b;
+	uint32_t a, b, c;
 	char *text = NULL;
 	int result;
 
@@ -263,7 +264,7 @@ static int get_any(int kind, struct rd r)
 		free(text);
 		return result;
 	default:
-		return agent_get_exit(r, &a, &b);
+		return agent_get_exit(r, &a, &b, &c);
 	}
 }
 
