@@ -273,7 +273,7 @@ static int parse(struct view *v, struct strv *names, int argc, char **argv)
 		v->verify |= c == OPT_VERIFY;
 	}
 	if (names->n > 1 || (v->verify && (v->json || v->follow || v->denied)))
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	if (names->n && !boxes_exists(names->v[0]))
 		return cli_no_sandbox(names->v[0]);
 	if (!names->n && boxes_names(names, &err) < 0)
@@ -417,7 +417,7 @@ int policy_suggest(int argc, char **argv)
 	struct err err;
 
 	if (argc != 2 || argv[1][0] == '-')
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	if (rules_policy(argv[1], &p, &err) < 0)
 		return cli_fail(&err);
 	old = boxes_path(argv[1], "gate/audit.jsonl.1");

@@ -382,7 +382,7 @@ static int services(void)
 	return result < 0 ? cli_fail(&err) : 0;
 }
 
-static int unknown_verb(const char *verb)
+static int unknown_verb(const char *name, const char *verb)
 {
 	static const char *const verbs[] = {"set", "import", "ls", "rm", "services"};
 	struct strv names = {0};
@@ -390,7 +390,7 @@ static int unknown_verb(const char *verb)
 
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		strv_add(&names, verbs[i]);
-	status = strv_has(&names, verb) ? cli_usage("secret")
+	status = strv_has(&names, verb) ? cli_usage(name)
 					: cli_no_verb("secret", verb, &names);
 	strv_done(&names);
 	return status;
@@ -421,7 +421,7 @@ int cmd_secret(int argc, char **argv)
 	else if (strcmp(verb, "services") == 0 && !w.names.n)
 		status = services();
 	else
-		status = unknown_verb(verb);
+		status = unknown_verb(name, verb);
 	strv_done(&w.names);
 	return status;
 }
