@@ -94,6 +94,12 @@ static char *compose(const struct words *w, const char *target, const char *path
 		err_set(err, ERR_USER, "--protocol does not go with --method and --path");
 		return NULL;
 	}
+	/* Else it would be a part of the host's name, or of the path that is there. */
+	if (path && (path[0] != '/' || strchr(target, '/'))) {
+		err_set(err, ERR_USER, "--path %s: %s", path,
+			path[0] != '/' ? "a path begins with /" : "the rule has a path already");
+		return NULL;
+	}
 	if (policy_rule_parse(text, &r, err) < 0)
 		return NULL;
 	policy_rule_done(&r);

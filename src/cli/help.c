@@ -32,8 +32,6 @@ struct help {
 	"  --resolve NAME=ADDR:PORT connect there when the sandbox connects to NAME\n" \
 	"  --credential SERVICE     grant a built-in service (hutch secret services)\n" \
 	"  --ssh-agent              grant the keys of your ssh-agent that the kits ask for\n" \
-	"  --prompt TEXT            have the agent do what the text says\n" \
-	"  --resume ID, --continue  go on with a session of the agent, or the last one\n" \
 	"  -e, --env NAME[=VALUE]   set a variable; without a value, that of the host\n" \
 	"  --cpus N                 virtual processors, 2 by default\n" \
 	"  --memory SIZE            like 512m or 8g\n" \
@@ -46,7 +44,9 @@ struct help {
 static const struct help table[] = {
 	{"run", "[OPTION...] AGENT|KITDIR [PATH[:ro]]... [-- ARG...]",
 		"run an agent in its sandbox, creating it when missing",
-		MAKE "  --rm                     delete the sandbox when the command ends\n"
+		MAKE "  --prompt TEXT            have the agent do what the text says\n"
+		     "  --resume ID, --continue  go on with a session of the agent, or the last one\n"
+		     "  --rm                     delete the sandbox when the command ends\n"
 		     "  -d, --detach             do not attach; output in hutch logs\n"},
 	{"create", "[OPTION...] AGENT|KITDIR [PATH[:ro]]...", "create a sandbox without attaching",
 		MAKE},

@@ -126,7 +126,10 @@ def test_options_make_rules(home):
     for bad, says in ((["a b c"], "blank"), (["https://a.test/"], "URL"), (["a.test:0"], "port"),
                       (["a.test", "--protocol", "icmp"], "tcp, udp"),
                       (["a.test", "--protocol", "tcp", "--path", "/x"], "does not go with"),
-                      (["a.test/x", "--path", "/y*"], "whole segments"), ([], "usage"),
+                      (["a.test", "--path", "/y*"], "whole segments"), ([], "usage"),
+                      (["a.test", "--path", ".evil.test"], "begins with /"),
+                      (["a.test:80", "--path", ""], "begins with /"),
+                      (["a.test/x", "--path", "/y"], "has a path"),
                       (["a.test", "--method", "G=T"], "HTTP method"), (["--nonsense"], "option")):
         before = rules(home)
         r = home.run("policy", "allow", *bad)
