@@ -13,8 +13,6 @@
 
 struct command {
 	const char *name;
-	const char *args; /* for the usage line */
-	const char *help; /* one line */
 	int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns the exit status */
 };
 
@@ -42,7 +40,7 @@ int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int cli_no_sandbox(const char *name);
 /* The same about a subcommand of @command that is none of @verbs. */
 int cli_no_verb(const char *command, const char *verb, const struct strv *verbs);
-/* Print how @name is used, from the table; returns CLI_FAILED. */
+/* Print how @name ("run", "policy", "policy log") is used; returns CLI_FAILED. */
 int cli_usage(const char *name);
 /* One line of progress on stderr: rewritten in place on a terminal, else a line of its own. NULL
  * clears the line. */

@@ -72,6 +72,19 @@ static int remove_one(const char *ref)
 	return 0;
 }
 
+static int unknown_verb(const char *verb)
+{
+	static const char *const verbs[] = {"ls", "build", "pull", "rm"};
+	struct strv names = {0};
+	int status;
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		strv_add(&names, verbs[i]);
+	status = *verb ? cli_no_verb("image", verb, &names) : cli_usage("image");
+	strv_done(&names);
+	return status;
+}
+
 int cmd_image(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -80,22 +93,25 @@ int cmd_image(int argc, char **argv)
 	bool ls = strcmp(verb, "ls") == 0, making = strcmp(verb, "build") == 0;
 	bool pulling = strcmp(verb, "pull") == 0, removing = strcmp(verb, "rm") == 0;
 	bool json = false, force = false;
+	_free_ char *name = xasprintf("image %s", verb); /* for messages */
 	struct err err;
 	int c, status = 0;
 
 	if (!ls && !making && !pulling && !removing)
-		return cli_usage("image");
-	optind = 2;
+		return unknown_verb(verb);
+	argv[1] = name;
+	argc--;
+	argv++;
 	while ((c = cli_getopt(argc, argv, "", longs)) != -1) {
 		if (c == 'j' && ls)
 			json = true;
 		else if (c == 'f' && making)
 			force = true;
 		else
-			return c == '?' ? CLI_FAILED : cli_usage("image");
+			return c == '?' ? CLI_FAILED : cli_usage(name);
 	}
 	if (pulling || removing ? optind >= argc : optind != argc)
-		return cli_usage("image");
+		return cli_usage(name);
 	if (ls)
 		return image_list(stdout, json, &err) < 0 ? cli_fail(&err) : 0;
 	if (making)

@@ -243,7 +243,7 @@ static int cache(struct kit_options *o)
 	if (strcmp(o->refs.v[0], "ls") == 0 && o->refs.n == 1)
 		return image_cache_list(stdout, o->json, &err) < 0 ? cli_fail(&err) : 0;
 	if (strcmp(o->refs.v[0], "rm") != 0 || o->json)
-		return cli_usage("kit");
+		return cli_usage("kit cache");
 	if (o->refs.n == 1)
 		result = image_cache_remove("", &err);
 	for (size_t i = 1; result == 0 && i < o->refs.n; i++)
@@ -297,8 +297,13 @@ static int unknown_verb(const char *verb)
 
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		strv_add(&names, verbs[i]);
-	status = !*verb || strv_has(&names, verb) ? cli_usage("kit")
-						  : cli_no_verb("kit", verb, &names);
+	if (strv_has(&names, verb)) {
+		_free_ char *name = xasprintf("kit %s", verb);
+
+		status = cli_usage(name);
+	} else {
+		status = *verb ? cli_no_verb("kit", verb, &names) : cli_usage("kit");
+	}
 	strv_done(&names);
 	return status;
 }
@@ -306,10 +311,15 @@ static int unknown_verb(const char *verb)
 int cmd_kit(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
+	_free_ char *name = xasprintf("kit %s", verb); /* for messages */
 	struct kit_options o = {0};
-	int status = argc > 2 ? parse(&o, argc - 1, argv + 1) : CLI_FAILED;
+	int status = CLI_FAILED;
 	bool known;
 
+	if (argc > 2) {
+		argv[1] = name;
+		status = parse(&o, argc - 1, argv + 1);
+	}
 	if (argc > 2 && status != 0)
 		; /* said already */
 	else if (status == 0 && o.refs.n == 1 && strcmp(verb, "schema") == 0)

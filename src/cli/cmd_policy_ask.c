@@ -92,7 +92,7 @@ int policy_pending(int argc, char **argv)
 		all = json_array();
 	}
 	if (optind < argc)
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	if (boxes_names(&names, &err) < 0)
 		return cli_fail(&err);
 	for (size_t i = 0; i < names.n; i++)
@@ -221,7 +221,7 @@ static int each(int argc, char **argv, int (*answer)(const struct found *f, stru
 	int status = 0;
 
 	if (optind >= argc)
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	for (int i = optind; i < argc; i++) {
 		struct found f = {0};
 		struct err err;

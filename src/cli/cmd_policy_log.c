@@ -273,7 +273,7 @@ static int parse(struct view *v, struct strv *names, int argc, char **argv)
 		v->verify |= c == OPT_VERIFY;
 	}
 	if (names->n > 1 || (v->verify && (v->json || v->follow || v->denied)))
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	if (names->n && !boxes_exists(names->v[0]))
 		return cli_no_sandbox(names->v[0]);
 	if (!names->n && boxes_names(names, &err) < 0)
@@ -310,6 +310,7 @@ int policy_log(int argc, char **argv)
 /* One destination that was asked for. */
 struct asked {
 	char *target; /* owned: a rule */
+	const char *special; /* what else it would open: an address that is not on the internet; or NULL */
 	unsigned long times;
 };
 
@@ -321,7 +322,7 @@ struct asks {
 /* A log can name more destinations than anybody would read. */
 #define ASKED_MAX 4096
 
-static void note(struct asks *a, const char *target)
+static void note(struct asks *a, const char *target, const char *special)
 {
 	for (size_t i = 0; i < a->n; i++) {
 		if (strcmp(a->v[i].target, target) == 0) {
@@ -332,13 +333,13 @@ static void note(struct asks *a, const char *target)
 	if (a->n == ASKED_MAX)
 		return;
 	a->v = xrealloc(a->v, a->n + 1, sizeof(*a->v));
-	a->v[a->n++] = (struct asked){xstrdup(target), 1};
+	a->v[a->n++] = (struct asked){xstrdup(target), special, 1};
 }
 
 /* A line of the log as the narrowest rule for its destination. False: nothing that a rule could
  * help, or that is allowed or denied by one already. */
-static bool missing_rule(
-	const json_t *j, const struct policy *p, char ret[static POLICY_TARGET_MAX])
+static bool missing_rule(const json_t *j, const struct policy *p, char ret[static POLICY_TARGET_MAX],
+	const char **ret_special)
 {
 	json_int_t port = json_integer_value(json_object_get(j, "port"));
 	const char *name = text(j, "name"), *path = text(j, "path");
@@ -351,7 +352,8 @@ static bool missing_rule(
 	if (strcmp(text(j, "proto"), "udp") == 0)
 		q.proto = POLICY_UDP;
 	/* HTTP/3 is only tried: the same comes again over TCP. */
-	if (port < 1 || port > 65535 || !*name || (q.proto == POLICY_UDP && port == 443))
+	if (port < 1 || port > 65535 || !*name || (q.proto == POLICY_UDP && port == 443) ||
+		strcmp(text(j, "reason"), CHAIN_NO_NAME) == 0)
 		return false;
 	if (policy_addr_parse(name, strlen(name), &host.addr, NULL) == 0)
 		q.addr = &host.addr;
@@ -364,6 +366,9 @@ static bool missing_rule(
 		q.method = text(j, "method");
 		q.path = &parsed;
 	}
+	*ret_special = q.addr ? policy_addr_special(q.addr) : NULL;
+	if (q.name && strcmp(q.name, POLICY_THIS_HOST) == 0)
+		*ret_special = "this machine";
 	v = policy_judge(p, &q);
 	ok = !v.allowed && !v.rule && policy_query_rule(&q, ret) == 0;
 	/* Port 443 goes without saying. */
@@ -381,9 +386,10 @@ static void collect(struct asks *a, const char *path, const struct policy *p)
 	while (f && fgets(line, LINE_BYTES, f)) {
 		char target[POLICY_TARGET_MAX];
 		json_t *j = json_loads(line, 0, NULL);
+		const char *special;
 
-		if (j && missing_rule(j, p, target))
-			note(a, target);
+		if (j && missing_rule(j, p, target, &special))
+			note(a, target, special);
 		json_decref(j);
 	}
 	if (f)
@@ -405,8 +411,9 @@ static void print_fragment(const struct asks *a, const char *name)
 	       "permissions:\n  network:\n    allow:\n",
 		name);
 	for (size_t i = 0; i < a->n; i++)
-		printf("      - \"%s\"  # asked for %lu time%s\n", a->v[i].target, a->v[i].times,
-			a->v[i].times == 1 ? "" : "s");
+		printf("      - \"%s\"  # asked for %lu time%s%s%s\n", a->v[i].target, a->v[i].times,
+			a->v[i].times == 1 ? "" : "s", a->v[i].special ? "; careful: " : "",
+			a->v[i].special ? a->v[i].special : "");
 }
 
 int policy_suggest(int argc, char **argv)
@@ -417,7 +424,7 @@ int policy_suggest(int argc, char **argv)
 	struct err err;
 
 	if (argc != 2 || argv[1][0] == '-')
-		return cli_usage("policy");
+		return cli_usage(argv[0]);
 	if (rules_policy(argv[1], &p, &err) < 0)
 		return cli_fail(&err);
 	old = boxes_path(argv[1], "gate/audit.jsonl.1");

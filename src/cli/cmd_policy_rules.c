@@ -94,6 +94,12 @@ static char *compose(const struct words *w, const char *target, const char *path
 		err_set(err, ERR_USER, "--protocol does not go with --method and --path");
 		return NULL;
 	}
+	/* Else it would be a part of the host's name, or of the path that is there. */
+	if (path && (path[0] != '/' || strchr(target, '/'))) {
+		err_set(err, ERR_USER, "--path %s: %s", path,
+			path[0] != '/' ? "a path begins with /" : "the rule has a path already");
+		return NULL;
+	}
 	if (policy_rule_parse(text, &r, err) < 0)
 		return NULL;
 	policy_rule_done(&r);
@@ -136,7 +142,7 @@ static int add(int argc, char **argv, bool allow)
 	int status = parse(&w, argc, argv);
 
 	if (status == 0 && (w.targets.n == 0 || w.json))
-		status = cli_usage("policy");
+		status = cli_usage(argv[0]);
 	if (status == 0 &&
 		(compose_all(&w, &rules, &err) < 0 || (!allow && check_deny(&rules, &err) < 0) ||
 			ruleset_open(w.box, &set, &err) < 0))
@@ -192,7 +198,7 @@ int policy_rm(int argc, char **argv)
 	int status = parse(&w, argc, argv);
 
 	if (status == 0 && (w.targets.n == 0 || w.json))
-		status = cli_usage("policy");
+		status = cli_usage(argv[0]);
 	if (status == 0 &&
 		(compose_all(&w, &rules, &err) < 0 || ruleset_open(w.box, &set, &err) < 0))
 		status = cli_fail(&err);
@@ -267,7 +273,7 @@ int policy_ls(int argc, char **argv)
 	int status = parse(&w, argc, argv);
 
 	if (status == 0 && (w.targets.n || w.methods || w.paths.n || w.protocol))
-		status = cli_usage("policy");
+		status = cli_usage(argv[0]);
 	if (status == 0 && w.json)
 		list = json_array();
 	if (status == 0 && show_all(&w, list, &err) < 0)
@@ -319,7 +325,7 @@ int policy_check(int argc, char **argv)
 	int status = parse(&w, argc, argv);
 
 	if (status == 0 && (w.targets.n != 1 || w.paths.n > 1))
-		status = cli_usage("policy");
+		status = cli_usage(argv[0]);
 	if (status == 0 && (question_parse(&k, w.targets.v[0], w.methods,
 				    w.paths.n ? w.paths.v[0] : NULL,
 				    w.protocol && strcmp(w.protocol, "udp") == 0, &err) < 0 ||
@@ -365,7 +371,7 @@ int policy_init(int argc, char **argv)
 
 	if (status == 0 &&
 		(w.targets.n != 1 || w.box || w.methods || w.paths.n || w.protocol || w.json))
-		status = cli_usage("policy");
+		status = cli_usage(argv[0]);
 	if (status == 0 && preset_load(w.targets.v[0], &p, &errs, &err) < 0) {
 		kit_errors_print(&errs, stderr);
 		status = cli_fail(&err);

@@ -15,6 +15,7 @@
 #include <jansson.h>
 
 #include "base/fd.h"
+#include "base/near.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/secrets.h"
@@ -181,6 +182,28 @@ static int set_reference(const char *service, const struct words *w, struct err 
 	return secrets_refer(service, w->box, &source, err);
 }
 
+/* A kit may name any service; a mistyped one of ours is never asked for. */
+static void note_near(const char *service)
+{
+	struct kit_errors errs = {0};
+	struct strv names = {0};
+	struct kit k = {0};
+	const char *near;
+	struct err err;
+
+	if (services_load(&k, &errs, &err) == 0) {
+		for (size_t i = 0; i < k.n_credentials; i++)
+			strv_add(&names, k.credentials[i].service);
+		near = strv_has(&names, service) ? NULL : near_word(service, &names);
+		if (near)
+			fprintf(stderr, "hutch: no built-in service is named %s, did you mean %s?\n",
+				service, near);
+	}
+	strv_done(&names);
+	kit_errors_done(&errs);
+	kit_done(&k);
+}
+
 static int set(const struct words *w)
 {
 	const char *service = w->names.n ? w->names.v[0] : "";
@@ -198,6 +221,7 @@ static int set(const struct words *w)
 			"secret set %s: not a service name (letters, digits, . _ -)", service);
 	if (w->ttl_s && !w->from)
 		return cli_failf("secret set: --ttl goes with --from");
+	note_near(service);
 	if (w->from)
 		return set_reference(service, w, &err) < 0 ? cli_fail(&err) : 0;
 	store = secrets_open(w->box, &err); /* before anything is typed */
@@ -382,7 +406,7 @@ static int services(void)
 	return result < 0 ? cli_fail(&err) : 0;
 }
 
-static int unknown_verb(const char *verb)
+static int unknown_verb(const char *name, const char *verb)
 {
 	static const char *const verbs[] = {"set", "import", "ls", "rm", "services"};
 	struct strv names = {0};
@@ -390,7 +414,7 @@ static int unknown_verb(const char *verb)
 
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		strv_add(&names, verbs[i]);
-	status = strv_has(&names, verb) ? cli_usage("secret")
+	status = strv_has(&names, verb) ? cli_usage(name)
 					: cli_no_verb("secret", verb, &names);
 	strv_done(&names);
 	return status;
@@ -421,7 +445,7 @@ int cmd_secret(int argc, char **argv)
 	else if (strcmp(verb, "services") == 0 && !w.names.n)
 		status = services();
 	else
-		status = unknown_verb(verb);
+		status = unknown_verb(name, verb);
 	strv_done(&w.names);
 	return status;
 }

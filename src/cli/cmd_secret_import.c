@@ -144,7 +144,7 @@ static int parse(struct import *im, int argc, char **argv)
 			break;
 		case -1:
 			if (optind < argc && im->file)
-				return cli_usage("secret");
+				return cli_usage("secret import");
 			if (optind < argc)
 				im->file = argv[optind++];
 			break;

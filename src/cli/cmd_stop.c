@@ -51,13 +51,15 @@ int cmd_stop(int argc, char **argv)
 	return status;
 }
 
-static int remove_one(const char *name, bool force, struct err *err)
+/* *ret_gone: there was something to remove. */
+static int remove_one(const char *name, bool force, bool *ret_gone, struct err *err)
 {
 	_free_ char *dir = boxes_path(name, "");
 	struct box_conn c = {.fd = -1};
 
 	/* Whatever is left of it: it may be without a spec.json. */
-	if (!fs_exists(dir)) {
+	*ret_gone = fs_exists(dir);
+	if (!*ret_gone) {
 		if (force)
 			return 0;
 		err_set(err, ERR_USER, "no sandbox named %s", name);
@@ -76,7 +78,7 @@ static int remove_one(const char *name, bool force, struct err *err)
 int cmd_rm(int argc, char **argv)
 {
 	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
-	bool force = false;
+	bool force = false, gone;
 	int status = 0, c;
 	struct err err;
 
@@ -90,9 +92,9 @@ int cmd_rm(int argc, char **argv)
 	for (int i = optind; i < argc; i++) {
 		if (!spec_name_valid(argv[i]))
 			status = cli_failf("%s: not a sandbox name", argv[i]);
-		else if (remove_one(argv[i], force, &err) < 0)
+		else if (remove_one(argv[i], force, &gone, &err) < 0)
 			status = cli_fail(&err);
-		else
+		else if (gone)
 			printf("%s\n", argv[i]);
 	}
 	return status;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch: the command line. One file per subcommand; usage is printed from the table. */
+/* hutch: the command line. One file per subcommand. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -12,45 +12,24 @@
 
 #include "base/near.h"
 #include "cli/cli.h"
+#include "cli/help.h"
 
 static const struct command commands[] = {
-	{"run", "[options] AGENT|KITDIR [PATH[:ro]]... [-- ARG...]",
-		"run an agent in its sandbox, creating it when missing", cmd_run},
-	{"create", "[options] AGENT|KITDIR [PATH[:ro]]...", "create a sandbox without attaching",
-		cmd_create},
-	{"exec", "[-it] [-u USER] [-w DIR] [-e K=V] NAME [--] CMD...",
-		"run a command in a sandbox, starting it when stopped", cmd_exec},
-	{"ls", "[--json]", "list sandboxes", cmd_ls},
-	{"stop", "NAME...", "power sandboxes off, keeping their disks", cmd_stop},
-	{"rm", "[-f] NAME...", "delete sandboxes", cmd_rm},
-	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", cmd_logs},
-	{"ports", "[--publish [HOST:]PORT[/udp]] [--unpublish [HOST:]PORT[/udp]] [--json] NAME",
-		"ports of a sandbox on this machine", cmd_ports},
-	{"policy", "allow|deny|rm RULE... [--sandbox NAME] | check RULE | ls | init PRESET | "
-		   "pending | approve|dismiss ID... | log [NAME] | suggest NAME",
-		"network rules, and what they allowed and refused", cmd_policy},
-	{"secret", "set SERVICE [--from env:NAME|file:PATH|cmd:COMMAND] [--ttl TIME] | "
-		   "import [FILE] | ls | rm SERVICE... | services [--sandbox NAME]",
-		"credentials that never enter a sandbox",
-		cmd_secret},
-	{"kit", "init NAME | validate KIT | inspect KIT... | test KIT | schema 1|2|3|testdata | "
-		"cache ls|rm | "
-		"pack DIR [-o FILE] | push DIR oci://HOST/NAME:TAG | pull REF [-o DIR] | "
-		"sign --key FILE DIR | verify --key FILE KIT",
-		"start, check, look into and share kits", cmd_kit},
-	{"image", "ls [--json] | build [--force] | pull REF... | rm REF...", "kernel pack and root images", cmd_image},
-	{"doctor", "[--json]", "check what this machine has and lacks", cmd_doctor},
-	{"version", "", "print the version", cmd_version},
+	{"run", cmd_run},
+	{"create", cmd_create},
+	{"exec", cmd_exec},
+	{"ls", cmd_ls},
+	{"stop", cmd_stop},
+	{"rm", cmd_rm},
+	{"logs", cmd_logs},
+	{"ports", cmd_ports},
+	{"policy", cmd_policy},
+	{"secret", cmd_secret},
+	{"kit", cmd_kit},
+	{"image", cmd_image},
+	{"doctor", cmd_doctor},
+	{"version", cmd_version},
 };
-
-static void print_help(FILE *out)
-{
-	fprintf(out, "Hutch %s: microVM sandboxes for coding agents\n\nusage: hutch COMMAND ...\n\n",
-		HUTCH_VERSION);
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].help);
-	fprintf(out, "\n  hutch COMMAND --help says how each is used. Start with: hutch run shell .\n");
-}
 
 static const struct command *find(const char *name)
 {
@@ -62,9 +41,7 @@ static const struct command *find(const char *name)
 
 int cli_usage(const char *name)
 {
-	const struct command *c = find(name);
-
-	fprintf(stderr, "usage: hutch %s %s\n", name, c ? c->args : "");
+	help_print_usage(stderr, name);
 	return CLI_FAILED;
 }
 
@@ -141,10 +118,19 @@ int cli_no_verb(const char *command, const char *verb, const struct strv *verbs)
 	return no_such(command, verb, "command", verbs) ? CLI_FAILED : cli_usage(command);
 }
 
+static bool is_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static void unknown_option(const char *context, const char *given, const struct option *longs)
 {
 	struct strv names = {0};
 
+	if (is_help(given)) {
+		cli_failf("%s: --help goes first: hutch %s --help", context, context);
+		return;
+	}
 	for (const struct option *o = longs; o->name; o++)
 		strv_addf(&names, "--%s", o->name);
 	no_such(context, given, "option", &names);
@@ -188,15 +174,24 @@ static int output_failed(int status)
 	return status ? status : cli_failf("standard output: %s", strerror(errno));
 }
 
+/* "hutch policy --help", "hutch policy allow --help". */
+static bool helped(int argc, char **argv)
+{
+	_free_ char *verb = argc > 3 ? xasprintf("%s %s", argv[1], argv[2]) : NULL;
+
+	if (argc > 2 && is_help(argv[2]))
+		return help_print(stdout, argv[1]);
+	return argc > 3 && is_help(argv[3]) && help_print(stdout, verb);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 
 	open_missing();
 	setvbuf(stdout, NULL, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, 1 << 16);
-	if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
-		strcmp(argv[1], "-h") == 0) {
-		print_help(argc < 2 ? stderr : stdout);
+	if (argc < 2 || strcmp(argv[1], "help") == 0 || is_help(argv[1])) {
+		help_print_all(argc < 2 ? stderr : stdout);
 		return argc < 2 ? CLI_FAILED : 0;
 	}
 	c = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
@@ -210,9 +205,7 @@ int main(int argc, char **argv)
 		strv_done(&names);
 		return CLI_FAILED;
 	}
-	if (argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
-		printf("hutch %s: %s\nusage: hutch %s %s\n", c->name, c->help, c->name, c->args);
-		return 0;
-	}
+	if (helped(argc, argv))
+		return output_failed(0);
 	return output_failed(c->run(argc - 1, argv + 1));
 }

@@ -33,6 +33,7 @@
 #include "gate/request.h"
 #include "gate/via.h"
 #include "gate/sniff.h"
+#include "wire/chain.h"
 
 #define DENIED_SILENT_MS 3000u  /* a refused destination, nothing sent */
 #define LATE_MS          250u   /* whoever speaks first: then it is not HTTP */
@@ -632,7 +633,7 @@ static bool admit(struct flow *f, uint32_t addr)
 	struct flow_decision d;
 
 	if (!identify(f, addr)) {
-		snprintf(f->reason, sizeof(f->reason), "no name belongs to this address");
+		snprintf(f->reason, sizeof(f->reason), CHAIN_NO_NAME);
 		return false;
 	}
 	if (f->is_addr && addr == GATE_GATEWAY) {

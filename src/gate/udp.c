@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gate/flow.h"
+#include "wire/chain.h"
 
 #define BUCKETS        1024u /* power of two */
 #define IDLE_MS        60000u
@@ -324,7 +325,7 @@ static bool admit(struct udp_flow *f)
 {
 	struct gate *g = f->udp->gate;
 	char text[POLICY_ADDR_TEXT];
-	const char *why = "no name belongs to this address";
+	const char *why = CHAIN_NO_NAME;
 	struct flow_decision d = {0};
 	bool known = identify(f, text);
 	struct policy_query q = query(f);

@@ -21,7 +21,6 @@
 #define REPLIES_MAX    32u /* frames that belong to no flow and wait for room */
 #define REPLY_BYTES    (NET_DNS_MAX + 64u)
 #define DNS_SLOTS      256u /* questions under way */
-#define DNS_TIMEOUT_MS 15000u
 #define ICMP_PER_SEC   200u /* unreachables, and how many may come in a burst */
 
 /* Life of a flow. Every change goes through flow_set_state() or flow_free(). */
@@ -76,7 +75,6 @@ struct flow {
 struct dns_slot {
 	uint32_t id; /* 0: free */
 	uint16_t guest_port;
-	uint64_t due_ms;
 };
 
 struct reply {

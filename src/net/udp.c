@@ -9,24 +9,16 @@
 #define UNREACH_PORT 3u
 #define DNS_PORT     53u
 
-/* A slot for a question; one that nobody answered in time is free again. */
+/* The oldest slot is given to a new question, whether it was answered or not: some never are, and a
+ * guest that asks such must not keep all others from being answered. */
 static struct dns_slot *dns_slot_new(struct net *n, uint16_t guest_port)
 {
-	uint64_t now = n->ops->now_ms(n->arg);
+	uint32_t id = n->last_dns + 1 ? n->last_dns + 1 : 1;
+	struct dns_slot *s = &n->dns[id % DNS_SLOTS];
 
-	for (unsigned i = 0; i < DNS_SLOTS; i++) {
-		struct dns_slot *s = &n->dns[(n->last_dns + i) % DNS_SLOTS];
-
-		if (s->id && s->due_ms > now)
-			continue;
-		if (++n->last_dns == 0)
-			n->last_dns = 1;
-		*s = (struct dns_slot){.id = n->last_dns,
-			.guest_port = guest_port,
-			.due_ms = now + DNS_TIMEOUT_MS};
-		return s;
-	}
-	return NULL;
+	n->last_dns = id;
+	*s = (struct dns_slot){.id = id, .guest_port = guest_port};
+	return s;
 }
 
 static bool dns_question(struct net *n, const struct ip_in *in, uint16_t guest_port, size_t len)
@@ -37,8 +29,6 @@ static bool dns_question(struct net *n, const struct ip_in *in, uint16_t guest_p
 	if (len > sizeof(msg) || guest_port == 0)
 		return false;
 	s = dns_slot_new(n, guest_port);
-	if (!s)
-		return false;
 	net_iov_read(in->iov, in->n, UDP_LEN, msg, len);
 	if (n->ops->dns(n->arg, s->id, msg, len))
 		return true;
@@ -112,13 +102,10 @@ static void udp_header(
 
 void net_dns_answer(struct net *n, uint32_t id, const uint8_t *msg, size_t len)
 {
-	struct dns_slot *s = NULL;
+	struct dns_slot *s = &n->dns[id % DNS_SLOTS];
 	uint8_t *p;
 
-	for (unsigned i = 0; i < DNS_SLOTS && id && !s; i++)
-		if (n->dns[i].id == id)
-			s = &n->dns[i];
-	if (!s)
+	if (!id || s->id != id)
 		return; /* answered before, or too late */
 	s->id = 0;
 	p = len <= NET_DNS_MAX ? reply_begin(n) : NULL;

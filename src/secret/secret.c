@@ -89,7 +89,7 @@ struct secret *secret_read(int fd, struct err *err)
 	_secret_ struct secret *s = NULL;
 	size_t max = SECRET_VALUE_MAX;
 	struct stat st;
-	bool more;
+	bool more = false;
 
 	/* Locked memory costs by the page. */
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)

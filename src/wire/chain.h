@@ -21,6 +21,9 @@
 #include "base/err.h"
 #include "base/sha256.h"
 
+/* The reason in a line about an address that only the sandbox's own network has. No rule is about it. */
+#define CHAIN_NO_NAME "no name belongs to this address"
+
 #define CHAIN_HEAD_SIZE 110u /* bytes of the head file, always */
 #define CHAIN_BATCH_MAX 64u  /* lines that may be written before the head is */
 

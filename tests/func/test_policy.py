@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -126,7 +127,10 @@ def test_options_make_rules(home):
     for bad, says in ((["a b c"], "blank"), (["https://a.test/"], "URL"), (["a.test:0"], "port"),
                       (["a.test", "--protocol", "icmp"], "tcp, udp"),
                       (["a.test", "--protocol", "tcp", "--path", "/x"], "does not go with"),
-                      (["a.test/x", "--path", "/y*"], "whole segments"), ([], "usage"),
+                      (["a.test", "--path", "/y*"], "whole segments"), ([], "usage"),
+                      (["a.test", "--path", ".evil.test"], "begins with /"),
+                      (["a.test:80", "--path", ""], "begins with /"),
+                      (["a.test/x", "--path", "/y"], "has a path"),
                       (["a.test", "--method", "G=T"], "HTTP method"), (["--nonsense"], "option")):
         before = rules(home)
         r = home.run("policy", "allow", *bad)
@@ -442,6 +446,18 @@ def test_suggest(home, logged):
         home.ok("policy", "allow", target, "--sandbox", "one")
     assert "nothing" in home.ok("policy", "suggest", "one")
     assert home.run("policy", "suggest", "nobody").returncode == 125
+
+
+def test_suggestion_warns_of_what_is_not_the_internet(home, box):
+    with box.gate() as g:
+        assert g.open("169.254.169.254", 80).request()[0] == 403
+        assert g.open("host.hutch.internal", 80).request()[0] == 403
+        assert g.open("10.0.2.2", 22) is None  # no rule helps
+        g.audit(3)
+    out = home.ok("policy", "suggest", "one")
+    assert re.search(r'"169\.254\.169\.254:80"  # .*; careful: ', out), out
+    assert re.search(r'"host\.hutch\.internal:80"  # .*; careful: this machine', out), out
+    assert "10.0.2.2" not in out, out
 
 
 def test_suggestion_is_a_kit(home, box):

@@ -239,6 +239,13 @@ def test_refused_words(home, args):
     assert home.ok("secret", "ls") == ""
 
 
+def test_mistyped_service_is_noticed(home):
+    r = home.run("secret", "set", "anthropc", input="value")
+    assert r.returncode == 0 and "did you mean anthropic?" in r.stderr
+    assert "did you mean" not in home.run("secret", "set", "anthropic", input="value").stderr
+    assert "did you mean" not in home.run("secret", "set", "my-own-api", input="value").stderr
+
+
 def test_list_masks(home):
     home.run("secret", "set", "short", input="0123456789abcde")
     home.run("secret", "set", "long", input="0123456789abcdef\n")
