@@ -7,8 +7,8 @@
 
 /* What was fetched, by digest. */
 struct image_blobs {
-	char top[DIGEST_TEXT];      /* what the reference is: an index, or the manifest */
-	char manifest[DIGEST_TEXT]; /* for linux/amd64 */
+	char top[OCI_DIGEST];      /* what the reference is: an index, or the manifest */
+	char manifest[OCI_DIGEST]; /* for linux/amd64 */
 };
 
 /* The index, the manifest and the configuration, and with @layers the layers, too; what is there

@@ -85,7 +85,7 @@ static int serve(const json_t *request, struct err *err)
 {
 	const char *op, *host, *repo, *reference, *auth = NULL, *token = NULL;
 	const json_t *annotations = NULL;
-	char digest[DIGEST_TEXT];
+	char digest[OCI_DIGEST];
 	struct image_blobs image = {0};
 	struct registry r;
 	int result;

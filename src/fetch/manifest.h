@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "oci/descriptor.h"
 
-#define MANIFEST_MAX    (4u << 20)
 #define MANIFEST_SPEC   "application/vnd.docker.sandbox.kit.v2.spec+yaml"
 #define MANIFEST_KIT    "application/vnd.docker.sandbox.kit.v2"
 #define MANIFEST_LAYER  "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -18,14 +18,11 @@
 #define MANIFEST_BUNDLE "application/vnd.dev.sigstore.bundle.v0.3+json"
 #define MANIFEST_PLAIN  "application/vnd.hutch.kit.signature.v1" /* kit.sig: of our own making */
 #define MANIFEST_IMAGE  "application/vnd.oci.image.manifest.v1+json"
-#define MANIFEST_INDEX  "application/vnd.oci.image.index.v1+json"
 
 #define MANIFEST_SPEC_MAX       (1u << 20)
 #define MANIFEST_FILES_MAX      (64u << 20)
 #define MANIFEST_SIG_MAX        65536u
 #define MANIFEST_DESCRIPTOR_MAX (512u << 10)
-
-#define DIGEST_TEXT 72 /* "sha256:", 64 hexadecimal digits, NUL */
 
 enum manifest_form {
 	MANIFEST_FORM_INDEX,      /* of manifests: go on with next */
@@ -34,14 +31,9 @@ enum manifest_form {
 	MANIFEST_FORM_DESCRIPTOR, /* descriptor */
 };
 
-struct manifest_blob {
-	char digest[DIGEST_TEXT]; /* "": there is none */
-	uint64_t size;
-};
-
 struct manifest {
 	enum manifest_form form;
-	struct manifest_blob next, spec, files, bundle, plain;
+	struct oci_blob next, spec, files, bundle, plain;
 	char *descriptor; /* owned */
 };
 

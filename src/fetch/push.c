@@ -62,7 +62,7 @@ static int push_part(
 	struct registry *r, const struct part *p, int dirfd, json_t **ret_blob, struct err *err)
 {
 	_buf_ struct buf data = {.max = MANIFEST_FILES_MAX};
-	char digest[DIGEST_TEXT];
+	char digest[OCI_DIGEST];
 
 	*ret_blob = NULL;
 	if (faccessat(dirfd, p->name, F_OK, 0) < 0)
@@ -78,7 +78,7 @@ static int push_part(
 }
 
 static int put_manifest(struct registry *r, const char *tag, json_t *manifest,
-	char digest[static DIGEST_TEXT], struct err *err)
+	char digest[static OCI_DIGEST], struct err *err)
 {
 	_free_ char *url = NULL, *text = json_dumps(manifest, JSON_COMPACT);
 	struct http_request q = {.method = "PUT",
@@ -103,7 +103,7 @@ static int put_manifest(struct registry *r, const char *tag, json_t *manifest,
 }
 
 int registry_push(struct registry *r, const char *tag, int dirfd, const json_t *annotations,
-	char digest[static DIGEST_TEXT], struct err *err)
+	char digest[static OCI_DIGEST], struct err *err)
 {
 	json_t *layers = json_array(), *manifest, *config = NULL;
 	int result = 0;

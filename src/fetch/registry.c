@@ -14,11 +14,11 @@
 #include "oci/ref.h"
 
 #define ACCEPT                                                                                     \
-	MANIFEST_IMAGE ", " MANIFEST_INDEX                                                         \
+	MANIFEST_IMAGE ", " OCI_INDEX                                                         \
 		       ", application/vnd.docker.distribution.manifest.v2+json"                    \
 		       ", application/vnd.docker.distribution.manifest.list.v2+json"
 
-void registry_digest(const void *p, size_t len, char digest[static DIGEST_TEXT])
+void registry_digest(const void *p, size_t len, char digest[static OCI_DIGEST])
 {
 	struct sha256 s;
 
@@ -66,13 +66,13 @@ int registry_do(
 }
 
 int registry_manifest(struct registry *r, const char *reference, const char *what,
-	struct buf *ret_text, char digest[static DIGEST_TEXT], struct err *err)
+	struct buf *ret_text, char digest[static OCI_DIGEST], struct err *err)
 {
 	_free_ char *url = xasprintf("/v2/%s/manifests/%s", r->repo, reference);
 	struct http_request q = {
-		.method = "GET", .url = url, .accept = ACCEPT, .max = MANIFEST_MAX};
+		.method = "GET", .url = url, .accept = ACCEPT, .max = OCI_MANIFEST_MAX};
 	struct http_answer a;
-	char got[DIGEST_TEXT];
+	char got[OCI_DIGEST];
 
 	if (registry_do(r, &q, &a, err) < 0)
 		return -1;
@@ -95,7 +95,7 @@ int registry_manifest(struct registry *r, const char *reference, const char *wha
 }
 
 int registry_resolve(
-	struct registry *r, const char *reference, char digest[static DIGEST_TEXT], struct err *err)
+	struct registry *r, const char *reference, char digest[static OCI_DIGEST], struct err *err)
 {
 	struct buf text = {0};
 
@@ -105,12 +105,12 @@ int registry_resolve(
 	return 0;
 }
 
-static int pull_blob(struct registry *r, const struct manifest_blob *b, int dirfd, const char *name,
+static int pull_blob(struct registry *r, const struct oci_blob *b, int dirfd, const char *name,
 	struct err *err)
 {
 	_free_ char *url = xasprintf("/v2/%s/blobs/%s", r->repo, b->digest);
 	struct http_request q = {.method = "GET", .url = url, .max = (size_t)b->size};
-	char got[DIGEST_TEXT];
+	char got[OCI_DIGEST];
 	struct http_answer a;
 	int result;
 
@@ -145,10 +145,10 @@ static int pull_parts(struct registry *r, const struct manifest *m, int dirfd, s
 
 /* @reference, and where it is an index, the manifest in it that is ours. */
 int registry_pull(struct registry *r, const char *reference, int dirfd,
-	char digest[static DIGEST_TEXT], struct err *err)
+	char digest[static OCI_DIGEST], struct err *err)
 {
 	_free_ char *next = xstrdup(reference);
-	char first[DIGEST_TEXT] = "", got[DIGEST_TEXT];
+	char first[OCI_DIGEST] = "", got[OCI_DIGEST];
 
 	for (int level = 0; level < 2; level++) {
 		struct buf text = {0};

@@ -7,7 +7,6 @@
 
 #include <jansson.h>
 
-#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "oci/config.h"
@@ -15,8 +14,6 @@
 #define OCI    "application/vnd.oci.image."
 #define DOCKER "application/vnd.docker."
 
-static const char *const index_types[] = {
-	OCI "index.v1+json", DOCKER "distribution.manifest.list.v2+json", NULL};
 static const char *const config_types[] = {
 	OCI "config.v1+json", DOCKER "container.image.v1+json", NULL};
 static const char *const layer_types[] = {OCI "layer.v1.tar", OCI "layer.v1.tar+gzip",
@@ -31,13 +28,6 @@ static bool is_one_of(const char *s, const char *const *list)
 	return false;
 }
 
-static const char *text_of(const json_t *o, const char *key)
-{
-	const char *s = json_string_value(json_object_get(o, key));
-
-	return s ? s : "";
-}
-
 static int wrong_type(const char *what, const char *type, struct err *err)
 {
 	char safe[100];
@@ -47,62 +37,6 @@ static int wrong_type(const char *what, const char *type, struct err *err)
 		return err_set(err, ERR_USER,
 			"a %s of type %s, which the registry does not have itself", what, safe);
 	return err_set(err, ERR_USER, "a %s of type %s, which cannot be used", what, safe);
-}
-
-static int read_blob(
-	const json_t *o, const char *what, uint64_t max, struct oci_blob *ret, struct err *err)
-{
-	const char *digest = text_of(o, "digest");
-	const json_t *size = json_object_get(o, "size");
-
-	if (!oci_digest_valid(digest))
-		return err_set(err, ERR_USER, "the digest of a %s is no sha256", what);
-	if (!json_is_integer(size) || json_integer_value(size) < 0)
-		return err_set(err, ERR_USER, "a %s has no size", what);
-	if ((uint64_t)json_integer_value(size) > max)
-		return err_set(err, ERR_USER, "a %s is larger than %llu MiB", what,
-			(unsigned long long)max >> 20);
-	memcpy(ret->digest, digest, OCI_DIGEST);
-	ret->size = (uint64_t)json_integer_value(size);
-	return 0;
-}
-
-/* "linux/arm64, windows/amd64": what there is instead. */
-static int no_platform(const json_t *list, struct err *err)
-{
-	_buf_ struct buf have = {.max = 300};
-	char safe[320];
-	const json_t *o;
-	size_t i;
-
-	json_array_foreach((json_t *)(uintptr_t)list, i, o)
-	{
-		const json_t *p = json_object_get(o, "platform");
-
-		if (p && strcmp(text_of(p, "os"), "unknown") != 0)
-			buf_printf(&have, "%s%s/%s", buf_len(&have) ? ", " : "", text_of(p, "os"),
-				text_of(p, "architecture"));
-	}
-	return err_set(err, ERR_USER, "not made for linux/amd64%s%s",
-		buf_len(&have) ? ", only for " : "",
-		log_safe(safe, sizeof(safe), buf_cstr(&have), buf_len(&have)));
-}
-
-static int read_index(const json_t *root, struct oci_manifest *m, struct err *err)
-{
-	const json_t *list = json_object_get(root, "manifests"), *o;
-	size_t i;
-
-	m->is_index = true;
-	json_array_foreach((json_t *)(uintptr_t)list, i, o)
-	{
-		const json_t *p = json_object_get(o, "platform");
-
-		if (strcmp(text_of(p, "os"), "linux") == 0 &&
-			strcmp(text_of(p, "architecture"), "amd64") == 0)
-			return read_blob(o, "manifest", OCI_MANIFEST_MAX, &m->next, err);
-	}
-	return no_platform(list, err);
 }
 
 static int read_layers(const json_t *list, struct oci_manifest *m, struct err *err)
@@ -119,11 +53,11 @@ static int read_layers(const json_t *list, struct oci_manifest *m, struct err *e
 		struct oci_blob *b = &m->layers[m->n_layers];
 
 		/* An artifact that brings nothing says so (OCI image-spec 1.1, "empty descriptor"). */
-		if (strcmp(text_of(o, "mediaType"), "application/vnd.oci.empty.v1+json") == 0)
+		if (strcmp(oci_text(o, "mediaType"), OCI_EMPTY) == 0)
 			continue;
-		if (!is_one_of(text_of(o, "mediaType"), layer_types))
-			return wrong_type("layer", text_of(o, "mediaType"), err);
-		if (read_blob(o, "layer", OCI_BYTES_MAX, b, err) < 0)
+		if (!is_one_of(oci_text(o, "mediaType"), layer_types))
+			return wrong_type("layer", oci_text(o, "mediaType"), err);
+		if (oci_blob_read(o, "layer", OCI_BYTES_MAX, b, err) < 0)
 			return -1;
 		all += b->size;
 		if (all > OCI_BYTES_MAX)
@@ -144,9 +78,9 @@ static int read_image(const json_t *root, struct oci_manifest *m, struct err *er
 			"made in Docker's first format, which nothing pushes any more");
 	if (!json_is_object(config) || !json_is_array(layers))
 		return err_set(err, ERR_USER, "a manifest with neither configuration nor layers");
-	if (!is_one_of(text_of(config, "mediaType"), config_types))
-		return wrong_type("configuration", text_of(config, "mediaType"), err);
-	if (read_blob(config, "configuration", OCI_CONFIG_MAX, &m->config, err) < 0)
+	if (!is_one_of(oci_text(config, "mediaType"), config_types))
+		return wrong_type("configuration", oci_text(config, "mediaType"), err);
+	if (oci_blob_read(config, "configuration", OCI_CONFIG_MAX, &m->config, err) < 0)
 		return -1;
 	return read_layers(layers, m, err);
 }
@@ -154,23 +88,13 @@ static int read_image(const json_t *root, struct oci_manifest *m, struct err *er
 int oci_manifest_parse(const void *text, size_t len, struct oci_manifest *ret, struct err *err)
 {
 	struct oci_manifest m = {0};
-	const char *type;
-	json_t *root;
+	json_t *root = oci_load(text, len, err);
 	int result;
 
-	if (len > OCI_MANIFEST_MAX)
-		return err_set(err, ERR_USER, "a manifest of more than 4 MiB");
-	root = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(root)) {
-		json_decref(root);
-		return err_set(err, ERR_USER, "the manifest is no JSON object");
-	}
-	type = text_of(root, "mediaType");
-	if (is_one_of(type, index_types) ||
-		(!*type && json_is_array(json_object_get(root, "manifests"))))
-		result = read_index(root, &m, err);
-	else
-		result = read_image(root, &m, err);
+	if (!root)
+		return -1;
+	m.is_index = oci_is_index(root);
+	result = m.is_index ? oci_index_read(root, &m.next, err) : read_image(root, &m, err);
 	json_decref(root);
 	if (result < 0) {
 		oci_manifest_done(&m);

@@ -7,16 +7,10 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "oci/ref.h"
+#include "oci/descriptor.h"
 
-#define OCI_MANIFEST_MAX (4u << 20)
 #define OCI_LAYERS_MAX   256
 #define OCI_BYTES_MAX    (32ULL << 30) /* of all layers, as they are fetched */
-
-struct oci_blob {
-	char digest[OCI_DIGEST];
-	uint64_t size;
-};
 
 struct oci_manifest {
 	bool is_index;

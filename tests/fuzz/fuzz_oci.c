@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What names and registries say of images. The first byte chooses: a reference, which is then the
- * same in each of its forms; a manifest, whose digests and sizes keep their ceilings; a
- * configuration. */
+ * same in each of its forms; a configuration. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "oci/config.h"
-#include "oci/manifest.h"
 #include "oci/ref.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -50,23 +48,6 @@ static void check_ref(const char *text)
 	oci_ref_done(&r);
 }
 
-static void check_manifest(const void *text, size_t len)
-{
-	struct oci_manifest m;
-	uint64_t all = 0;
-
-	if (oci_manifest_parse(text, len, &m, NULL) < 0)
-		return;
-	must(oci_digest_valid(m.is_index ? m.next.digest : m.config.digest));
-	must(m.n_layers <= OCI_LAYERS_MAX && (!m.is_index || m.n_layers == 0));
-	for (size_t i = 0; i < m.n_layers; i++) {
-		must(oci_digest_valid(m.layers[i].digest));
-		all += m.layers[i].size;
-	}
-	must(all <= OCI_BYTES_MAX);
-	oci_manifest_done(&m);
-}
-
 static void check_config(const void *text, size_t len)
 {
 	struct image_config c;
@@ -83,8 +64,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size && *data == 'r')
 		check_ref(text);
-	else if (size && *data == 'm')
-		check_manifest(data + 1, size - 1);
 	else if (size && *data == 'c')
 		check_config(data + 1, size - 1);
 	return 0;

@@ -51,14 +51,14 @@ static void test_forms(void **state)
 		{"{" CONFIG LAYERS(BLOB("application/vnd.oci.empty.v1+json", B, "2")),
 			MANIFEST_FORM_KIT, ""},
 		{"{\"config\": {}" LAYERS(BLOB(MANIFEST_ZIP, B, "9")), MANIFEST_FORM_ZIP, B},
-		{"{\"mediaType\": \"" MANIFEST_INDEX "\", \"manifests\": ["
+		{"{\"mediaType\": \"" OCI_INDEX "\", \"manifests\": ["
 		 "{\"digest\": \"" A
 		 "\", \"size\": 1, \"platform\": {\"os\": \"linux\", \"architecture\": "
 		 "\"arm64\"}}, {\"digest\": \"" B
 		 "\", \"size\": 1, \"platform\": {\"os\": \"linux\", "
 		 "\"architecture\": \"amd64\"}}]}",
 			MANIFEST_FORM_INDEX, ""},
-		{"{\"mediaType\": \"" MANIFEST_INDEX "\", \"annotations\": "
+		{"{\"mediaType\": \"" OCI_INDEX "\", \"annotations\": "
 		 "{\"vnd.docker.sandbox.kit.descriptor\": \"{}\"}}",
 			MANIFEST_FORM_DESCRIPTOR, ""},
 	};
@@ -96,12 +96,12 @@ static void test_bad(void **state)
 		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "7") ", " BLOB(MANIFEST_LAYER, A, "7")),
 			"manifest: more than one layer"},
 		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, "sha256:x/../../x", "7")),
-			"manifest: the digest of the layer is no sha256"},
+			"the digest of a layer is no sha256"},
 		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "-1")),
-			"manifest: the layer has no size"},
+			"a layer has no size"},
 		{"{" CONFIG LAYERS(BLOB(MANIFEST_LAYER, B, "67108865")),
-			"the layer is larger than 65536 KiB"},
-		{"{\"manifests\": []}", "no manifest for linux/amd64"},
+			"a layer is larger than 64 MiB"},
+		{"{\"manifests\": []}", "not made for linux/amd64"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
