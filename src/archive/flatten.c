@@ -14,18 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "archive/layer.h"
 #include "archive/merge.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/sha256.h"
 
 #define BYTES_MAX  (64ULL << 30)  /* of all files in all layers */
-#define RATIO_MAX  200            /* bytes of files for each byte of a layer … */
-#define RATIO_FROM (256ULL << 20) /* … from here on */
 #define XATTRS_MAX (256u << 10)   /* bytes at one file */
 #define CA_MAX     (8u << 20)     /* a larger bundle is not taken: the guest would not, either */
-#define CHUNK      (256u << 10)
+#define BLOCK      (256u << 10)
 #define TIME_MAX   UINT32_MAX /* what squashfs can say */
 
 struct job {
@@ -36,114 +34,19 @@ struct job {
 	uint64_t bytes, total, done; /* of files; to read and read of the blobs, both times */
 };
 
-/* A layer that is being read. */
-struct layer {
-	struct job *job;
-	struct archive *a;
-	int fd;
-	uint64_t size, bytes; /* of the blob; of its files so far */
-	struct sha256 sum;
-	uint8_t chunk[CHUNK];
-};
-
-/* ---- reading ---- */
-
-static ssize_t on_read(struct archive *a, void *arg, const void **ret)
+static void on_bytes(void *arg, uint64_t n)
 {
-	struct layer *l = arg;
-	ssize_t n = read(l->fd, l->chunk, sizeof(l->chunk));
+	struct job *j = arg;
 
-	(void)a;
-	if (n > 0) {
-		sha256_add(&l->sum, l->chunk, (size_t)n);
-		l->job->done += (uint64_t)n;
-		l->job->f->progress(l->job->done, l->job->total);
-	}
-	*ret = l->chunk;
-	return n;
+	j->done += n;
+	j->f->progress(j->done, j->total);
 }
 
-static void layer_close(struct layer *l)
+static int fail(struct archive *out, struct err *err)
 {
-	if (!l)
-		return;
-	archive_read_free(l->a);
-	close_and_reset(&l->fd);
-	free(l);
-}
+	const char *text = archive_error_string(out);
 
-static int fail(struct archive *a, const char *what, struct err *err)
-{
-	const char *text = archive_error_string(a);
-	char safe[200];
-
-	if (!text)
-		text = "cannot be read";
-	return err_set(
-		err, ERR_USER, "%s: %s", what, log_safe(safe, sizeof(safe), text, strlen(text)));
-}
-
-/* What is behind the archive belongs to the blob, too. */
-static int layer_check(struct layer *l, const char *name, struct err *err)
-{
-	char got[SHA256_HEX];
-	const void *p;
-	ssize_t n;
-
-	while ((n = on_read(l->a, l, &p)) > 0)
-		;
-	if (n < 0)
-		return err_errno(err, "layer %s", name);
-	sha256_hex(&l->sum, got);
-	if (strcmp(got, name) == 0)
-		return 0;
-	l->job->f->damaged = true;
-	return err_set(err, ERR_ENV, "layer %s is not what its digest says", name);
-}
-
-static struct layer *layer_open(struct job *j, const char *name, struct err *err)
-{
-	struct layer *l = xcalloc(1, sizeof(*l));
-	struct stat st;
-	int r;
-
-	l->job = j;
-	sha256_init(&l->sum);
-	l->a = archive_read_new();
-	l->fd = openat(j->f->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (!l->a || l->fd < 0 || fstat(l->fd, &st) < 0) {
-		err_errno(err, "layer %s", name);
-		layer_close(l);
-		return NULL;
-	}
-	l->size = (uint64_t)st.st_size;
-	r = archive_read_support_format_tar(l->a);
-	if (r == ARCHIVE_OK)
-		r = archive_read_support_filter_gzip(l->a);
-	if (r == ARCHIVE_OK)
-		r = archive_read_support_filter_zstd(l->a);
-	/* An empty layer is no tar for libarchive. */
-	if (r == ARCHIVE_OK)
-		r = archive_read_support_format_empty(l->a);
-	if (r == ARCHIVE_OK)
-		r = archive_read_open(l->a, l, NULL, on_read, NULL);
-	if (r != ARCHIVE_OK) {
-		fail(l->a, name, err);
-		layer_check(l, name, err); /* where it fails, that is why */
-		layer_close(l);
-		return NULL;
-	}
-	return l;
-}
-
-/* 1: *ret is the next entry; 0: the end. A warning is about what we do not use. */
-static int layer_next(struct layer *l, struct archive_entry **ret, struct err *err)
-{
-	int r = archive_read_next_header(l->a, ret);
-
-	if (r == ARCHIVE_EOF)
-		return 0;
-	return r == ARCHIVE_OK || r == ARCHIVE_WARN ? 1 : fail(l->a, "not a whole archive", err);
+	return err_set(err, ERR_USER, "tar: %s", text ? text : "cannot be written");
 }
 
 /* ---- first time: names ---- */
@@ -171,23 +74,19 @@ static bool entry_type(struct archive_entry *e, enum merge_type *ret)
 	}
 }
 
-static int count_bytes(struct layer *l, struct archive_entry *e, struct err *err)
+static int count_bytes(struct job *j, struct layer *l, struct archive_entry *e, struct err *err)
 {
 	int64_t size = archive_entry_size(e);
 
 	if (size < 0)
 		return err_set(err, ERR_USER, "a file of negative size");
-	l->bytes += (uint64_t)size;
-	l->job->bytes += (uint64_t)size;
-	if ((uint64_t)size > BYTES_MAX || l->job->bytes > BYTES_MAX)
+	j->bytes += (uint64_t)size;
+	if ((uint64_t)size > BYTES_MAX || j->bytes > BYTES_MAX)
 		return err_set(err, ERR_USER, "more than %llu GiB of files", BYTES_MAX >> 30);
-	if (l->bytes > RATIO_FROM && l->bytes / RATIO_MAX > l->size)
-		return err_set(
-			err, ERR_USER, "a layer expands to more than %d times its size", RATIO_MAX);
-	return 0;
+	return layer_announce(l, (uint64_t)size, err);
 }
 
-static int take_name(struct layer *l, struct archive_entry *e, struct err *err)
+static int take_name(struct job *j, struct layer *l, struct archive_entry *e, struct err *err)
 {
 	struct merge_entry m = {.path = archive_entry_pathname(e),
 		.hardlink = archive_entry_hardlink(e),
@@ -199,14 +98,14 @@ static int take_name(struct layer *l, struct archive_entry *e, struct err *err)
 	if (!m.hardlink && (!entry_type(e, &m.type) || (m.type == MERGE_SYMLINK && !m.target)))
 		return err_set(err, ERR_USER, "%s: of a kind that is in no image",
 			log_safe(safe, sizeof(safe), m.path, strlen(m.path)));
-	if (!m.hardlink && m.type == MERGE_FILE && count_bytes(l, e, err) < 0)
+	if (!m.hardlink && m.type == MERGE_FILE && count_bytes(j, l, e, err) < 0)
 		return err_wrap(err, "%s", log_safe(safe, sizeof(safe), m.path, strlen(m.path)));
-	return merge_add(l->job->merge, &m, err);
+	return merge_add(j->merge, &m, err);
 }
 
-static int read_names(struct job *j, const char *name, struct err *err)
+static int read_names(struct job *j, const struct layer_name *name, struct err *err)
 {
-	struct layer *l = layer_open(j, name, err);
+	struct layer *l = layer_open(j->f->dir, name, true, on_bytes, j, err);
 	struct archive_entry *e;
 	struct err why;
 	int result;
@@ -215,13 +114,9 @@ static int read_names(struct job *j, const char *name, struct err *err)
 		return -1;
 	merge_begin_layer(j->merge);
 	while ((result = layer_next(l, &e, &why)) > 0)
-		if ((result = take_name(l, e, &why)) < 0)
+		if ((result = take_name(j, l, e, &why)) < 0)
 			break;
-	/* That a blob is not what it should be explains every other error. */
-	if (layer_check(l, name, err) < 0)
-		result = -1;
-	else if (result < 0)
-		*err = why;
+	result = layer_check(l, result, &why, &j->f->damaged, err);
 	layer_close(l);
 	return result;
 }
@@ -295,22 +190,22 @@ static int put_header(
 
 	merge_path(n, path);
 	archive_entry_copy_pathname(e, path);
-	return archive_write_header(j->out, e) == ARCHIVE_OK ? 0 : fail(j->out, "tar", err);
+	return archive_write_header(j->out, e) == ARCHIVE_OK ? 0 : fail(j->out, err);
 }
 
 /* Holes come as zeros. */
-static int copy_data(struct layer *l, bool is_ca, struct err *err)
+static int copy_data(struct job *j, struct layer *l, bool is_ca, struct err *err)
 {
 	char chunk[65536];
-	ssize_t n;
+	int64_t n;
 
-	while ((n = archive_read_data(l->a, chunk, sizeof(chunk))) > 0) {
-		if (archive_write_data(l->job->out, chunk, (size_t)n) != n)
-			return fail(l->job->out, "tar", err);
-		if (is_ca && fd_write_all(l->job->f->ca, chunk, (size_t)n) < 0)
+	while ((n = layer_data(l, chunk, sizeof(chunk), err)) > 0) {
+		if (archive_write_data(j->out, chunk, (size_t)n) != n)
+			return fail(j->out, err);
+		if (is_ca && fd_write_all(j->f->ca, chunk, (size_t)n) < 0)
 			return err_errno(err, "CA bundle");
 	}
-	return n < 0 ? fail(l->a, "not a whole archive", err) : 0;
+	return n < 0 ? -1 : 0;
 }
 
 /* The other names of what has been written as @e. */
@@ -334,13 +229,13 @@ static int put_aliases(
 	return 0;
 }
 
-static int put_entry(
-	struct layer *l, struct archive_entry *from, const struct merge_inode *i, struct err *err)
+static int put_entry(struct job *j, struct layer *l, struct archive_entry *from,
+	const struct merge_inode *i, struct err *err)
 {
 	const struct merge_node *first = merge_first_name(i);
 	struct archive_entry *e;
 	enum merge_type type;
-	bool is_ca = i == l->job->ca && archive_entry_size(from) <= CA_MAX;
+	bool is_ca = i == j->ca && archive_entry_size(from) <= CA_MAX;
 	int result;
 
 	if (archive_entry_hardlink(from) || !entry_type(from, &type) || type != merge_inode_type(i))
@@ -348,31 +243,33 @@ static int put_entry(
 	e = copy_entry(from, err);
 	if (!e)
 		return -1;
-	result = put_header(l->job, e, first, err);
+	result = put_header(j, e, first, err);
 	if (result == 0 && type == MERGE_FILE)
-		result = copy_data(l, is_ca, err);
+		result = copy_data(j, l, is_ca, err);
 	if (result == 0)
-		result = put_aliases(l->job, e, first, err);
+		result = put_aliases(j, e, first, err);
 	archive_entry_free(e);
 	return result;
 }
 
 static int write_layer(struct job *j, unsigned number, struct err *err)
 {
-	struct layer *l = layer_open(j, j->f->layers[number], err);
+	struct layer *l = layer_open(j->f->dir, &j->f->layers[number], false, on_bytes, j, err);
+	uint64_t end;
 	struct archive_entry *e;
 	uint32_t index = 0;
 	int result;
 
 	if (!l)
 		return -1;
+	end = j->done + layer_size(l);
 	while ((result = layer_next(l, &e, err)) > 0) {
 		const struct merge_inode *i = merge_at(j->merge, number, index++);
 
-		if (i && (result = put_entry(l, e, i, err)) < 0)
+		if (i && (result = put_entry(j, l, e, i, err)) < 0)
 			break;
 	}
-	j->done += l->size - MIN(l->size, (uint64_t)lseek(l->fd, 0, SEEK_CUR));
+	j->done = end; /* what is behind the archive is not read */
 	layer_close(l);
 	return result;
 }
@@ -418,19 +315,19 @@ static int write_all(struct job *j, struct err *err)
 	if (r == ARCHIVE_OK)
 		r = archive_write_set_options(j->out, "pax:xattrheader=SCHILY");
 	if (r == ARCHIVE_OK)
-		r = archive_write_set_bytes_per_block(j->out, CHUNK);
+		r = archive_write_set_bytes_per_block(j->out, BLOCK);
 	if (r == ARCHIVE_OK) /* no padding behind the end mark: nobody would read it */
 		r = archive_write_set_bytes_in_last_block(j->out, 1);
 	if (r == ARCHIVE_OK)
 		r = archive_write_open_fd(j->out, j->f->out);
 	if (r != ARCHIVE_OK)
-		return fail(j->out, "tar", err);
+		return fail(j->out, err);
 	result = put_implied(j, err);
 	for (size_t i = 0; result == 0 && i < j->f->n_layers; i++)
 		if (write_layer(j, (unsigned)i, err) < 0)
 			result = err_wrap(err, "layer %zu", i + 1);
 	if (result == 0 && archive_write_close(j->out) != ARCHIVE_OK)
-		result = fail(j->out, "tar", err);
+		result = fail(j->out, err);
 	return result;
 }
 
@@ -439,12 +336,12 @@ static int run(struct job *j, struct err *err)
 	struct stat st;
 
 	for (size_t i = 0; i < j->f->n_layers; i++) {
-		if (fstatat(j->f->dir, j->f->layers[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return err_errno(err, "layer %s", j->f->layers[i]);
+		if (fstatat(j->f->dir, j->f->layers[i].blob, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return err_errno(err, "layer %s", j->f->layers[i].blob);
 		j->total += 2 * (uint64_t)st.st_size;
 	}
 	for (size_t i = 0; i < j->f->n_layers; i++)
-		if (read_names(j, j->f->layers[i], err) < 0)
+		if (read_names(j, &j->f->layers[i], err) < 0)
 			return err_wrap(err, "layer %zu", i + 1);
 	merge_finish(j->merge);
 	find_ca(j);

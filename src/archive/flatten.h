@@ -6,13 +6,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "archive/layer.h"
 #include "base/err.h"
 
 #define FLATTEN_LAYERS_MAX 512
 
 struct flatten {
-	int dir;                   /* of the blobs, each named by 64 hexadecimal digits */
-	const char *const *layers; /* the lowest first */
+	int dir;                         /* of the blobs */
+	const struct layer_name *layers; /* the lowest first */
 	size_t n_layers;
 	int out; /* where the tar goes */
 	int ca;  /* where a copy of the image's CA bundle goes; empty: it has none */
@@ -21,5 +22,5 @@ struct flatten {
 	bool damaged;
 };
 
-/* Each layer is read twice: for names (archive/merge.h), and once it fits its digest, for data. */
+/* Each layer is read twice: for names (archive/merge.h), and once it fits its digests, for data. */
 int flatten(struct flatten *f, struct err *err);

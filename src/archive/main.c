@@ -3,7 +3,7 @@
  *
  *	hutch-archive extract zip|tar|layer	descriptor 3: archive, 4: an empty directory
  *	hutch-archive pack zip|layer		descriptor 3: a directory, 4: an empty file
- *	hutch-archive merge DIGEST ...		descriptor 3: the directory of these blobs, 4: a pipe for
+ *	hutch-archive merge DIGEST DIFFID ...	descriptor 3: the directory of these blobs, 4: a pipe for
  *						the tar, 5: an empty file for the CA bundle
  *
  * Hostile: the archive. The process has no network, no root directory, no capability and a short
@@ -112,16 +112,20 @@ static void tell(uint64_t done, uint64_t total)
 
 static int run_merge(char **digests, size_t n, struct err *err)
 {
+	_free_ struct layer_name *layers = xcalloc(n / 2 + 1, sizeof(*layers));
 	struct flatten f = {.dir = FD_FROM,
-		.layers = (const char *const *)digests,
-		.n_layers = n,
+		.layers = layers,
+		.n_layers = n / 2,
 		.out = FD_TO,
 		.ca = FD_CA,
 		.progress = tell};
 
 	for (size_t i = 0; i < n; i++)
-		if (strlen(digests[i]) != 64 || strspn(digests[i], "0123456789abcdef") != 64)
-			return err_set(err, ERR_BUG, "%.80s: not a digest", digests[i]);
+		if (n % 2 || strlen(digests[i]) != 64 ||
+			strspn(digests[i], "0123456789abcdef") != 64)
+			return err_set(err, ERR_BUG, "%.80s: not a pair of digests", digests[i]);
+	for (size_t i = 0; i < n / 2; i++)
+		layers[i] = (struct layer_name){digests[2 * i], digests[2 * i + 1]};
 	if (jail(FD_FROM, false, MERGE_CPU_SECONDS, err) < 0 || flatten(&f, err) < 0)
 		return f.damaged ? -DAMAGED : -1;
 	return 0;

@@ -183,7 +183,7 @@ int oci_resolve(const char *ref, char **ret_pinned, struct image_config *ret, st
 /* What goes into a root image. */
 struct build {
 	struct record record;
-	struct strv layers; /* digits, the lowest first */
+	struct strv layers; /* the lowest first: the digits of its digest, and of its DiffID */
 	image_progress_fn *progress;
 	void *arg;
 	int blobs;
@@ -209,6 +209,22 @@ static bool is_complete(int blobs, const char *digest)
 	return all;
 }
 
+static int add_layers(struct build *b, const struct oci_manifest *m, const struct strv *diff_ids,
+	struct err *err)
+{
+	if (m->n_layers && m->n_layers != diff_ids->n)
+		return err_set(err, ERR_USER,
+			"%zu layers in its manifest, but %zu in its configuration (diff_ids)",
+			m->n_layers, diff_ids->n);
+	strv_add(&b->record.blobs, m->config.digest + 7);
+	for (size_t i = 0; i < m->n_layers; i++) {
+		strv_add(&b->record.blobs, m->layers[i].digest + 7);
+		strv_add(&b->layers, m->layers[i].digest + 7);
+		strv_add(&b->layers, diff_ids->v[i] + 7);
+	}
+	return 0;
+}
+
 /* All blobs of one image, and what of them matters. */
 static int fetch(struct build *b, const char *pin, struct err *err)
 {
@@ -227,16 +243,13 @@ static int fetch(struct build *b, const char *pin, struct err *err)
 	oci_ref_done(&r);
 	if (result < 0 || read_config(b->blobs, digest, &config, err) < 0)
 		return -1;
-	image_config_done(&config);
-	if (read_manifest(b->blobs, digest, &b->record.blobs, &m, err) < 0)
-		return -1;
-	strv_add(&b->record.blobs, m.config.digest + 7);
-	for (size_t i = 0; i < m.n_layers; i++) {
-		strv_add(&b->record.blobs, m.layers[i].digest + 7);
-		strv_add(&b->layers, m.layers[i].digest + 7);
+	result = read_manifest(b->blobs, digest, &b->record.blobs, &m, err);
+	if (result == 0) {
+		result = add_layers(b, &m, &config.diff_ids, err);
+		oci_manifest_done(&m);
 	}
-	oci_manifest_done(&m);
-	return 0;
+	image_config_done(&config);
+	return result;
 }
 
 /* hutch-archive, writing to the pipe @tar and the file @ca. 1: it met the end of the reader. */
@@ -260,7 +273,7 @@ static int merge(struct build *b, int tar, int ca, struct err *err)
 		&words, &status, err);
 	/* It will be fetched anew. */
 	if (WIFEXITED(status) && WEXITSTATUS(status) == DAMAGED) {
-		for (size_t i = 0; i < b->layers.n; i++)
+		for (size_t i = 0; i < b->layers.n; i += 2)
 			if (words.reason && strstr(words.reason, b->layers.v[i]))
 				unlinkat(b->blobs, b->layers.v[i], 0);
 		err_hint(err, "try again: it will be fetched anew");

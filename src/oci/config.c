@@ -7,6 +7,8 @@
 
 #include <jansson.h>
 
+#include "oci/ref.h"
+
 #define ENTRIES_MAX 1024 /* of each list */
 
 /* A list of strings, or null. */
@@ -58,6 +60,16 @@ static int check_platform(const json_t *root, struct err *err)
 		os ? os : "", arch ? arch : "");
 }
 
+static int read_diff_ids(const json_t *root, struct strv *to, struct err *err)
+{
+	if (read_list(json_object_get(root, "rootfs"), "diff_ids", to, err) < 0)
+		return -1;
+	for (size_t i = 0; i < to->n; i++)
+		if (!oci_digest_valid(to->v[i]))
+			return err_set(err, ERR_USER, "its configuration: diff_ids[%zu] is no sha256", i);
+	return 0;
+}
+
 static int read_config(const json_t *root, struct image_config *c, struct err *err)
 {
 	const json_t *config = json_object_get(root, "config");
@@ -66,9 +78,10 @@ static int read_config(const json_t *root, struct image_config *c, struct err *e
 		read_list(config, "Entrypoint", &c->entrypoint, err) < 0 ||
 		read_list(config, "Cmd", &c->cmd, err) < 0 ||
 		read_list(config, "Env", &c->env, err) < 0 ||
-		read_text(config, "WorkingDir", &c->workdir, err) < 0)
+		read_text(config, "WorkingDir", &c->workdir, err) < 0 ||
+		read_text(config, "User", &c->user, err) < 0)
 		return -1;
-	return read_text(config, "User", &c->user, err);
+	return read_diff_ids(root, &c->diff_ids, err);
 }
 
 int image_config_parse(const void *text, size_t len, struct image_config *ret, struct err *err)
@@ -99,6 +112,7 @@ void image_config_done(struct image_config *c)
 	strv_done(&c->entrypoint);
 	strv_done(&c->cmd);
 	strv_done(&c->env);
+	strv_done(&c->diff_ids);
 	free(c->workdir);
 	free(c->user);
 	*c = (struct image_config){0};

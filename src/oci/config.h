@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an image says about running it (OCI image-spec 1.1, config.md). Pure. */
+/* What an image says about running it, and of its layers (OCI image-spec 1.1, config.md). Pure. */
 #pragma once
 
 #include <stddef.h>
@@ -13,6 +13,7 @@
 struct image_config {
 	struct strv entrypoint, cmd, env; /* env: K=V */
 	char *workdir, *user;
+	struct strv diff_ids; /* "sha256:…" of each layer unpacked, the lowest first */
 };
 
 /* The configuration blob of an image for linux/amd64; another platform is an error that names it.

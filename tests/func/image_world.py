@@ -45,11 +45,24 @@ def layer(entries, compression="gzip"):
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as t:
         for info, data in entries:
             t.addfile(info, io.BytesIO(data))
+    return pack(out.getvalue(), compression)
+
+
+def pack(data, compression):
     if compression == "gzip":
-        return gzip.compress(out.getvalue(), mtime=0)
+        return gzip.compress(data, mtime=0)
     if compression == "zstd":
-        return subprocess.run(["zstd", "-qc"], input=out.getvalue(), stdout=subprocess.PIPE, check=True).stdout
-    return out.getvalue()
+        return subprocess.run(["zstd", "-qc"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    return data
+
+
+def diff_id(data):
+    """The digest of a layer without its compression."""
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    elif data[:4] == b"\x28\xb5\x2f\xfd":
+        data = subprocess.run(["zstd", "-qdc"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    return registry.digest(data)
 
 
 def busybox(*more):
@@ -68,7 +81,8 @@ def busybox(*more):
 def add_image(liar, layers, tag="1", config=None, types=None, platform=("linux", "amd64"), **changes):
     """Put an image into a LyingRegistry; the digest of its manifest."""
     text = json.dumps(dict({"os": platform[0], "architecture": platform[1], "config": config or {},
-                            "rootfs": {"type": "layers", "diff_ids": []}}, **changes)).encode()
+                            "rootfs": {"type": "layers", "diff_ids": [diff_id(d) for d in layers]}},
+                           **changes)).encode()
     return liar.manifest({
         "schemaVersion": 2, "mediaType": registry.MANIFEST,
         "config": dict(liar.add(text), mediaType=CONFIG),

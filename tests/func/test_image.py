@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images from registries: what is fetched, what is made of layers, what is refused."""
 import base64
+import gzip
 import json
 import os
 import signal
@@ -148,6 +149,50 @@ def test_bombs(home, liar):
     add_image(liar, [registry.layer(raw=big.tobuf(tarfile.PAX_FORMAT) + bytes(1024))])
     refused(home, liar.host + "/x:1", "expands to more than 200 times its size")
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("compression, kind", [("gzip", world.GZIP), ("zstd", world.ZSTD),
+                                               ("", world.OCI + "layer.v1.tar")])
+def test_diff_ids(home, liar, compression, kind):
+    """A layer that fits its digest has to fit, unpacked, what the image's configuration says of it."""
+    plain = [layer([entry("a", b"a" * 3000000)], ""), layer([entry("b", os.urandom(300000))], "")]
+    data = [layer([entry("base")]), *[world.pack(p, compression) for p in plain]]
+    ids = [world.diff_id(data[0]), *map(registry.digest, plain)]
+    types = [world.GZIP, kind, kind]
+
+    def image(diff_ids):
+        add_image(liar, data, types=types, rootfs={"type": "layers", "diff_ids": diff_ids})
+        return liar.host + "/x:1"
+    why = refused(home, image([ids[0], ids[2], ids[1]]), "layer 2", "unpacked it is " + ids[1])
+    assert "the image's configuration says " + ids[2] in why
+    refused(home, image([*ids[:2], "sha256:" + "0" * 64]), "layer 3", "says sha256:" + "0" * 64)
+    refused(home, image(ids[:2]), "3 layers in its manifest, but 2 in its configuration")
+    refused(home, image([*ids, ids[0]]), "3 layers in its manifest, but 4")
+    refused(home, image([ids[0], "sha512:" + "0" * 128, ids[2]]), "diff_ids[1] is no sha256")
+    refused(home, image("x"), "diff_ids is not a list of strings")
+    assert set(world.tree(home, pull(home, image(ids)))) == {"base", "a", "b"}
+
+
+def test_diff_id_of_all(home, liar):
+    """What stands behind a tar's end belongs to it, and so do all members of a gzip file; not what is
+    behind the last."""
+    tar = layer([entry("a", os.urandom(50000))], "")
+    padded = tar + b"\0" * 20000 + b"more"
+    parts = gzip.compress(tar[:30000], mtime=0) + gzip.compress(tar[30000:], mtime=0)
+    frames = world.pack(tar[:30000], "zstd") + world.pack(tar[30000:], "zstd")
+    for data, whole in ((padded, padded), (world.pack(padded, "gzip"), padded), (world.pack(padded, "zstd"), padded),
+                        (parts, tar), (frames, tar), (b"", b""), (world.pack(b"", "gzip"), b"")):
+        rootfs = {"type": "layers", "diff_ids": [world.diff_id(layer([entry("x")])), registry.digest(whole)]}
+        add_image(liar, [layer([entry("x")]), data], rootfs=rootfs)
+        pin = pull(home, liar.host + "/x:1")
+        assert set(world.tree(home, pin)) == ({"x", "a"} if whole else {"x"})
+        home.ok("image", "rm", pin)
+    add_image(liar, [world.pack(padded, "gzip")], rootfs={"type": "layers", "diff_ids": [registry.digest(tar)]})
+    refused(home, liar.host + "/x:1", "layer 1: unpacked it is " + registry.digest(padded))
+    # A bomb behind the end.
+    bomb = world.pack(tar + bytes(300 << 20), "gzip")
+    add_image(liar, [bomb], rootfs={"type": "layers", "diff_ids": [registry.digest(tar)]})
+    refused(home, liar.host + "/x:1", "expands to more than 200 times its size")
 
 
 # ---- what is fetched ----
@@ -415,7 +460,8 @@ def test_docker_registry(home, docker):
     """Debian's registry, pushed to as docker push does."""
     import urllib.request
     data = layer([entry("a", b"real")], "zstd")
-    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["a"]}}).encode()
+    config = json.dumps({"os": "linux", "architecture": "amd64", "config": {"Cmd": ["a"]},
+                         "rootfs": {"type": "layers", "diff_ids": [world.diff_id(data)]}}).encode()
 
     def call(method, path, body=None, **headers):
         url = path if "://" in path else "http://%s%s" % (docker.host, path)

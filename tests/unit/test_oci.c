@@ -92,7 +92,8 @@ static void test_config(void **state)
 	static const char text[] =
 		"{\"os\": \"linux\", \"architecture\": \"amd64\", \"config\": {\"User\": \"app\","
 		"\"WorkingDir\": \"/srv\", \"Env\": [\"PATH=/bin\", \"A=b=c\"], \"Cmd\": [\"x\"],"
-		"\"Entrypoint\": [\"/tini\", \"--\"]}}";
+		"\"Entrypoint\": [\"/tini\", \"--\"]},"
+		"\"rootfs\": {\"type\": \"layers\", \"diff_ids\": [\"" DIGEST "\"]}}";
 	struct image_config c;
 
 	assert_int_equal(image_config_parse(text, strlen(text), &c, NULL), 0);
@@ -102,10 +103,12 @@ static void test_config(void **state)
 	assert_string_equal(c.env.v[1], "A=b=c");
 	assert_string_equal(c.workdir, "/srv");
 	assert_string_equal(c.user, "app");
+	assert_int_equal(c.diff_ids.n, 1);
+	assert_string_equal(c.diff_ids.v[0], DIGEST);
 	image_config_done(&c);
 	/* What is not said is empty. */
 	assert_int_equal(image_config_parse("{\"config\": {\"Cmd\": null}}", 25, &c, NULL), 0);
-	assert_int_equal(c.entrypoint.n + c.cmd.n + c.env.n, 0);
+	assert_int_equal(c.entrypoint.n + c.cmd.n + c.env.n + c.diff_ids.n, 0);
 	assert_null(c.user);
 	image_config_done(&c);
 	for (size_t i = 0; i < strlen(text); i++)
@@ -127,6 +130,8 @@ static void test_bad_config(void **state)
 		{"{\"config\": {\"Cmd\": [1]}}", "its configuration: Cmd is not a list of strings"},
 		{"{\"config\": {\"Cmd\": [\"a\\u0000b\"]}}", "its configuration is no JSON object"},
 		{"{\"config\": {\"User\": 7}}", "its configuration: User is not a string"},
+		{"{\"rootfs\": {\"diff_ids\": [\"" DIGEST "\", \"sha256:0\"]}}",
+			"its configuration: diff_ids[1] is no sha256"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
