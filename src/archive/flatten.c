@@ -20,9 +20,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define BYTES_MAX  (64ULL << 30)  /* of all files in all layers */
-#define XATTRS_MAX (256u << 10)   /* bytes at one file */
-#define CA_MAX     (8u << 20)     /* a larger bundle is not taken: the guest would not, either */
+#define BYTES_MAX  (64ULL << 30) /* of all files in all layers */
+#define XATTRS_MAX (256u << 10)  /* bytes at one file */
+#define CA_MAX     (8u << 20)    /* a larger bundle is not taken: the guest would not, either */
 #define BLOCK      (256u << 10)
 #define TIME_MAX   UINT32_MAX /* what squashfs can say */
 

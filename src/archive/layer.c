@@ -2,8 +2,8 @@
 /* One layer of an image, as it is read.
  *
  * libarchive reads it twice in a row: one reader takes the compression off, the other takes the tar
- * apart, and what passes between the two is what an image's configuration has the digest of. How much
- * that may be is bounded there, too. */
+ * apart, and what passes between the two is what an image's configuration has the digest of. How
+ * much that may be is bounded there, too. */
 #include "archive/layer.h"
 
 #include <archive.h>
@@ -208,11 +208,13 @@ static int check_diff(struct layer *l, struct err *err)
 	sha256_hex(&l->diff_sum, got);
 	if (strcmp(got, l->name->diff) == 0)
 		return 0;
-	return err_set(err, ERR_USER, "unpacked it is sha256:%s, the image's configuration says sha256:%s",
-		got, l->name->diff);
+	return err_set(err, ERR_USER,
+		"unpacked it is sha256:%s, the image's configuration says sha256:%s", got,
+		l->name->diff);
 }
 
-int layer_check(struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err)
+int layer_check(
+	struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err)
 {
 	struct err diff_err;
 	char got[SHA256_HEX];

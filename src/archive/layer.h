@@ -17,8 +17,8 @@ struct layer_name {
 struct layer;
 struct archive_entry;
 
-/* The file of @name, borrowed, in @dir. @on_bytes is told how many bytes were read of it. NULL: there is no
- * such file. @sum: layer_check() will be called. */
+/* The file of @name, borrowed, in @dir. @on_bytes is told how many bytes were read of it. NULL:
+ * there is no such file. @sum: layer_check() will be called. */
 struct layer *layer_open(int dir, const struct layer_name *name, bool sum,
 	void (*on_bytes)(void *arg, uint64_t n), void *arg, struct err *err);
 void layer_close(struct layer *l);
@@ -30,6 +30,7 @@ int64_t layer_data(struct layer *l, void *to, size_t max, struct err *err);
 int layer_announce(struct layer *l, uint64_t bytes, struct err *err);
 uint64_t layer_size(const struct layer *l);
 
-/* What @result and *@why say of reading it, and whether the layer is what its name says. *ret_damaged: the
- * file is not, which explains every other error. */
-int layer_check(struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err);
+/* What @result and *@why say of reading it, and whether the layer is what its name says.
+ * *ret_damaged: the file is not, which explains every other error. */
+int layer_check(
+	struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err);

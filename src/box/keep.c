@@ -80,8 +80,8 @@ static void keep_free(struct keep *k)
 static char *describe(const struct box *b)
 {
 	_free_ char *kits = xstrdup("");
+	json_t *j, *layers = json_array();
 	char *info;
-	json_t *j;
 
 	for (size_t i = 0; i < b->spec.kits.n; i++) {
 		char *next = xasprintf("%s%s%s", kits, i ? ", " : "", b->spec.kits.v[i]);
@@ -89,7 +89,9 @@ static char *describe(const struct box *b)
 		free(kits);
 		kits = next;
 	}
-	j = json_pack("{s:s, s:s}", "kits", kits, "image", b->spec.image);
+	for (size_t i = 0; i < b->spec.layers.n; i++)
+		json_array_append_new(layers, json_string(b->spec.layers.v[i]));
+	j = json_pack("{s:s, s:s, s:o}", "kits", kits, "image", b->spec.image, "layers", layers);
 	info = json_dumps(j, JSON_COMPACT);
 	json_decref(j);
 	return info;

@@ -7,6 +7,7 @@
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/images.h"
+#include "image/prune.h"
 
 static int build(bool force)
 {
@@ -38,6 +39,15 @@ static int pull(const char *ref)
 	return 0;
 }
 
+static bool is_made_of(const struct box_spec *s, const char *pin)
+{
+	bool same = image_is_same(s->image, pin);
+
+	for (size_t i = 0; i < s->layers.n; i++)
+		same |= image_is_same(s->layers.v[i], pin);
+	return same;
+}
+
 /* Whether a sandbox was made of the image @pin. */
 static int in_use(const char *pin, struct err *err)
 {
@@ -48,8 +58,7 @@ static int in_use(const char *pin, struct err *err)
 		struct box_spec s;
 		struct err unreadable;
 
-		if (boxes_spec(names.v[i], &s, &unreadable) == 0 &&
-			(strcmp(s.image, pin) == 0 || strv_has(&s.layers, pin))) {
+		if (boxes_spec(names.v[i], &s, &unreadable) == 0 && is_made_of(&s, pin)) {
 			err_set(err, ERR_USER, "%s: sandbox %s is made of it", pin, names.v[i]);
 			result = err_hint(err, "hutch rm %s", names.v[i]);
 		}
@@ -74,7 +83,7 @@ static int remove_one(const char *ref)
 
 static int unknown_verb(const char *verb)
 {
-	static const char *const verbs[] = {"ls", "build", "pull", "rm"};
+	static const char *const verbs[] = {"ls", "build", "pull", "rm", "prune"};
 	struct strv names = {0};
 	int status;
 
@@ -85,28 +94,69 @@ static int unknown_verb(const char *verb)
 	return status;
 }
 
+static int add_users(struct image_users *u, struct err *err)
+{
+	struct strv names = {0};
+	int result = boxes_names(&names, err);
+
+	for (size_t i = 0; result == 0 && i < names.n; i++) {
+		struct box_conn conn = {.fd = -1};
+		struct err ignored;
+		struct box_spec s;
+
+		result = boxes_spec(names.v[i], &s, err);
+		if (result == 0)
+			image_users_add(u, s.image, &s.layers);
+		else
+			err_wrap(err, "sandbox %s", names.v[i]);
+		spec_done(&s);
+		if (result == 0 && box_find(names.v[i], &conn, &ignored) != 0)
+			u->running = true;
+		box_conn_close(&conn);
+	}
+	strv_done(&names);
+	return result;
+}
+
+static int prune(bool dry_run, bool json)
+{
+	struct err err;
+
+	return image_prune(&(struct image_prune){.dry_run = dry_run,
+				   .json = json,
+				   .out = stdout,
+				   .progress = images_progress,
+				   .users = add_users},
+		       &err) < 0
+		       ? cli_fail(&err)
+		       : 0;
+}
+
 int cmd_image(int argc, char **argv)
 {
-	static const struct option longs[] = {
-		{"json", no_argument, NULL, 'j'}, {"force", no_argument, NULL, 'f'}, {0}};
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'},
+		{"force", no_argument, NULL, 'f'}, {"dry-run", no_argument, NULL, 'n'}, {0}};
 	const char *verb = argc > 1 ? argv[1] : "";
 	bool ls = strcmp(verb, "ls") == 0, making = strcmp(verb, "build") == 0;
 	bool pulling = strcmp(verb, "pull") == 0, removing = strcmp(verb, "rm") == 0;
-	bool json = false, force = false;
+	bool pruning = strcmp(verb, "prune") == 0;
+	bool json = false, force = false, dry_run = false;
 	_free_ char *name = xasprintf("image %s", verb); /* for messages */
 	struct err err;
 	int c, status = 0;
 
-	if (!ls && !making && !pulling && !removing)
+	if (!ls && !making && !pulling && !removing && !pruning)
 		return unknown_verb(verb);
 	argv[1] = name;
 	argc--;
 	argv++;
 	while ((c = cli_getopt(argc, argv, "", longs)) != -1) {
-		if (c == 'j' && ls)
+		if (c == 'j' && (ls || pruning))
 			json = true;
 		else if (c == 'f' && making)
 			force = true;
+		else if (c == 'n' && pruning)
+			dry_run = true;
 		else
 			return c == '?' ? CLI_FAILED : cli_usage(name);
 	}
@@ -116,6 +166,8 @@ int cmd_image(int argc, char **argv)
 		return image_list(stdout, json, &err) < 0 ? cli_fail(&err) : 0;
 	if (making)
 		return build(force);
+	if (pruning)
+		return prune(dry_run, json);
 	for (int i = optind; i < argc && status == 0; i++)
 		status = pulling ? pull(argv[i]) : remove_one(argv[i]);
 	return status;

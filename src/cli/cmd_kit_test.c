@@ -257,6 +257,7 @@ static void run_all(struct kit_testing *t, const struct box_spec *s)
 static int test(struct kit_testing *t, struct err *err)
 {
 	_free_ char *stem = xasprintf("test-%.40s", t->kit);
+	_close_ int hold = -1;
 	struct box_spec s;
 	int result = make_work(t, err);
 
@@ -271,13 +272,15 @@ static int test(struct kit_testing *t, struct err *err)
 		return -1;
 	if (!t->tests.n)
 		fprintf(stderr, "hutch: kit %s has no tests in testdata/\n", t->kit);
-	result = start_check(&s, err);
+	hold = image_hold(err);
+	result = hold < 0 ? -1 : start_check(&s, err);
 	if (result == 0)
 		result = secrets_check(&s, true, err);
 	if (result == 0)
 		result = ask_all(t, &s.net, err);
 	if (result == 0)
 		result = boxes_create(&s, !t->options->no_cache, err);
+	close_and_reset(&hold);
 	if (result == 0)
 		run_all(t, &s);
 	spec_done(&s);

@@ -451,6 +451,15 @@ static int make_plan(struct request *r, struct box_spec *ret, struct err *err)
 	return r->plan.image ? plan_make(&r->plan, ret, err) : -1;
 }
 
+static int make(struct request *r, struct box_spec *s, struct err *err)
+{
+	_close_ int hold = image_hold(err);
+
+	if (hold < 0 || start_check(s, err) < 0 || secrets_check(s, true, err) < 0)
+		return -1;
+	return boxes_create(s, !r->no_cache, err);
+}
+
 static int plan_and_go(struct request *r)
 {
 	struct box_spec s;
@@ -485,11 +494,9 @@ static int plan_and_go(struct request *r)
 		status = CLI_FAILED;
 	} else if ((status = approve_kits(r->plan.kits, r->plan.n_kits, &r->approved)) != 0) {
 		; /* said already */
-	} else if (start_check(&s, &err) < 0 || secrets_check(&s, true, &err) < 0) {
-		status = cli_fail(&err);
-	} else if (boxes_create(&s, !r->no_cache, &err) < 0) {
+	} else if (make(r, &s, &err) < 0) {
 		/* Another command may have made it meanwhile. */
-		status = err.errnum == EEXIST ? reuse(r, &s) : cli_fail(&err);
+		status = err.errnum == EEXIST && boxes_exists(s.name) ? reuse(r, &s) : cli_fail(&err);
 	} else {
 		status = go(&s, r, true);
 	}

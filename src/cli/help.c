@@ -125,6 +125,8 @@ static const struct help table[] = {
 		"  --force                  make all of it anew\n"},
 	{"image pull", "REFERENCE...", "fetch images from registries", NULL},
 	{"image rm", "REFERENCE...", "forget images that were pulled", NULL},
+	{"image prune", "[--dry-run] [--json]", "remove images and kernel packs that nothing needs",
+		"  --dry-run                only say what would go\n" JSON},
 	{"doctor", "[--json]", "check what this machine has and lacks", JSON},
 	{"version", "", "print the version", NULL},
 };

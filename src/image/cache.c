@@ -20,6 +20,7 @@
 #include "base/fs.h"
 #include "image/cache.h"
 #include "image/internal.h"
+#include "image/use.h"
 
 #define INFO_MAX 65536
 
@@ -96,8 +97,59 @@ static json_t *read_info(const char *key)
 	return json_is_object(j) ? j : json_object();
 }
 
-static void list_entry(FILE *out, json_t *list, const char *dir, const char *key)
+/* For each entry; the order is nobody's. */
+static int each_entry(
+	void (*fn)(void *arg, const char *dir, const char *key), void *arg, struct err *err)
 {
+	_free_ char *dir = image_dir("cache", err);
+	DIR *d = dir ? opendir(dir) : NULL;
+	struct dirent *e;
+
+	if (!d)
+		return dir ? err_errno(err, "%s", dir) : -1;
+	while ((e = readdir(d)) != NULL) {
+		_free_ char *key = xstrndup(e->d_name, strcspn(e->d_name, "."));
+
+		if (image_cache_key_valid(key) && strcmp(e->d_name + 64, ".img") == 0)
+			fn(arg, dir, key);
+	}
+	closedir(d);
+	return 0;
+}
+
+static void add_user(void *arg, const char *dir, const char *key)
+{
+	json_t *info = read_info(key), *layers = json_object_get(info, "layers"), *o;
+	const char *image = json_string_value(json_object_get(info, "image"));
+	struct strv list = {0};
+	size_t i;
+
+	(void)dir;
+	json_array_foreach(layers, i, o)
+	{
+		if (json_is_string(o))
+			strv_add(&list, json_string_value(o));
+	}
+	/* An earlier Hutch did not note the layers. */
+	if (image)
+		image_users_add(arg, image, json_is_array(layers) ? &list : NULL);
+	strv_done(&list);
+	json_decref(info);
+}
+
+int image_cache_users(struct image_users *u, struct err *err)
+{
+	return each_entry(add_user, u, err);
+}
+
+struct listing {
+	FILE *out;
+	json_t *list; /* or NULL */
+};
+
+static void list_entry(void *arg, const char *dir, const char *key)
+{
+	const struct listing *l = arg;
 	_free_ char *path = xasprintf("%s/%s.img", dir, key);
 	char used[32] = "";
 	struct stat st;
@@ -109,12 +161,13 @@ static void list_entry(FILE *out, json_t *list, const char *dir, const char *key
 	info = read_info(key);
 	if (localtime_r(&st.st_mtime, &tm))
 		strftime(used, sizeof(used), "%F %R", &tm);
-	if (list)
-		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:O}", "key", key, "bytes",
-						    (json_int_t)st.st_blocks * 512, "used",
-						    (json_int_t)st.st_mtime, "info", info));
+	if (l->list)
+		json_array_append_new(
+			l->list, json_pack("{s:s, s:I, s:I, s:O}", "key", key, "bytes",
+					 (json_int_t)st.st_blocks * 512, "used",
+					 (json_int_t)st.st_mtime, "info", info));
 	else
-		fprintf(out, "%.16s  %6llu MiB  %s  %s\n", key,
+		fprintf(l->out, "%.16s  %6llu MiB  %s  %s\n", key,
 			(unsigned long long)st.st_blocks * 512 >> 20, used,
 			json_string_value(json_object_get(info, "kits"))
 				? json_string_value(json_object_get(info, "kits"))
@@ -124,28 +177,15 @@ static void list_entry(FILE *out, json_t *list, const char *dir, const char *key
 
 int image_cache_list(FILE *out, bool json, struct err *err)
 {
-	_free_ char *dir = image_dir("cache", err);
-	DIR *d = dir ? opendir(dir) : NULL;
-	json_t *list = json ? json_array() : NULL;
-	struct dirent *e;
+	struct listing l = {.out = out, .list = json ? json_array() : NULL};
+	int result = each_entry(list_entry, &l, err);
 
-	if (!d) {
-		json_decref(list);
-		return dir ? err_errno(err, "%s", dir) : -1;
-	}
-	while ((e = readdir(d)) != NULL) {
-		_free_ char *key = xstrndup(e->d_name, strcspn(e->d_name, "."));
-
-		if (image_cache_key_valid(key) && strcmp(e->d_name + 64, ".img") == 0)
-			list_entry(out, list, dir, key);
-	}
-	closedir(d);
-	if (list) {
-		json_dumpf(list, out, JSON_INDENT(2));
+	if (result == 0 && json) {
+		json_dumpf(l.list, out, JSON_INDENT(2));
 		fputc('\n', out);
-		json_decref(list);
 	}
-	return 0;
+	json_decref(l.list);
+	return result;
 }
 
 int image_cache_remove(const char *prefix, struct err *err)

@@ -19,6 +19,10 @@ int image_cache_restore(const char *key, const char *to, struct err *err);
  * it and renames KEY.img last. */
 char *image_cache_entry(const char *key, struct err *err);
 
+/* What the disks of all entries lie on. */
+struct image_users;
+int image_cache_users(struct image_users *u, struct err *err);
+
 int image_cache_list(FILE *out, bool json, struct err *err);
 /* Remove the entries whose keys begin with @prefix; "": all. */
 int image_cache_remove(const char *prefix, struct err *err);

@@ -57,6 +57,9 @@ int image_root(const char *ref, const struct strv *layers, image_progress_fn *pr
 int image_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
 	struct err *err);
 
+/* A sandbox is being made: until the descriptor is closed no image is removed. */
+int image_hold(struct err *err);
+
 /* The image from a registry that @ref says: a reference that was pulled, or what its digest or the digits
  * of its digest begin with. *ret_pin is owned, and so is *ret_tag: NULL when @ref is no tag. */
 int image_known(const char *ref, char **ret_pin, char **ret_tag, struct err *err);

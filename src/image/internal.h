@@ -76,5 +76,7 @@ int oci_root(const char *ref, const struct strv *layers, image_progress_fn *prog
 	char **ret_path, char **ret_pinned, struct err *err);
 int oci_find(const char *ref, const struct strv *layers, char **ret_path, char **ret_pinned,
 	struct err *err);
+/* The digits of all blobs of the image @pin, as far as they are known, appended. */
+void oci_blobs(const char *pin, struct strv *ret);
 /* disk.c */
 int disk_template(const char *images_dir, uint64_t bytes, char **ret_path, struct err *err);

@@ -97,6 +97,21 @@ static int read_config(int blobs, const char *digest, struct image_config *ret, 
 	return result < 0 ? -1 : image_config_parse(buf_cstr(&text), buf_len(&text), ret, err);
 }
 
+void oci_blobs(const char *pin, struct strv *ret)
+{
+	_close_ int blobs = open_blobs(NULL);
+	const char *at = strrchr(pin, '@');
+	struct oci_manifest m;
+
+	if (blobs < 0 || !at || !oci_digest_valid(at + 1) ||
+		read_manifest(blobs, at + 1, ret, &m, NULL) < 0)
+		return;
+	strv_add(ret, m.config.digest + 7);
+	for (size_t i = 0; i < m.n_layers; i++)
+		strv_add(ret, m.layers[i].digest + 7);
+	oci_manifest_done(&m);
+}
+
 /* ---- resolving ---- */
 
 static int ask(const char *op, const struct oci_ref *r, int blobs, image_progress_fn *progress,
@@ -209,8 +224,8 @@ static bool is_complete(int blobs, const char *digest)
 	return all;
 }
 
-static int add_layers(struct build *b, const struct oci_manifest *m, const struct strv *diff_ids,
-	struct err *err)
+static int add_layers(
+	struct build *b, const struct oci_manifest *m, const struct strv *diff_ids, struct err *err)
 {
 	if (m->n_layers && m->n_layers != diff_ids->n)
 		return err_set(err, ERR_USER,

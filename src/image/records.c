@@ -30,8 +30,7 @@ void record_done(struct record *r)
 	*r = (struct record){0};
 }
 
-/* The path of a record; owned. */
-static char *record_path(const struct strv *pins, struct err *err)
+char *record_path(const struct strv *pins, struct err *err)
 {
 	_free_ char *images = image_dir("images", err);
 	char key[SHA256_HEX];
@@ -235,6 +234,20 @@ int tags_set(const char *text, const char *pin, struct err *err)
 	result = path ? write_json(path, j, err) : err_set(err, ERR_ENV, "no directory for images");
 	json_decref(j);
 	return result;
+}
+
+void tags_all(struct strv *ret)
+{
+	_free_ char *path = NULL;
+	json_t *j = load_tags(&path), *value;
+	const char *text;
+
+	json_object_foreach(j, text, value)
+	{
+		if (json_is_string(value))
+			strv_add(ret, json_string_value(value));
+	}
+	json_decref(j);
 }
 
 static int by_text(const void *a, const void *b)

@@ -25,6 +25,8 @@ void record_done(struct record *r);
 
 /* The record for these pins; false: there is none, or its root image is gone. */
 bool record_find(const struct strv *pins, struct record *ret);
+/* Where it is, or would be; owned. */
+char *record_path(const struct strv *pins, struct err *err);
 /* Put it there. The root image is there already. */
 int record_add(const struct record *r, struct err *err);
 /* Only the record. */
@@ -39,5 +41,7 @@ int records_lock(image_progress_fn *progress, void *arg, struct err *err);
 char *tags_get(const char *text);
 /* Note that; with @pin NULL, forget it. */
 int tags_set(const char *text, const char *pin, struct err *err);
+/* All pins that tags have. */
+void tags_all(struct strv *ret);
 /* The tags that were pinned as @pin, sorted. */
 void tags_of(const char *pin, struct strv *ret);

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "image/internal.h"
 #include "image/records.h"
+#include "image/use.h"
 #include "oci/ref.h"
 
 /* The only pulled image whose digest begins with @digits; owned. NULL with @err: none or several.
@@ -149,10 +150,11 @@ static int remove_all(const char *pin, struct err *err)
 int image_remove(const char *pin, const char *tag, int (*in_use)(const char *pin, struct err *err),
 	bool *ret_gone, struct err *err)
 {
-	_close_ int lock = records_lock(NULL, NULL, err);
+	_close_ int use = image_hold_alone(NULL, NULL, err), lock = -1;
 	struct strv tags = {0};
 	int result = 0;
 
+	lock = use < 0 ? -1 : records_lock(NULL, NULL, err);
 	if (lock < 0)
 		return -1;
 	tags_of(pin, &tags);

@@ -66,7 +66,8 @@ static int read_diff_ids(const json_t *root, struct strv *to, struct err *err)
 		return -1;
 	for (size_t i = 0; i < to->n; i++)
 		if (!oci_digest_valid(to->v[i]))
-			return err_set(err, ERR_USER, "its configuration: diff_ids[%zu] is no sha256", i);
+			return err_set(
+				err, ERR_USER, "its configuration: diff_ids[%zu] is no sha256", i);
 	return 0;
 }
 

@@ -12,8 +12,8 @@
 #include "oci/ref.h"
 
 #define OCI_MANIFEST_MAX (4u << 20)
-#define OCI_INDEX	 "application/vnd.oci.image.index.v1+json"
-#define OCI_EMPTY	 "application/vnd.oci.empty.v1+json" /* the layer of what brings none */
+#define OCI_INDEX        "application/vnd.oci.image.index.v1+json"
+#define OCI_EMPTY        "application/vnd.oci.empty.v1+json" /* the layer of what brings none */
 
 struct oci_blob {
 	char digest[OCI_DIGEST]; /* "": there is none */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A whole layer of an image, compressed or not. It never passes with a wrong DiffID; with the one that the
- * error names it does, unless it cannot be in an image; and that is the file's own digest where there was
- * no compression to take off. */
+/* A whole layer of an image, compressed or not. It never passes with a wrong DiffID; with the one
+ * that the error names it does, unless it cannot be in an image; and that is the file's own digest
+ * where there was no compression to take off. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
