@@ -3,8 +3,8 @@
  *
  * They are in ~/.docker/config.json itself or kept by a program that it names
  * (docker-credential-NAME, which is the user's own and runs with the user's rights). That gets the
- * registry on its standard input and says JSON. It is found in PATH, run without a shell, in a process
- * group of its own, and has HELPER_MS and HELPER_MAX bytes. */
+ * registry on its standard input and says JSON. It is found in PATH, run without a shell, in a
+ * process group of its own, and has HELPER_MS and LOGIN_ANSWER_MAX bytes. */
 #include "image/login.h"
 
 #include <errno.h>
@@ -19,9 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
-#include "base/base64.h"
 #include "base/buf.h"
 #include "base/child.h"
 #include "base/fd.h"
@@ -32,25 +29,7 @@
 #include "oci/ref.h"
 
 #define CONFIG_MAX (1u << 20)
-#define HELPER_MAX (64u << 10)
 #define HELPER_MS  30000
-#define HUB	   OCI_HUB
-#define HUB_URL	   "https://index.docker.io/v1/"
-#define BASE64	   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-
-static void forget(char **s)
-{
-	if (*s)
-		explicit_bzero(*s, strlen(*s));
-	free(steal_ptr(s));
-}
-
-void login_done(struct login *l)
-{
-	forget(&l->auth);
-	forget(&l->token);
-	free(steal_ptr(&l->lacks));
-}
 
 /* ---- programs ---- */
 
@@ -85,7 +64,7 @@ static int read_answer(int fd, struct buf *out)
 			return -1;
 		if (poll(&p, 1, (int)left) <= 0)
 			continue;
-		n = buf_read(out, fd, HELPER_MAX);
+		n = buf_read(out, fd, LOGIN_ANSWER_MAX);
 		if (n == 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -117,42 +96,16 @@ static int run_helper(const char *program, const char *server, struct buf *out, 
 	if (result < 0) {
 		kill(-child.pid, SIGKILL); /* with what it has started */
 		child_wait(&child);
-		return err_set(err, ERR_ENV, "not done within %d s, or says too much",
-			HELPER_MS / 1000);
+		return err_set(
+			err, ERR_ENV, "not done within %d s, or says too much", HELPER_MS / 1000);
 	}
 	return child_wait(&child);
-}
-
-int login_parse(const char *text, struct login *ret)
-{
-	json_t *j = json_loads(text, 0, NULL);
-	const char *user = json_string_value(json_object_get(j, "Username"));
-	const char *secret = json_string_value(json_object_get(j, "Secret"));
-	struct buf pair, coded;
-
-	if (!user || !secret) {
-		json_decref(j);
-		return -1;
-	}
-	buf_init(&pair, 2 * HELPER_MAX);
-	buf_init(&coded, 4 * HELPER_MAX);
-	if (strcmp(user, "<token>") == 0 && *secret) {
-		ret->token = xstrdup(secret);
-	} else if (*user && *secret) {
-		buf_printf(&pair, "%s:%s", user, secret);
-		base64_put(&coded, buf_head(&pair), buf_len(&pair), base64_std);
-		ret->auth = xstrdup(buf_cstr(&coded));
-	}
-	buf_wipe(&pair);
-	buf_wipe(&coded);
-	json_decref(j);
-	return 0;
 }
 
 static void ask_helper(const char *name, const char *server, struct login *ret)
 {
 	_free_ char *file = NULL, *program = NULL;
-	struct buf out = {.max = HELPER_MAX};
+	struct buf out = {.max = LOGIN_ANSWER_MAX};
 	struct err err = {0};
 	char safe[200];
 	int status;
@@ -175,8 +128,9 @@ static void ask_helper(const char *name, const char *server, struct login *ret)
 	if (status > 0 && strstr(buf_cstr(&out), "credentials not found"))
 		goto out;
 	if (status > 0)
-		snprintf(err.msg, sizeof(err.msg), "%s", log_safe(safe, sizeof(safe), buf_head(&out),
-			strcspn(buf_cstr(&out), "\n")));
+		snprintf(err.msg, sizeof(err.msg), "%s",
+			log_safe(
+				safe, sizeof(safe), buf_head(&out), strcspn(buf_cstr(&out), "\n")));
 	ret->lacks = xasprintf(
 		"%s: %s", file, status == 0 ? "its answer cannot be understood" : err.msg);
 out:
@@ -185,49 +139,30 @@ out:
 
 /* ---- config.json ---- */
 
-static json_t *read_config(void)
+static bool read_config(struct buf *ret)
 {
 	const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME");
 	_free_ char *path = dir && *dir ? fs_join(dir, "config.json")
 					: xasprintf("%s/.docker/config.json", home ? home : "");
-	struct buf text = {.max = CONFIG_MAX};
-	json_t *j = NULL;
 
-	if (fs_exists(path) && fs_read_file(AT_FDCWD, path, &text, NULL) == 0)
-		j = json_loads(buf_cstr(&text), 0, NULL);
-	buf_wipe(&text);
-	return j;
-}
-
-/* What the file itself has. */
-static void take_auth(const json_t *entry, struct login *ret)
-{
-	const char *auth = json_string_value(json_object_get(entry, "auth"));
-	const char *token = json_string_value(json_object_get(entry, "identitytoken"));
-
-	if (token && *token)
-		ret->token = xstrdup(token);
-	else if (auth && *auth && strspn(auth, BASE64) == strlen(auth))
-		ret->auth = xstrdup(auth);
+	return fs_exists(path) && fs_read_file(AT_FDCWD, path, ret, NULL) == 0;
 }
 
 void login_find(const char *host, struct login *ret)
 {
-	bool hub = strcmp(host, HUB) == 0;
-	_free_ char *url = hub ? xstrdup(HUB_URL) : xasprintf("https://%s", host);
-	const char *names[] = {host, url, hub ? "index.docker.io" : host};
-	json_t *j = read_config();
-	const char *helper = NULL;
+	struct buf text = {.max = CONFIG_MAX};
+	_free_ char *helper = NULL;
+	struct login noted = {0};
 
 	*ret = (struct login){0};
-	for (size_t i = 0; !helper && i < ARRAY_SIZE(names); i++)
-		helper = json_string_value(
-			json_object_get(json_object_get(j, "credHelpers"), names[i]));
-	if (!helper)
-		helper = json_string_value(json_object_get(j, "credsStore"));
-	if (helper && *helper)
-		ask_helper(helper, hub ? HUB_URL : host, ret);
-	for (size_t i = 0; !ret->auth && !ret->token && i < ARRAY_SIZE(names); i++)
-		take_auth(json_object_get(json_object_get(j, "auths"), names[i]), ret);
-	json_decref(j);
+	if (read_config(&text))
+		helper = login_parse_config(buf_cstr(&text), host, &noted);
+	buf_wipe(&text);
+	if (helper)
+		ask_helper(helper, strcmp(host, OCI_HUB) == 0 ? LOGIN_HUB_URL : host, ret);
+	if (!ret->auth && !ret->token) {
+		ret->auth = steal_ptr(&noted.auth);
+		ret->token = steal_ptr(&noted.token);
+	}
+	login_done(&noted);
 }

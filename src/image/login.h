@@ -6,6 +6,9 @@
 
 #include "base/err.h"
 
+#define LOGIN_HUB_URL    "https://index.docker.io/v1/" /* Docker Hub, as its logins are kept */
+#define LOGIN_ANSWER_MAX (64u << 10)
+
 /* Either of the two, or none. Owned; wiped by login_done. */
 struct login {
 	char *auth;  /* base64 of user:password */
@@ -17,5 +20,10 @@ struct login {
 void login_find(const char *host, struct login *ret);
 void login_done(struct login *l);
 
-/* What such a program has printed. 0 also when there is no login in it; -1: not to be understood. */
+/* Pure; *ret is empty before. */
+/* What such a program has printed. 0 also when there is no login in it; -1: not to be understood.
+ */
 int login_parse(const char *text, struct login *ret);
+/* What config.json itself has for @host. The result is owned: the name of the program that is to be
+ * asked first, or NULL. */
+char *login_parse_config(const char *text, const char *host, struct login *ret);

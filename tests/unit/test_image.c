@@ -18,6 +18,7 @@
 #include "base/fs.h"
 #include "base/rd.h"
 #include "image/internal.h"
+#include "image/login.h"
 
 static char dir[] = "/tmp/test_image.XXXXXX";
 
@@ -555,6 +556,70 @@ static int drop_dir(void **state)
 	return fs_remove_tree(AT_FDCWD, dir, NULL);
 }
 
+static void logins_of_programs(void **state)
+{
+	static const struct {
+		const char *text;
+		int result;
+		const char *auth, *token;
+	} rows[] = {
+		{"{\"ServerURL\": \"r\", \"Username\": \"me\", \"Secret\": \"secret\"}", 0,
+			"bWU6c2VjcmV0", ""},
+		{"{\"Username\": \"<token>\", \"Secret\": \"t\"}", 0, "", "t"},
+		{"{\"Username\": \"<token>\", \"Secret\": \"\"}", 0, "", ""},
+		{"{\"Username\": \"\", \"Secret\": \"\"}", 0, "", ""},
+		{"{\"Username\": \"me\"}", -1, "", ""},
+		{"{\"Username\": 1, \"Secret\": \"x\"}", -1, "", ""},
+		{"[]", -1, "", ""},
+		{"", -1, "", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct login l = {0};
+
+		assert_int_equal(login_parse(rows[i].text, &l), rows[i].result);
+		assert_string_equal(l.auth ? l.auth : "", rows[i].auth);
+		assert_string_equal(l.token ? l.token : "", rows[i].token);
+		login_done(&l);
+	}
+}
+
+static void logins_of_config(void **state)
+{
+	static const struct {
+		const char *text, *host, *helper, *auth, *token;
+	} rows[] = {
+		{"{\"auths\": {\"r.example\": {\"auth\": \"YTpi\"}}}", "r.example", "", "YTpi", ""},
+		{"{\"auths\": {\"r.example\": {\"auth\": \"YTpi\"}}}", "r.example:5000", "", "", ""},
+		{"{\"auths\": {\"https://r.example\": {\"auth\": \"YTpi\", \"identitytoken\": \"t\"}}}",
+			"r.example", "", "", "t"},
+		{"{\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"YTpi\"}}}", "docker.io", "",
+			"YTpi", ""},
+		{"{\"auths\": {\"r.example\": {\"auth\": \"a\\nb\"}}}", "r.example", "", "", ""},
+		{"{\"credsStore\": \"all\", \"credHelpers\": {\"r.example\": \"one\"}}", "r.example",
+			"one", "", ""},
+		{"{\"credsStore\": \"all\", \"credHelpers\": {\"r.example\": \"one\"}}", "x.example",
+			"all", "", ""},
+		/* An empty one takes the host out of what credsStore keeps. */
+		{"{\"credsStore\": \"all\", \"credHelpers\": {\"r.example\": \"\"}}", "r.example", "",
+			"", ""},
+		{"{\"credsStore\": 7, \"auths\": []}", "r.example", "", "", ""},
+		{"{", "r.example", "", "", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct login l = {0};
+		_free_ char *helper = login_parse_config(rows[i].text, rows[i].host, &l);
+
+		assert_string_equal(helper ? helper : "", rows[i].helper);
+		assert_string_equal(l.auth ? l.auth : "", rows[i].auth);
+		assert_string_equal(l.token ? l.token : "", rows[i].token);
+		login_done(&l);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +633,8 @@ int main(void)
 		cmocka_unit_test(a_damaged_pack_names_its_maker),
 		cmocka_unit_test(manifest_is_checked),
 		cmocka_unit_test(root_references),
+		cmocka_unit_test(logins_of_programs),
+		cmocka_unit_test(logins_of_config),
 		cmocka_unit_test(disks_are_sparse),
 	};
 
