@@ -54,6 +54,9 @@ def test_environment_and_directory(box):
                   'echo "$A|$B|$PWD|$HOME|$USER"')
     assert out == "1|x y|/usr|/home/agent|agent\n"
     assert home.ok("exec", name, "--", "pwd").strip() == work
+    for bad in ("=x", "A B=c", "1A=x", "NOT_SET_HERE"):
+        r = home.run("exec", "-e", bad, name, "--", "true")
+        assert r.returncode == 125 and f"-e {bad.split('=')[0]}: not " in r.stderr, r.stderr
 
 
 def test_stdout_and_stderr_are_apart(box):
@@ -90,6 +93,35 @@ def test_input_that_nobody_reads_does_not_delay_a_signal(box):
     p.send_signal(signal.SIGTERM)
     assert p.wait(30) == 128 + 15
     p.stdin.close()
+
+
+def blocks(pid, sig):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(x.split()[1], 16) for x in f if x.startswith("SigBlk")) >> (sig - 1) & 1
+
+
+def test_signals_where_the_sandbox_does_not_answer(box):
+    home, name, _ = box
+    qemu = home.workers(name)["qemu"]
+    begun = home.popen("exec", name, "--", "sh", "-c", "trap '' TERM INT; echo go; exec sleep 600",
+                       stdout=subprocess.PIPE, text=True)
+    assert begun.stdout.readline() == "go\n"
+    begun.send_signal(signal.SIGTERM)  # one is the command's, which ignores it
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        waiting = home.popen("exec", name, "--", "true")
+        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), 60, "the request")
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.wait(60) == 128 + 15
+        assert begun.poll() is None
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # so many are meant for us
+            begun.send_signal(sig)
+        assert begun.wait(60) != 0  # by the last of them, or a status that says so
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+        begun.kill()
+        waiting.kill()
+    assert home.ok("exec", name, "--", "echo", "on") == "on\n"
 
 
 def test_killed_client_ends_the_command(box):
@@ -162,8 +194,8 @@ def test_terminal(box):
     read_until(fd, b"$ ")
     os.write(fd, b"stty size; tty\n")
     assert b"33 99" in read_until(fd, b"/dev/pts/")
-    os.write(fd, b"sleep 300\n")
-    time.sleep(1)
+    os.write(fd, b"sleep 301\n")
+    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-fx", "sleep 301").returncode == 0, 30, "sleep")
     os.write(fd, b"\x03")
     read_until(fd, b"^C")
     os.write(fd, b"echo status $?\n")
