@@ -34,7 +34,8 @@ int login_parse(const char *text, struct login *ret)
 	const char *secret = json_string_value(json_object_get(j, "Secret"));
 	struct buf pair, coded;
 
-	if (!user || !secret) {
+	/* Basic cannot say a user with a colon (RFC 7617). */
+	if (!user || !secret || strchr(user, ':')) {
 		json_decref(j);
 		return -1;
 	}

@@ -12,8 +12,6 @@
 #include "kit/grammar.h"
 #include "policy/policy.h"
 
-#define JSON_BOOL "{\"type\":\"boolean\"}"
-
 /* ---- network ---- */
 
 static void load_phase(struct load *l, const struct ynode *n, struct kit *k, unsigned phase,
@@ -211,31 +209,20 @@ static const struct field credential3_rows[] = {
 	STRUCT_ROW("apiKey", api_key3_shape),
 	ROW(kit_credential, "oauth", load_struct, oauth, 0, NULL, &oauth3_shape),
 };
+static const struct shape credential3_shape = SHAPE(kit_credential, credential3_rows);
 
-static void finish_credential3(struct load *l, const struct ynode *n, void *entry)
+static void add_credential(struct load *l, const struct ynode *n, struct kit *k)
 {
-	struct kit *k = entry;
-	static const struct shape shape = SHAPE(kit_credential, credential3_rows);
 	struct kit_credential *c;
 
 	k->credentials = xrealloc(k->credentials, k->n_credentials + 1, sizeof(*k->credentials));
 	c = &k->credentials[k->n_credentials++];
 	*c = (struct kit_credential){.at = n};
-	load_map(l, n, c, &shape);
+	load_map(l, n, c, &credential3_shape);
 	c->required = !capability_optional(k);
 	if (!ynode_get(n, "apiKey") && !ynode_get(n, "oauth"))
 		load_error(l, n, "apiKey is missing, or oauth");
 }
-
-/* The rows once more, for the schema and the unknown keys; finish reads them into a new entry. */
-static const struct field credential3_outer[] = {
-	CUSTOM_ROW("service", load_nothing, JSON_STRING),
-	CUSTOM_ROW("phase", load_nothing, JSON_PHASES),
-	{"apiKey", load_nothing, 0, 0, 0, NULL, &api_key3_shape},
-	{"oauth", load_nothing, 0, 0, 0, NULL, &oauth3_shape},
-};
-static const struct shape credential3_shape =
-	SHAPE(kit, credential3_outer, NULL, finish_credential3);
 
 /* Namespaces of signatures are printable, without blanks. */
 static const char *check_namespace(const char *s)
@@ -267,18 +254,17 @@ static const struct field ssh_rows[] = {
 	ROW(kit_ssh, "sign", load_strv, sign, 0, check_namespace),
 	ROW(kit_ssh, "authenticate", load_strv, logins, 0, check_login),
 };
+static const struct shape ssh3_shape = SHAPE(kit_ssh, ssh_rows);
 
-static void finish_ssh(struct load *l, const struct ynode *n, void *entry)
+static void add_ssh(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_ssh, ssh_rows);
 	const struct ynode *sign = ynode_get(n, "sign"), *logins = ynode_get(n, "authenticate");
-	struct kit *k = entry;
 	struct kit_ssh *s;
 
 	k->ssh = xrealloc(k->ssh, k->n_ssh + 1, sizeof(*k->ssh));
 	s = &k->ssh[k->n_ssh++];
 	*s = (struct kit_ssh){.unrestricted = true, .optional = capability_optional(k)};
-	load_map(l, n, s, &shape);
+	load_map(l, n, s, &ssh3_shape);
 	if ((sign && sign->kind == YNODE_LIST && !sign->n) ||
 		(logins && logins->kind == YNODE_LIST && !logins->n))
 		load_error(l, n, "an empty list");
@@ -291,14 +277,6 @@ static void finish_ssh(struct load *l, const struct ynode *n, void *entry)
 			load_error(l, n, "a second ssh-agent for the same phase");
 }
 
-static const struct field ssh_outer[] = {
-	{"phase", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_PHASES},
-	CUSTOM_ROW("unrestricted", load_nothing, JSON_BOOL),
-	CUSTOM_ROW("sign", load_nothing, JSON_STRINGS),
-	CUSTOM_ROW("authenticate", load_nothing, JSON_STRINGS),
-};
-static const struct shape ssh3_shape = SHAPE(kit, ssh_outer, NULL, finish_ssh);
-
 /* ---- storage, devices, resources ---- */
 
 static const struct field volume_rows[] = {
@@ -307,73 +285,45 @@ static const struct field volume_rows[] = {
 	ROW(kit_volume, "tmpfs", load_bool, tmpfs),
 	ROW(kit_volume, "mode", load_mode, mode),
 };
+static const struct shape volume3_shape = SHAPE(kit_volume, volume_rows);
 static const struct field port_rows[] = {
 	ROW(kit_port, "container", load_port_number, container, FIELD_REQUIRED),
 	{"transport", load_nothing, 0, 0, 0, NULL, NULL, "{\"enum\":[\"\",\"tcp\",\"udp\"]}"},
 	ROW(kit_port, "name", load_string, name, 0, check_text),
 };
+static const struct shape port3_shape = SHAPE(kit_port, port_rows);
 
-static void finish_volume(struct load *l, const struct ynode *n, void *entry)
+static void add_volume(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_volume, volume_rows);
-	struct kit *k = entry;
-
 	k->volumes = xrealloc(k->volumes, k->n_volumes + 1, sizeof(*k->volumes));
 	k->volumes[k->n_volumes] = (struct kit_volume){.at = n};
-	load_map(l, n, &k->volumes[k->n_volumes++], &shape);
+	load_map(l, n, &k->volumes[k->n_volumes++], &volume3_shape);
 }
 
-static void finish_port(struct load *l, const struct ynode *n, void *entry)
+static void add_port(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_port, port_rows);
 	const struct ynode *t = ynode_get(n, "transport");
 	const char *s = t ? load_scalar(l, t, "tcp or udp") : NULL;
-	struct kit *k = entry;
 
 	k->ports = xrealloc(k->ports, k->n_ports + 1, sizeof(*k->ports));
 	k->ports[k->n_ports] = (struct kit_port){.at = n, .udp = s && strcmp(s, "udp") == 0};
-	load_map(l, n, &k->ports[k->n_ports++], &shape);
+	load_map(l, n, &k->ports[k->n_ports++], &port3_shape);
 	if (s && *s && strcmp(s, "tcp") != 0 && strcmp(s, "udp") != 0)
 		load_error(l, t, "expected tcp or udp");
 }
-
-static const struct field volume_outer[] = {
-	{"path", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	CUSTOM_ROW("size", load_nothing, JSON_STRING),
-	CUSTOM_ROW("tmpfs", load_nothing, JSON_BOOL),
-	CUSTOM_ROW("mode", load_nothing, JSON_STRING),
-};
-static const struct shape volume3_shape = {
-	sizeof(struct kit), volume_outer, ARRAY_SIZE(volume_outer), NULL, finish_volume};
-static const struct field port_outer[] = {
-	{"container", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, "{\"type\":\"integer\"}"},
-	CUSTOM_ROW("transport", load_nothing, "{\"enum\":[\"\",\"tcp\",\"udp\"]}"),
-	CUSTOM_ROW("name", load_nothing, JSON_STRING),
-};
-static const struct shape port3_shape = {
-	sizeof(struct kit), port_outer, ARRAY_SIZE(port_outer), NULL, finish_port};
 
 static const struct field host_mount_rows[] = {
 	ROW(kit_host_mount, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
 	ROW(kit_host_mount, "mode", load_mode, mode),
 };
+static const struct shape host_mount_shape = SHAPE(kit_host_mount, host_mount_rows);
 
-static void finish_host_mount(struct load *l, const struct ynode *n, void *entry)
+static void add_host_mount(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_host_mount, host_mount_rows);
-	struct kit *k = entry;
-
 	k->host_mounts = xrealloc(k->host_mounts, k->n_host_mounts + 1, sizeof(*k->host_mounts));
 	k->host_mounts[k->n_host_mounts] = (struct kit_host_mount){.at = n};
-	load_map(l, n, &k->host_mounts[k->n_host_mounts++], &shape);
+	load_map(l, n, &k->host_mounts[k->n_host_mounts++], &host_mount_shape);
 }
-
-static const struct field host_mount_outer[] = {
-	{"path", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	CUSTOM_ROW("mode", load_nothing, JSON_STRING),
-};
-static const struct shape host_mount_shape =
-	SHAPE(kit, host_mount_outer, NULL, finish_host_mount);
 
 static const char *check_usb_id(const char *s)
 {
@@ -392,14 +342,13 @@ static const struct field usb_rows[] = {
 	ROW(usb, "productId", load_string, product, 0, check_usb_id),
 	ROW(usb, "class", load_string, class, 0, check_text),
 };
+static const struct shape usb_shape = SHAPE(usb, usb_rows);
 
-static void finish_usb(struct load *l, const struct ynode *n, void *entry)
+static void add_usb(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(usb, usb_rows);
-	struct kit *k = entry;
 	struct usb u = {0};
 
-	load_map(l, n, &u, &shape);
+	load_map(l, n, &u, &usb_shape);
 	if (!ynode_get(n, "class") && !(ynode_get(n, "vendorId") && ynode_get(n, "productId")))
 		load_error(l, n, "vendorId and productId are missing, or class");
 	if (u.class)
@@ -410,13 +359,6 @@ static void finish_usb(struct load *l, const struct ynode *n, void *entry)
 	free(u.product);
 	free(u.class);
 }
-
-static const struct field usb_outer[] = {
-	CUSTOM_ROW("vendorId", load_nothing, JSON_STRING),
-	CUSTOM_ROW("productId", load_nothing, JSON_STRING),
-	CUSTOM_ROW("class", load_nothing, JSON_STRING),
-};
-static const struct shape usb_shape = SHAPE(kit, usb_outer, NULL, finish_usb);
 
 static const struct field resources_rows[] = {
 	{"cpu", load_cpus, offsetof(struct kit, sandbox.cpus)},
@@ -431,12 +373,12 @@ static const struct shape resources3_shape = SHAPE(kit, resources_rows);
 const struct capability_type capability_types[] = {
 	{OURS("network-policy@1"), &network1_shape, .singleton = true},
 	{OURS("network-policy@2"), &network2_shape, .singleton = true},
-	{OURS("credential@1"), &credential3_shape},
-	{OURS("ssh-agent@1"), &ssh3_shape},
-	{OURS("volume@1"), &volume3_shape},
-	{OURS("host-mount@1"), &host_mount_shape},
-	{OURS("port@1"), &port3_shape},
-	{OURS("usb-device@1"), &usb_shape,
+	{OURS("credential@1"), &credential3_shape, .add = add_credential},
+	{OURS("ssh-agent@1"), &ssh3_shape, .add = add_ssh},
+	{OURS("volume@1"), &volume3_shape, .add = add_volume},
+	{OURS("host-mount@1"), &host_mount_shape, .add = add_host_mount},
+	{OURS("port@1"), &port3_shape, .add = add_port},
+	{OURS("usb-device@1"), &usb_shape, .add = add_usb,
 		.unavailable = "a sandbox has no access to USB devices of this machine"},
 	{OURS("resources@1"), &resources3_shape, .singleton = true},
 	{OURS("privileged@1"), NULL, .singleton = true, .flag = offsetof(struct kit, privileged)},
@@ -448,11 +390,11 @@ const struct capability_type capability_types[] = {
 	{OURS("git-identity@1"), NULL, .singleton = true,
 		.flag = offsetof(struct kit, git_identity)},
 	{OURS("lifecycle@1"), &lifecycle3_shape, .singleton = true},
-	{OURS("agent-context@1"), &context3_shape},
+	{OURS("agent-context@1"), &context3_shape, .add = add_context},
 	{OURS("agent-sessions@1"), &sessions3_shape, .singleton = true},
 	{OURS("agent-interactive-sessions@1"), &interactive3_shape, .singleton = true},
-	{OURS("agent-skills@1"), &skills3_shape},
-	{OURS("agent-skill@1"), &skill3_shape},
-	{OURS("acp@1"), &acp3_shape},
+	{OURS("agent-skills@1"), &skills3_shape, .add = add_skills},
+	{OURS("agent-skill@1"), &skill3_shape, .add = add_skill},
+	{OURS("acp@1"), &acp3_shape, .add = add_acp},
 };
 const size_t n_capability_types = ARRAY_SIZE(capability_types);

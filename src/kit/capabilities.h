@@ -3,11 +3,13 @@
 #pragma once
 
 #include "kit/fields.h"
+#include "kit/grammar.h"
 #include "kit/kit.h"
 
-/* capabilities_agent.c: each of struct kit. */
-extern const struct shape lifecycle3_shape, context3_shape, sessions3_shape, interactive3_shape;
-extern const struct shape skills3_shape, skill3_shape, acp3_shape;
+/* capabilities_agent.c: of struct kit, and of its entries. */
+extern const struct shape lifecycle3_shape, sessions3_shape, interactive3_shape;
+extern const struct shape context3_shape, skills3_shape, skill3_shape, acp3_shape;
+capability_fn add_context, add_skills, add_skill, add_acp;
 
 /* Whether the capability whose config is being read may be gone without. */
 static inline bool capability_optional(const struct kit *k)

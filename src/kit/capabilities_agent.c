@@ -115,6 +115,7 @@ static const struct field context_rows[] = {
 	ROW(context, "content", load_string, content),
 	ROW(context, "contentFile", load_string, content_file, 0, check_context_file),
 };
+const struct shape context3_shape = SHAPE(context, context_rows);
 
 /* One body for a kit, and one file for each place where an agent looks. */
 static void take_context(struct load *l, const struct ynode *n, struct kit *k, struct context *c)
@@ -143,14 +144,12 @@ static void take_context(struct load *l, const struct ynode *n, struct kit *k, s
 		(struct kit_profile){steal_ptr(&c->directory), steal_ptr(&c->filename)};
 }
 
-static void finish_context(struct load *l, const struct ynode *n, void *entry)
+void add_context(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(context, context_rows);
 	const struct ynode *file = ynode_get(n, "contentFile");
-	struct kit *k = entry;
 	struct context c = {0};
 
-	load_map(l, n, &c, &shape);
+	load_map(l, n, &c, &context3_shape);
 	if (file && ynode_get(n, "content"))
 		load_error_key(l, file, "next to content, only one of the two is allowed");
 	else if (!file && !ynode_get(n, "content") && !ynode_get(n, "filename"))
@@ -166,14 +165,6 @@ static void finish_context(struct load *l, const struct ynode *n, void *entry)
 	free(c.content);
 	free(c.content_file);
 }
-
-static const struct field context_outer[] = {
-	CUSTOM_ROW("directory", load_nothing, JSON_STRING),
-	CUSTOM_ROW("filename", load_nothing, JSON_STRING),
-	CUSTOM_ROW("content", load_nothing, JSON_STRING),
-	CUSTOM_ROW("contentFile", load_nothing, JSON_STRING),
-};
-const struct shape context3_shape = SHAPE(kit, context_outer, NULL, finish_context);
 
 static void load_skills_mode(
 	struct load *l, const struct ynode *n, void *base, const struct field *f)
@@ -198,31 +189,28 @@ static const struct field skills_rows[] = {
 	ROW(kit_skills, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
 	ROW(kit_skills, "mode", load_skills_mode, writable, 0, NULL, NULL, JSON_SKILLS_MODE),
 };
+const struct shape skills3_shape = SHAPE(kit_skills, skills_rows);
 static const struct field skill_rows[] = {
 	ROW(kit_skill, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
 	ROW(kit_skill, "name", load_string, name, 0, check_skill_name),
 };
+const struct shape skill3_shape = SHAPE(kit_skill, skill_rows);
 
-static void finish_skills(struct load *l, const struct ynode *n, void *entry)
+void add_skills(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_skills, skills_rows);
-	struct kit *k = entry;
-
 	k->skills = xrealloc(k->skills, k->n_skills + 1, sizeof(*k->skills));
 	k->skills[k->n_skills] = (struct kit_skills){0};
-	load_map(l, n, &k->skills[k->n_skills++], &shape);
+	load_map(l, n, &k->skills[k->n_skills++], &skills3_shape);
 }
 
-static void finish_skill(struct load *l, const struct ynode *n, void *entry)
+void add_skill(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_skill, skill_rows);
-	struct kit *k = entry;
 	struct kit_skill *s;
 
 	k->bundled = xrealloc(k->bundled, k->n_bundled + 1, sizeof(*k->bundled));
 	s = &k->bundled[k->n_bundled++];
 	*s = (struct kit_skill){.optional = capability_optional(k)};
-	load_map(l, n, s, &shape);
+	load_map(l, n, s, &skill3_shape);
 	if (s->path && !s->name && !ynode_get(n, "name"))
 		s->name = xstrdup(strrchr(s->path, '/') + 1);
 	if (s->name && check_skill_name(s->name))
@@ -231,17 +219,6 @@ static void finish_skill(struct load *l, const struct ynode *n, void *entry)
 		if (k->bundled[i].name && strcmp(k->bundled[i].name, s->name) == 0)
 			load_error(l, n, "a second skill of this name");
 }
-
-static const struct field skills_outer[] = {
-	{"path", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	CUSTOM_ROW("mode", load_nothing, JSON_SKILLS_MODE),
-};
-const struct shape skills3_shape = SHAPE(kit, skills_outer, NULL, finish_skills);
-static const struct field skill_outer[] = {
-	{"path", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	CUSTOM_ROW("name", load_nothing, JSON_STRING),
-};
-const struct shape skill3_shape = SHAPE(kit, skill_outer, NULL, finish_skill);
 
 /* ---- how it is driven ---- */
 
@@ -340,21 +317,11 @@ static const struct field acp_rows[] = {
 	CUSTOM_ROW("env", check_vars, JSON_VARS),
 	CUSTOM_ROW("protocolVersion", check_version_number, "{\"type\":\"integer\"}"),
 };
+const struct shape acp3_shape = SHAPE(kit_acp, acp_rows);
 
-static void finish_acp(struct load *l, const struct ynode *n, void *entry)
+void add_acp(struct load *l, const struct ynode *n, struct kit *k)
 {
-	static const struct shape shape = SHAPE(kit_acp, acp_rows);
-	struct kit *k = entry;
-
 	k->acp = xrealloc(k->acp, k->n_acp + 1, sizeof(*k->acp));
 	k->acp[k->n_acp] = (struct kit_acp){0};
-	load_map(l, n, &k->acp[k->n_acp++], &shape);
+	load_map(l, n, &k->acp[k->n_acp++], &acp3_shape);
 }
-
-static const struct field acp_outer[] = {
-	{"agent", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_STRING},
-	{"command", load_nothing, 0, 0, FIELD_REQUIRED, NULL, NULL, JSON_COMMAND},
-	CUSTOM_ROW("env", load_nothing, JSON_VARS),
-	CUSTOM_ROW("protocolVersion", load_nothing, "{\"type\":\"integer\"}"),
-};
-const struct shape acp3_shape = SHAPE(kit, acp_outer, NULL, finish_acp);

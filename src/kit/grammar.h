@@ -11,10 +11,13 @@ void grammar2_load(struct load *l, const struct ynode *root, struct kit *k);
 void grammar3_load(struct load *l, const struct ynode *root, struct kit *k);
 extern const struct shape grammar1_shape, grammar2_shape, grammar3_shape;
 
-/* What a key of a capability's config looks like; NULL for a type that Hutch does not know. */
+/* Read the config @n, a map, of the capability that was added to @k last. */
+typedef void capability_fn(struct load *l, const struct ynode *n, struct kit *k);
+
 struct capability_type {
 	const char *name;           /* "com.docker.sandbox/volume@1" */
 	const struct shape *config; /* NULL: has none */
+	capability_fn *add; /* an entry of its own, by config; NULL: config is of struct kit */
 	bool singleton;
 	size_t flag; /* types without config: a bool of struct kit; 0: none */
 	const char *unavailable; /* why no sandbox has it; NULL: it can */

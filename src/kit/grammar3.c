@@ -282,7 +282,11 @@ static void load_config(
 			*(bool *)(void *)((char *)k + t->flag) = true;
 	} else if (!config) {
 		load_error(l, n, "config is missing");
-	} else if (config->kind != YNODE_BAD) {
+	} else if (config->kind != YNODE_MAP) {
+		load_is_map(l, config);
+	} else if (t->add) {
+		t->add(l, config, k);
+	} else {
 		load_map(l, config, k, t->config);
 	}
 }

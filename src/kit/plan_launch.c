@@ -116,6 +116,22 @@ static void add_shell(struct box_spec *s, bool own_image)
 		strv_add(&s->entrypoint, any[i]);
 }
 
+/* "./serve" of an image is in its WORKDIR; the sandbox starts it in the workspace. */
+static void add_image_argv(
+	struct strv *to, const struct strv *argv, const char *workdir, bool program)
+{
+	size_t first = to->n;
+	char *path;
+
+	strv_copy(to, argv);
+	if (!program || argv->v[0][0] == '/' || !strchr(argv->v[0], '/'))
+		return;
+	workdir = workdir ? workdir + strspn(workdir, "/") : "";
+	path = xasprintf("/%s%s%s", workdir, *workdir ? "/" : "", argv->v[0]);
+	free(to->v[first]);
+	to->v[first] = path;
+}
+
 void plan_add_image(struct box_spec *s, const struct plan_request *req)
 {
 	const struct image_config *c = req->image_config;
@@ -133,12 +149,14 @@ void plan_add_image(struct box_spec *s, const struct plan_request *req)
 		return;
 	/* As Docker does: an entrypoint of one's own does away with the image's command, too. */
 	if (c && c->entrypoint.n) {
-		strv_copy(&s->entrypoint, &c->entrypoint);
+		add_image_argv(&s->entrypoint, &c->entrypoint, c->workdir, true);
 		plan_set_origin(s, "entrypoint", "the image");
 	}
 	if (c && c->cmd.n && !command) {
-		strv_copy(&s->command_default, &c->cmd);
-		strv_copy(&s->command_interactive, &c->cmd);
+		bool program = !s->entrypoint.n;
+
+		add_image_argv(&s->command_default, &c->cmd, c->workdir, program);
+		add_image_argv(&s->command_interactive, &c->cmd, c->workdir, program);
 		plan_set_origin(s, "command", "the image");
 		command = true;
 	}

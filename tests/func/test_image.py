@@ -511,6 +511,14 @@ def test_plan(home, liar):
     assert "PATH=/opt/bin:/bin:/home/agent/.local/bin" in s["env"] and "A=image" in s["env"]
     assert {"what": "env A", "from": "the image"} in s["origins"]
     assert registry.digest(data)[7:] not in store(home)[2]
+    # A program beside the image's WORKDIR, which is not where it starts.
+    for config, argv in (({"Entrypoint": ["./run", "./x"], "WorkingDir": "/srv"}, ["/srv/./run", "./x"]),
+                         ({"Entrypoint": ["bin/run"]}, ["/bin/run"]),
+                         ({"Cmd": ["./run"], "WorkingDir": "app"}, ["/app/./run"]),
+                         ({"Entrypoint": ["run"], "Cmd": ["./x"], "WorkingDir": "/srv"}, ["run", "./x"])):
+        add_image(liar, [data], config=config, tag="w")
+        w = dry_run(home, kit(home, liar.host + "/x:w", name="w"))
+        assert w["entrypoint"] + w["command_default"] == argv and w["workdir"] == home.path("work")
     own = dry_run(home, kit(home, liar.host + "/x:1", ', entrypoint: [mine], command: [x]', "own"))
     assert (own["entrypoint"], own["command_default"]) == (["mine"], ["x"])
     text = home.ok("run", "--dry-run", path, home.path("work"))

@@ -54,7 +54,7 @@ static void check_config(const void *text, size_t len)
 
 	if (image_config_parse(text, len, &c, NULL) < 0)
 		return;
-	must((!c.user || *c.user) && (!c.workdir || *c.workdir));
+	must(!c.workdir || *c.workdir);
 	for (size_t i = 0; i < c.diff_ids.n; i++)
 		must(oci_digest_valid(c.diff_ids.v[i]));
 	image_config_done(&c);

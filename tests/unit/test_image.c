@@ -569,6 +569,7 @@ static void logins_of_programs(void **state)
 		{"{\"Username\": \"<token>\", \"Secret\": \"\"}", 0, "", ""},
 		{"{\"Username\": \"\", \"Secret\": \"\"}", 0, "", ""},
 		{"{\"Username\": \"me\"}", -1, "", ""},
+		{"{\"Username\": \"m:e\", \"Secret\": \"x\"}", -1, "", ""},
 		{"{\"Username\": 1, \"Secret\": \"x\"}", -1, "", ""},
 		{"[]", -1, "", ""},
 		{"", -1, "", ""},

@@ -102,14 +102,13 @@ static void test_config(void **state)
 	assert_string_equal(c.cmd.v[0], "x");
 	assert_string_equal(c.env.v[1], "A=b=c");
 	assert_string_equal(c.workdir, "/srv");
-	assert_string_equal(c.user, "app");
 	assert_int_equal(c.diff_ids.n, 1);
 	assert_string_equal(c.diff_ids.v[0], DIGEST);
 	image_config_done(&c);
 	/* What is not said is empty. */
 	assert_int_equal(image_config_parse("{\"config\": {\"Cmd\": null}}", 25, &c, NULL), 0);
 	assert_int_equal(c.entrypoint.n + c.cmd.n + c.env.n + c.diff_ids.n, 0);
-	assert_null(c.user);
+	assert_null(c.workdir);
 	image_config_done(&c);
 	for (size_t i = 0; i < strlen(text); i++)
 		assert_int_equal(image_config_parse(text, i, &c, NULL), -1);
@@ -129,7 +128,8 @@ static void test_bad_config(void **state)
 			"its configuration: Env is not a list of strings"},
 		{"{\"config\": {\"Cmd\": [1]}}", "its configuration: Cmd is not a list of strings"},
 		{"{\"config\": {\"Cmd\": [\"a\\u0000b\"]}}", "its configuration is no JSON object"},
-		{"{\"config\": {\"User\": 7}}", "its configuration: User is not a string"},
+		{"{\"config\": {\"WorkingDir\": 7}}",
+			"its configuration: WorkingDir is not a string"},
 		{"{\"rootfs\": {\"diff_ids\": [\"" DIGEST "\", \"sha256:0\"]}}",
 			"its configuration: diff_ids[1] is no sha256"},
 	};
