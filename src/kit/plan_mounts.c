@@ -231,14 +231,14 @@ int plan_add_host_mounts(struct box_spec *s, const struct kit *k, struct err *er
 		char *host = why ? NULL : host_directory(k, m->path, err);
 
 		if (why)
-			return err_set(err, ERR_USER, "kit %s: shared folder %s would cover %s",
+			return err_set(err, ERR_REFUSED, "kit %s: shared folder %s would cover %s",
 				k->name, m->path, why);
 		if (!host)
 			return -1;
 		for (size_t o = 0; o < s->n_mounts; o++)
 			if (strcmp(s->mounts[o].guest_path, m->path) == 0) {
 				free(host);
-				return err_set(err, ERR_USER,
+				return err_set(err, ERR_REFUSED,
 					"kit %s: shared folder %s is a directory of yours", k->name,
 					m->path);
 			}

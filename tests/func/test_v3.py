@@ -99,10 +99,14 @@ def approve(home, *args):
         flags += ["--approve-kit", found.group(1)]
 
 
-def refused(home, *args, **kw):
+def failed(home, *args, status=125, **kw):
     r = home.run("run", "--dry-run", *args, home.path("work"), **kw)
     assert r.returncode == 125, r.stdout
     return r.stderr
+
+
+def refused(home, *args, **kw):
+    return failed(home, *args, status=124, **kw)
 
 
 # ---- plans ----
@@ -134,9 +138,9 @@ def test_providers_come_first_whatever_the_order(world):
 
 def test_what_is_no_image_yet(world):
     text = descriptor("workload", build="FROM scratch\n")
-    error = refused(world, local(world, "mine", text))
+    error = failed(world, local(world, "mine", text))
     assert "a workload is an image" in error and "docker buildx build" in error
-    error = refused(world, "--kit", local(world, "layers", descriptor("mixin", dockerfile="x")),
+    error = failed(world, "--kit", local(world, "layers", descriptor("mixin", dockerfile="x")),
                     world.base_kit)
     assert "brings layers of an image" in error
 
@@ -162,7 +166,7 @@ def test_a_set_is_its_kits(world, liar):
     assert [s["argv"][2] for s in spec["startup"]] == ["echo 9"]
     members[0]["args"]["prot"] = "1"
     local(world, "both", {"schemaVersion": "3", "kind": "set", "kits": members})
-    assert "argument tool.prot: no kit here declares it" in refused(world, kit)
+    assert "argument tool.prot: no kit here declares it" in failed(world, kit)
 
 
 def test_arguments_on_a_terminal_come_behind_the_image_s(world, liar):
@@ -187,7 +191,7 @@ def test_variables_of_the_sandbox(world):
     wanted = [f for f in spec["files"] if f["path"] == "/home/agent/x"][0]
     assert wanted["content"] == "image in " + world.path("work")
     assert [s["argv"][2] for s in spec["install"] if s.get("bounded")] == ["echo hello ${{ kit.other }}"]
-    assert "kit env: SAID is no variable of the sandbox" in refused(world, "--kit", kit, world.base_kit)
+    assert "kit env: SAID is no variable of the sandbox" in failed(world, "--kit", kit, world.base_kit)
 
 
 def test_phases_in_the_plan(world):
