@@ -161,7 +161,7 @@ def test_a_set_is_its_kits(world, liar):
     assert spec["image"].endswith(liar.tags["base"]) and len(spec["layers"]) == 1
     assert [s["argv"][2] for s in spec["startup"]] == ["echo 8080"]
     assert "TOOL=set" in spec["env"]
-    assert [r["target"] for r in spec["network"]["rules"]] == ["set.test"]
+    assert [r["target"] for r in spec["network"]["rules"]] == ["set.test:*"]
     spec = plan(world, "--kit-arg", "port=9", kit)
     assert [s["argv"][2] for s in spec["startup"]] == ["echo 9"]
     members[0]["args"]["prot"] = "1"
@@ -211,7 +211,7 @@ def test_phases_in_the_plan(world):
             {"command": "true"}]})))
     spec = plan(world, "--kit", kit, world.base_kit)
     rules = {r["target"]: r.get("phase") for r in spec["network"]["rules"]}
-    assert rules == {"i.test": "install", "no.test": "install", "GET r.test/v1/**": "runtime"}
+    assert rules == {"i.test:*": "install", "no.test:*": "install", "GET r.test:*/v1/**": "runtime"}
     assert [(c["service"], c["phase"], c["required"]) for c in spec["network"]["credentials"]] == [
         ("one", "install", True), ("two", "runtime", False)]
     assert not [e for e in spec["env"] if e.startswith("ONE=")]
@@ -319,7 +319,7 @@ def test_approvals_list_what_capabilities_say(world, liar):
     network = {"runtime": {"allow": ["a.test"], "deny": ["b.test"]}}
     kit = wants(capability("network-policy@1", network))
     shown = approve(world, "--kit", kit, world.base_kit)
-    assert "+ allow a.test" in shown and "- deny" not in shown
+    assert "+ allow a.test:*" in shown and "- deny" not in shown
     assert "is used for the first time" not in approve(world, "--kit", kit, world.base_kit)
     del network["runtime"]["deny"]
     network["install"] = {"allow": ["i.test"]}
@@ -331,7 +331,7 @@ def test_approvals_list_what_capabilities_say(world, liar):
                                      "sign": ["git"], "authenticate": ["git.test"]}, optional=True))
     text = approve(world, "--kit", kit, world.base_kit)
     assert "asks for more than you approved" in text and "+ allow a.test" not in text
-    for line in ("- deny b.test", "+ allow i.test (during installation)",
+    for line in ("- deny b.test:*", "+ allow i.test:* (during installation)",
                  "+ shared folder /home/agent/shared", "+ volume /v", "+ port 8080/tcp",
                  "+ privileged", "+ your name and address, as git has them",
                  "+ ssh-agent for signatures of git", "+ ssh-agent to log in at git.test",
