@@ -108,6 +108,7 @@ static const struct help table[] = {
 		"  --no-cache               run install steps anew\n" JSON},
 	{"kit schema", "1|2|3|testdata", "print a JSON Schema, for editors", NULL},
 	{"kit cache", "ls [--json] | rm [KEY...]", "disks that are kept after install steps", JSON},
+	{"kit mounts", "ls [--json] [KIT] | rm ID...", "directories that sandboxes with one kit share", JSON},
 	{"kit pack", "[-o FILE] KIT", "write a kit as a ZIP file",
 		"  -o, --output FILE        else NAME.zip\n"},
 	{"kit push", "KIT oci://HOST/NAME[:TAG]", "put a kit into a registry", NULL},

@@ -32,7 +32,7 @@ MIXIN = 'schemaVersion: "2"\nkind: mixin\nname: extra\n'
 
 def refused(home, *args, says=(), remedy=None, status=125, **kw):
     r = home.run(*args, **kw)
-    assert r.returncode == 125, (r.returncode, r.stderr)
+    assert r.returncode == status, (r.returncode, r.stderr)
     lines = [l for l in r.stderr.splitlines() if l.startswith("hutch: ")]
     assert len(lines) == 1, r.stderr
     for text in says:

@@ -101,7 +101,7 @@ def approve(home, *args):
 
 def failed(home, *args, status=125, **kw):
     r = home.run("run", "--dry-run", *args, home.path("work"), **kw)
-    assert r.returncode == 125, r.stdout
+    assert r.returncode == status, (r.returncode, r.stdout, r.stderr)
     return r.stderr
 
 
@@ -308,6 +308,36 @@ def test_folders_belong_to_a_kit_not_to_its_name(world):
     assert found[0]["host_path"] != found[1]["host_path"]
     assert found[0]["guest_path"] == "/home/agent/.cache/x" and found[0]["kit"] == "cache"
     assert found[0]["host_path"].startswith(world.path("state", "hutch", "host-mounts", "cache-"))
+
+
+def test_folders_are_listed_and_removed(world, liar):
+    ref = publish(liar, "cache", descriptor(
+        "mixin", *[capability("host-mount@1", {"path": p}) for p in ("/home/agent/.a", "/srv/b")]))
+    other = local(world, "other", descriptor("mixin", capability("host-mount@1", {"path": "/srv/b"})))
+
+    def ls(*kit):
+        return json.loads(world.ok("kit", "mounts", "ls", "--json", *kit))
+
+    assert ls() == ls(ref) == []
+    for kit in (ref, other):  # as a start would
+        for mount in plan(world, "--kit", kit, world.base_kit)["mounts"][1:]:
+            os.makedirs(mount["host_path"])
+            open(os.path.join(mount["host_path"], "note"), "w").close()
+    assert [m["path"] for m in ls(ref)] == ["/home/agent/.a", "/srv/b"]
+    # Another version of it has them as well, and no other kit.
+    publish(liar, "cache", descriptor("mixin", displayName="newer"))
+    assert ls(ref) == [m for m in ls() if m["id"].startswith("cache-")]
+    assert [m["path"] for m in ls(other)] == ["/srv/b"]
+    first, second = ls(ref)
+    assert os.listdir(second["hostPath"]) == ["note"]
+    assert first["id"] in world.ok("kit", "mounts", "ls", ref)
+    for wrong in ("x", "../boxes", first["id"] + "/note", first["id"].replace("cache", "."), ""):
+        r = world.run("kit", "mounts", "rm", wrong)
+        assert r.returncode == 125 and "no such shared directory" in r.stderr
+    world.ok("kit", "mounts", "rm", first["id"])
+    assert ls(ref) == [second] and not os.path.exists(first["hostPath"])
+    world.ok("kit", "mounts", "rm", second["id"])
+    assert not os.path.exists(os.path.dirname(second["hostPath"])) and len(ls()) == 1
 
 
 # ---- what was approved ----
