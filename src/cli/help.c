@@ -58,6 +58,7 @@ static const struct help table[] = {
 		"  -w, --workdir DIR        directory to start in\n"
 		"  -e, --env NAME[=VALUE]   set a variable; without a value, that of the host\n"},
 	{"ls", "[--json]", "list sandboxes", JSON},
+	{"start", "NAME...", "start sandboxes that are stopped", NULL},
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", NULL},
 	{"rm", "[-f] NAME...", "delete sandboxes",
 		"  -f, --force              also running ones; names of none are no error\n"},
