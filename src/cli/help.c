@@ -27,6 +27,7 @@ struct help {
 	"  --name NAME              name of the sandbox; else made of agent and directory\n" \
 	"  --kit KIT                add a mixin: a name, directory, ZIP file or reference\n" \
 	KIT_ARGS APPROVE \
+	"  --no-workspace           share no directory\n" \
 	"  --allow RULE             allow a network destination, such as api.example.com\n" \
 	"  --learn, --no-learn      record what is refused for hutch policy suggest\n" \
 	"  --resolve NAME=ADDR:PORT connect there when the sandbox connects to NAME\n" \

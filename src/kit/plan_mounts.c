@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/paths.h"
+#include "kit/check.h"
 #include "kit/host_mounts.h"
 
 /* A shared directory appears at its own path in the guest, over whatever is there. These paths
@@ -167,10 +168,36 @@ static void sort_mounts(struct box_spec *s)
 	}
 }
 
+/* Nothing is shared: the command starts where the image says, else at home. $2 is empty where the
+ * directory becomes the agent's, unless it is somebody's already. */
+static void add_own_workdir(struct box_spec *s, const struct image_config *image)
+{
+	static const char *const head[] = {"sh", "-c",
+		"mkdir -p \"$1\" && { [ \"$2\" ] || ! [ -O \"$1\" ] || chown 1000:1000 \"$1\"; }",
+		"workdir"};
+	const char *wanted = image ? image->workdir : NULL;
+	struct spec_step *step = s->prepare = xcalloc(1, sizeof(*step));
+
+	s->n_prepare = 1;
+	s->workdir = xstrdup(wanted && !check_guest_path(wanted) && plan_is_text(wanted) ? wanted
+											   : PLAN_HOME);
+	*step = (struct spec_step){.user = xstrdup("0"),
+		.description = xstrdup("working directory"),
+		.kit = xstrdup("")};
+	for (size_t i = 0; i < ARRAY_SIZE(head); i++)
+		strv_add(&step->argv, head[i]);
+	strv_add(&step->argv, s->workdir);
+	strv_add(&step->argv, why_refused(s->workdir) ? "keep" : "");
+}
+
 int plan_add_mounts(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
 	const struct strv *args = &req->mounts;
 
+	if (req->no_workspace) {
+		add_own_workdir(s, req->image_config);
+		return 0;
+	}
 	s->mounts = xcalloc(args->n ? args->n : 1, sizeof(*s->mounts));
 	if (!args->n && add_mount(s, ".", !req->inspecting, err) < 0)
 		return -1;
