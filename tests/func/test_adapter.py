@@ -56,9 +56,10 @@ def adapter(home, liar):
     settings(home, "memory: 512m\n")
     a = Adapter(home)
     a.add("workload", publish(
-        liar, "workload", descriptor("workload", provides=["workload"]),
+        liar, "workload", descriptor(
+            "workload", capability("agent-context@1", {"filename": "AGENTS.md"}), provides=["workload"]),
         layers=[layer(busybox(folder("var"), folder("var/tmp", 0o1777)))],
-        config={"Entrypoint": ["/bin/sh"], "Env": ["FROM_IMAGE=image", "MARK=declared"]}))
+        config={"Entrypoint": ["/bin/sh"], "WorkingDir": "/home/agent/workspace", "Env": ["FROM_IMAGE=image", "MARK=declared"]}))
     yield a
 
 
@@ -106,6 +107,7 @@ def test_a_sandbox(adapter, liar):
             "files": [{"path": "${{ kit.env.HOME }}/written", "content":
                        "${{ kit.env.FROM_IMAGE }},${{ kit.env.ARG }},${{ kit.env.SAID }},"
                        "${{ kit.env.EMPTY }},${{ kit.args.word }}"}]}),
+        capability("agent-context@1", {"content": "What the tool is for."}),
         capability("host-mount@1", {"path": "/home/agent/shared"}),
         capability("volume@1", {"path": "/home/agent/scratch", "tmpfs": True}),
         requires=["workload"],
@@ -124,6 +126,10 @@ def test_a_sandbox(adapter, liar):
     assert adapter.ok("exec", box, "--", "printf", "%s,", "a b", "", "*", "--", "-x") == "a b,,*,--,-x,"
     for status in (2, 7, 124):
         assert adapter.status_of("exec", box, "--", "sh", "-c", "exit %d" % status) == status
+    # The workspace is where the image says; the profile is beside it.
+    assert sh("pwd; echo $WORKSPACE_DIR; touch here; ls -a") == (
+        "/home/agent/workspace\n/home/agent/workspace\n.\n..\nhere\n")
+    assert "kits-memory/tool.md" in sh("cat /home/agent/AGENTS.md")
     # What is the host's stays there.
     assert sh('echo "$KIT_TCK_TOKEN"') == "proxy-managed\n"
     hook = sh("cat /var/tmp/hook")
