@@ -8,6 +8,7 @@
 enum err_class {
 	ERR_NONE = 0,
 	ERR_USER, /* what was asked for is wrong: flags, kit, name */
+	ERR_REFUSED, /* understood, and not given: a kit requires what is not there, kits that clash */
 	ERR_ENV,  /* the machine: disk full, missing program, permission */
 	ERR_PEER, /* the other side of a wire broke the protocol or went away */
 	ERR_BUG,  /* ours */

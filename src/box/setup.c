@@ -413,6 +413,15 @@ static void exec_request(struct task *t, const struct strv *argv, const char *us
 	stream_flush(&t->s);
 }
 
+/* One of Hutch's own, which may be there to make the working directory. */
+static bool is_preparation(const struct box *b, const struct spec_step *step)
+{
+	for (size_t i = 0; i < b->spec.n_prepare; i++)
+		if (step == &b->spec.prepare[i])
+			return true;
+	return false;
+}
+
 static void run_exec(struct box *b, struct job *j)
 {
 	struct err err;
@@ -426,7 +435,8 @@ static void run_exec(struct box *b, struct job *j)
 		return;
 	}
 	t->background = j->step->background;
-	exec_request(t, &j->step->argv, j->step->user, b->spec.workdir, j->step);
+	exec_request(t, &j->step->argv, j->step->user,
+		is_preparation(b, j->step) ? "/" : b->spec.workdir, j->step);
 	if (j->step->background)
 		next_job(b);
 }

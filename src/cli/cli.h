@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 #define CLI_REFUSED 2  /* exit status when the user has to approve something first */
+#define CLI_DECLINED 124 /* exit status for ERR_REFUSED */
 #define CLI_FAILED 125 /* exit status when Hutch failed, as opposed to the command that it ran */
 
 struct command {
@@ -20,6 +21,7 @@ int cmd_run(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_exec(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
+int cmd_start(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_rm(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
@@ -33,7 +35,7 @@ int cmd_version(int argc, char **argv);
 
 /* Text of a kit, the guest or the network: characters that steer a terminal come out as '?'. */
 void cli_print(FILE *to, const char *text);
-/* Print "hutch: <message>" and the remedy on stderr; returns CLI_FAILED. */
+/* Print "hutch: <message>" and the remedy on stderr; returns CLI_FAILED, or CLI_DECLINED. */
 int cli_fail(const struct err *err);
 int cli_failf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same about a name that no sandbox has. */

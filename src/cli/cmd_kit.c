@@ -276,6 +276,8 @@ static int run_on_kits(const char *verb, struct kit_options *o, bool *ret_known)
 		status = inspect(&r, o);
 	else if (o->refs.n >= 1 && strcmp(verb, "test") == 0)
 		status = kit_test(&r, o);
+	else if (o->refs.n >= 1 && strcmp(verb, "mounts") == 0)
+		status = kit_mounts(&r, o);
 	else
 		*ret_known = false;
 	for (size_t i = 0; status == 0 && !*ret_known && i < ARRAY_SIZE(verbs); i++)
@@ -291,7 +293,7 @@ static int run_on_kits(const char *verb, struct kit_options *o, bool *ret_known)
 static int unknown_verb(const char *verb)
 {
 	static const char *const verbs[] = {"init", "validate", "inspect", "test", "schema", "cache",
-		"pack", "push", "pull", "sign", "verify"};
+		"mounts", "pack", "push", "pull", "sign", "verify"};
 	struct strv names = {0};
 	int status;
 

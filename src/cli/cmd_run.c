@@ -48,7 +48,7 @@ struct request {
 enum { OPT_NAME = 256, OPT_KIT, OPT_ENGINE, OPT_CPUS, OPT_MEMORY, OPT_DISK, OPT_RM, OPT_DRY_RUN,
 	OPT_ALLOW, OPT_RESOLVE, OPT_JSON, OPT_STRICT, OPT_KIT_ARG, OPT_KIT_ARGS_FILE,
 	OPT_LEARN, OPT_NO_LEARN, OPT_NO_CACHE, OPT_APPROVE_KIT, OPT_CREDENTIAL,
-	OPT_SSH_AGENT, OPT_PROMPT, OPT_RESUME, OPT_CONTINUE };
+	OPT_SSH_AGENT, OPT_NO_WORKSPACE, OPT_PROMPT, OPT_RESUME, OPT_CONTINUE };
 
 static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME},
 	{"kit", required_argument, NULL, OPT_KIT}, {"engine", required_argument, NULL, OPT_ENGINE},
@@ -65,6 +65,7 @@ static const struct option longs[] = {{"name", required_argument, NULL, OPT_NAME
 	{"no-cache", no_argument, NULL, OPT_NO_CACHE},
 	{"credential", required_argument, NULL, OPT_CREDENTIAL},
 	{"ssh-agent", no_argument, NULL, OPT_SSH_AGENT},
+	{"no-workspace", no_argument, NULL, OPT_NO_WORKSPACE},
 	{"prompt", required_argument, NULL, OPT_PROMPT},
 	{"resume", required_argument, NULL, OPT_RESUME},
 	{"continue", no_argument, NULL, OPT_CONTINUE}, {0}};
@@ -153,6 +154,10 @@ static int parse_option(struct request *r, const char *cmd, int c)
 		r->fixed = "--ssh-agent";
 		p->ssh_agent = true;
 		return 0;
+	case OPT_NO_WORKSPACE:
+		r->fixed = "--no-workspace";
+		p->no_workspace = true;
+		return 0;
 	case OPT_CREDENTIAL:
 		r->fixed = "--credential";
 		strv_add(&p->credentials, optarg);
@@ -219,6 +224,8 @@ static int parse(struct request *r, int argc, char **argv)
 	}
 	for (i++; i < argc; i++)
 		strv_add(&r->plan.args, argv[i]);
+	if (r->plan.no_workspace && r->plan.mounts.n)
+		return cli_failf("%s: --no-workspace, and %s to share", argv[0], r->plan.mounts.v[0]);
 	if (r->json && !r->dry_run)
 		return cli_failf("%s: --json goes with --dry-run", argv[0]);
 	if (r->verb && (r->create_only || r->plan.args.n))
@@ -419,7 +426,7 @@ static int reuse(struct request *r, const struct box_spec *planned)
 		cli_failf("run: sandbox %s exists; %s is decided when it is created", s.name, r->fixed);
 		fprintf(stderr, "       hutch rm %s, or choose another name with --name\n", s.name);
 		status = CLI_FAILED;
-	} else if (s.n_mounts && planned->n_mounts &&
+	} else if (s.n_mounts && !s.mounts[0].kit && planned->n_mounts && !planned->mounts[0].kit &&
 		   strcmp(s.mounts[0].host_path, planned->mounts[0].host_path) != 0) {
 		cli_failf("run: sandbox %s belongs to %s", s.name, s.mounts[0].host_path);
 		fprintf(stderr, "       choose another name with --name\n");

@@ -27,6 +27,7 @@ struct help {
 	"  --name NAME              name of the sandbox; else made of agent and directory\n" \
 	"  --kit KIT                add a mixin: a name, directory, ZIP file or reference\n" \
 	KIT_ARGS APPROVE \
+	"  --no-workspace           share no directory\n" \
 	"  --allow RULE             allow a network destination, such as api.example.com\n" \
 	"  --learn, --no-learn      record what is refused for hutch policy suggest\n" \
 	"  --resolve NAME=ADDR:PORT connect there when the sandbox connects to NAME\n" \
@@ -58,6 +59,7 @@ static const struct help table[] = {
 		"  -w, --workdir DIR        directory to start in\n"
 		"  -e, --env NAME[=VALUE]   set a variable; without a value, that of the host\n"},
 	{"ls", "[--json]", "list sandboxes", JSON},
+	{"start", "NAME...", "start sandboxes that are stopped", NULL},
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", NULL},
 	{"rm", "[-f] NAME...", "delete sandboxes",
 		"  -f, --force              also running ones; names of none are no error\n"},
@@ -108,6 +110,7 @@ static const struct help table[] = {
 		"  --no-cache               run install steps anew\n" JSON},
 	{"kit schema", "1|2|3|testdata", "print a JSON Schema, for editors", NULL},
 	{"kit cache", "ls [--json] | rm [KEY...]", "disks that are kept after install steps", JSON},
+	{"kit mounts", "ls [--json] [KIT] | rm ID...", "directories that sandboxes with one kit share", JSON},
 	{"kit pack", "[-o FILE] KIT", "write a kit as a ZIP file",
 		"  -o, --output FILE        else NAME.zip\n"},
 	{"kit push", "KIT oci://HOST/NAME[:TAG]", "put a kit into a registry", NULL},

@@ -31,5 +31,8 @@ int kit_pull(struct remote *r, const struct kit_options *o);
 int kit_sign(struct remote *r, const struct kit_options *o);
 int kit_verify(struct remote *r, const struct kit_options *o);
 
+/* cmd_kit_mounts.c */
+int kit_mounts(struct remote *r, const struct kit_options *o);
+
 /* cmd_kit_test.c */
 int kit_test(struct remote *r, struct kit_options *o);

@@ -19,6 +19,7 @@ static const struct command commands[] = {
 	{"create", cmd_create},
 	{"exec", cmd_exec},
 	{"ls", cmd_ls},
+	{"start", cmd_start},
 	{"stop", cmd_stop},
 	{"rm", cmd_rm},
 	{"logs", cmd_logs},
@@ -58,7 +59,8 @@ void cli_print(FILE *to, const char *text)
 
 int cli_fail(const struct err *err)
 {
-	return cli_failf("%s%s%s", err->msg, err->hint[0] ? "\n       " : "", err->hint);
+	cli_failf("%s%s%s", err->msg, err->hint[0] ? "\n       " : "", err->hint);
+	return err->class == ERR_REFUSED ? CLI_DECLINED : CLI_FAILED;
 }
 
 int cli_no_sandbox(const char *name)

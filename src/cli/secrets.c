@@ -175,7 +175,7 @@ static int check_one(const int stores[2], const struct spec_credential *c, bool 
 		return 0;
 	}
 	if (why && c->required) {
-		err_set(err, ERR_USER, "%s%s needs the credential %s, which %s", kit, c->kit,
+		err_set(err, ERR_REFUSED, "%s%s needs the credential %s, which %s", kit, c->kit,
 			c->service, why);
 		return source.kind == SOURCE_NONE ? err_hint(err, "hutch secret set %s", c->service)
 						  : -1;

@@ -14,6 +14,24 @@
 
 /* ---- network ---- */
 
+/* Here a host without a port is meant with every port, elsewhere with 443. Not so the user's own
+ * machine, where a port is a service. */
+static void name_ports(struct kit_rule *r)
+{
+	struct policy_rule parsed;
+	char *text;
+
+	if (policy_rule_parse(r->target, &parsed, NULL) < 0)
+		return; /* said already */
+	if (!parsed.ports_given && parsed.kind != POLICY_CIDR &&
+		strcmp(parsed.name, POLICY_THIS_HOST) != 0) {
+		text = xasprintf("%s:*", r->target);
+		free(r->target);
+		r->target = text;
+	}
+	policy_rule_done(&parsed);
+}
+
 static void load_phase(struct load *l, const struct ynode *n, struct kit *k, unsigned phase,
 	void (*load)(
 		struct load *l, const struct ynode *n, struct kit *k, bool allow, unsigned phase))
@@ -24,12 +42,15 @@ static void load_phase(struct load *l, const struct ynode *n, struct kit *k, uns
 	};
 	static const struct shape shape = SHAPE(kit, rows);
 	const struct ynode *allow = ynode_get(n, "allow"), *deny = ynode_get(n, "deny");
+	size_t from = k->n_rules;
 
 	load_map(l, n, k, &shape);
 	if (allow && allow->kind != YNODE_BAD)
 		load(l, allow, k, true, phase);
 	if (deny && deny->kind != YNODE_BAD)
 		load(l, deny, k, false, phase);
+	for (; from < k->n_rules; from++)
+		name_ports(&k->rules[from]);
 }
 
 static void load_install(struct load *l, const struct ynode *n, void *base, const struct field *f)

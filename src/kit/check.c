@@ -299,6 +299,8 @@ const char *load_target(struct load *l, const struct ynode *n, bool named)
 
 	if (!s)
 		return NULL;
+	if (l->schema == 3 && strcmp(s, "*") == 0)
+		s = "**";
 	if (policy_host_rule_parse(s, &rule, &err) < 0) {
 		load_error(l, n, "%s", err.msg);
 		return NULL;

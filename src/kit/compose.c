@@ -290,7 +290,7 @@ int kit_set_load(const struct strv *refs, struct kit_inputs *in, const struct ki
 	for (size_t i = 0; i < g.set.n; i++)
 		n_three += g.set.kits[i].schema == 3;
 	if (!g.failed && n_three && n_three < g.set.n) {
-		err_set(&e, ERR_USER, "kits of schemaVersion \"3\" do not combine with others");
+		err_set(&e, ERR_REFUSED, "kits of schemaVersion \"3\" do not combine with others");
 		g.failed = true;
 	}
 	if (!g.failed && n_three && kit_resolve(g.set.kits, g.set.n, &e) < 0)

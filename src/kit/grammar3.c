@@ -295,6 +295,7 @@ static void check_known(struct load *l, const struct ynode *n, struct kit_capabi
 {
 	const struct ynode *type = ynode_get(n, "type");
 	const struct capability_type *t = capability_find(c->type);
+	size_t before = l->errs->n_errors;
 
 	c->known = t != NULL;
 	if (t && t->unavailable && c->optional)
@@ -310,6 +311,7 @@ static void check_known(struct load *l, const struct ynode *n, struct kit_capabi
 			"the kit requires %s, which Hutch does not know; optional: true would let "
 			"it go without",
 			c->type);
+	l->errs->n_refused += l->errs->n_errors - before;
 }
 
 /* At most one of a kind per block; network-policy in one version. */

@@ -302,7 +302,7 @@ int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct ki
 	struct err *err)
 {
 	_free_ char *dir = NULL, *file = NULL;
-	size_t before = errs->n_errors, found;
+	size_t before = errs->n_errors, refused = errs->n_refused, found;
 	struct kit k = {0};
 	_buf_ struct buf text = {.max = YNODE_FILE_MAX};
 
@@ -319,8 +319,8 @@ int kit_load(const char *path, struct kit_inputs *in, struct kit *ret, struct ki
 	found = errs->n_errors - before;
 	if (found) {
 		kit_done(&k);
-		return err_set(
-			err, ERR_USER, "kit %s: %zu error%s", path, found, found == 1 ? "" : "s");
+		return err_set(err, errs->n_refused - refused == found ? ERR_REFUSED : ERR_USER,
+			"kit %s: %zu error%s", path, found, found == 1 ? "" : "s");
 	}
 	*ret = k;
 	return 0;

@@ -155,9 +155,11 @@ static char *make_name(const char *agent, const char *workdir)
 	return xstrdup(name);
 }
 
-static int add_name(struct box_spec *s, const char *asked, struct err *err)
+/* Without a directory of the user's, the agent's name has to do. */
+static int add_name(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
-	s->name = asked ? xstrdup(asked) : make_name(s->agent, s->workdir);
+	s->name = req->name ? xstrdup(req->name)
+			    : make_name(s->agent, req->no_workspace ? "/" : s->workdir);
 	if (spec_name_valid(s->name))
 		return 0;
 	err_set(err, ERR_USER, "%s: not a sandbox name", s->name);
@@ -309,7 +311,7 @@ static int make(const struct plan_request *req, struct box_spec *s, struct err *
 		plan_add_mounts(s, req, err) < 0 ||
 		plan_add_kits(s, req, err) < 0 ||
 		plan_add_services(s, req, err) < 0 || add_machine(s, req, err) < 0 ||
-		add_name(s, req->name, err) < 0 || add_env(s, &req->env, err) < 0 || plan_fill_env(s, req, err) < 0 ||
+		add_name(s, req, err) < 0 || add_env(s, &req->env, err) < 0 || plan_fill_env(s, req, err) < 0 ||
 		add_args(s, &req->args, err) < 0 || add_user_rules(&s->net, req, err) < 0 ||
 		add_resolves(&s->net, req, err) < 0 || add_cas(&s->net, req->settings, err) < 0)
 		return -1;

@@ -28,6 +28,7 @@ struct plan_request {
 	uint64_t memory_bytes, disk_bytes;
 	struct strv env;      /* K=V, or K for the value in our own environment */
 	struct strv mounts;   /* PATH[:ro]; none: the current directory */
+	bool no_workspace;    /* none at all */
 	struct strv args;     /* after the entrypoint */
 	struct strv allow;    /* --allow TARGET */
 	struct strv credentials; /* --credential NAME */

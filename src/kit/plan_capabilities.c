@@ -43,7 +43,7 @@ static int check_available(const struct kit *k, struct err *err)
 		const struct capability_type *t = capability_find(c->type);
 
 		if (t && t->unavailable && !c->skipped)
-			return err_set(err, ERR_USER, "kit %s: requires %s: %s", k->name, c->type,
+			return err_set(err, ERR_REFUSED, "kit %s: requires %s: %s", k->name, c->type,
 				t->unavailable);
 	}
 	return 0;
@@ -54,14 +54,14 @@ static int check_volume(const struct kit *k, const struct kit_volume *v, const s
 {
 	for (size_t i = 0; i < o->n_host_mounts; i++)
 		if (strcmp(o->host_mounts[i].path, v->path) == 0)
-			return err_set(err, ERR_USER, "kit %s: volume %s is a shared folder of kit %s",
+			return err_set(err, ERR_REFUSED, "kit %s: volume %s is a shared folder of kit %s",
 				k->name, v->path, o->name);
 	for (size_t i = 0; o != k && i < o->n_volumes; i++) {
 		const struct kit_volume *w = &o->volumes[i];
 
 		if (strcmp(w->path, v->path) == 0 &&
 			(w->tmpfs != v->tmpfs || w->size_bytes != v->size_bytes || w->mode != v->mode))
-			return err_set(err, ERR_USER,
+			return err_set(err, ERR_REFUSED,
 				"kit %s: volume %s, which kit %s has with another size, kind or mode",
 				k->name, v->path, o->name);
 	}
@@ -79,23 +79,23 @@ static int check_pair(const struct kit *k, const struct kit *o, struct err *err)
 	for (size_t i = 0; i < k->n_host_mounts; i++)
 		for (size_t m = 0; m < o->n_host_mounts; m++)
 			if (strcmp(k->host_mounts[i].path, o->host_mounts[m].path) == 0)
-				return err_set(err, ERR_USER,
+				return err_set(err, ERR_REFUSED,
 					"kit %s: shared folder %s, as kit %s has it", k->name,
 					k->host_mounts[i].path, o->name);
 	for (size_t i = 0; i < k->n_files; i++)
 		for (size_t m = 0; m < o->n_files; m++)
 			if (strcmp(k->files[i].path, o->files[m].path) == 0)
-				return err_set(err, ERR_USER, "kit %s: file %s, as kit %s has it",
+				return err_set(err, ERR_REFUSED, "kit %s: file %s, as kit %s has it",
 					k->name, k->files[i].path, o->name);
 	for (size_t i = 0; i < k->n_bundled; i++)
 		for (size_t m = 0; m < o->n_bundled; m++)
 			if (strcmp(k->bundled[i].name, o->bundled[m].name) == 0 &&
 				strcmp(k->bundled[i].path, o->bundled[m].path) != 0)
-				return err_set(err, ERR_USER,
+				return err_set(err, ERR_REFUSED,
 					"kit %s: skill %s, of which kit %s has another", k->name,
 					k->bundled[i].name, o->name);
 	if (k->sandbox.command_interactive.n && o->sandbox.command_interactive.n)
-		return err_set(err, ERR_USER,
+		return err_set(err, ERR_REFUSED,
 			"kit %s: arguments for a terminal (interactive), as kit %s has them", k->name,
 			o->name);
 	return 0;
@@ -158,7 +158,7 @@ static int check_grant(const struct plan_request *req, struct err *err)
 	for (size_t i = 0; i < req->n_kits && !req->ssh_agent && !req->inspecting; i++)
 		for (size_t m = 0; m < req->kits[i].n_ssh; m++)
 			if (!req->kits[i].ssh[m].optional) {
-				err_set(err, ERR_USER,
+				err_set(err, ERR_REFUSED,
 					"kit %s: requires com.docker.sandbox/ssh-agent@1, your "
 					"ssh-agent",
 					req->kits[i].name);
@@ -177,7 +177,7 @@ static int unite_phases(
 		(install->unrestricted != runtime->unrestricted ||
 			(!install->unrestricted && (!same_list(&install->sign, &runtime->sign) ||
 							   !same_list(&install->logins, &runtime->logins)))))
-		return err_set(err, ERR_USER,
+		return err_set(err, ERR_REFUSED,
 			"the kits want the ssh-agent for other things while they are installed than "
 			"afterwards, which cannot be kept apart");
 	s->ssh_any_key = true;
@@ -297,7 +297,7 @@ static int add_identity(
 	if (!name || !email || check_text(name) || check_text(email)) {
 		if (k->git_optional)
 			return 0;
-		err_set(err, ERR_USER,
+		err_set(err, ERR_REFUSED,
 			"kit %s: requires com.docker.sandbox/git-identity@1, and git here knows no "
 			"name and address of yours",
 			k->name);

@@ -177,7 +177,7 @@ static int add_skills(struct box_spec *s, const struct kit *const *order, size_t
 			if (places.n)
 				add_skill(s, order[i], skill, &places);
 			else if (!skill->optional)
-				result = err_set(err, ERR_USER,
+				result = err_set(err, ERR_REFUSED,
 					"kit %s: requires com.docker.sandbox/agent-skill@1 for skill %s, "
 					"and no kit here has an agent that looks for skills",
 					order[i]->name, skill->name);

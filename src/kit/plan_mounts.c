@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/buf.h"
 #include "base/paths.h"
-#include "base/sha256.h"
+#include "kit/check.h"
+#include "kit/host_mounts.h"
 
 /* A shared directory appears at its own path in the guest, over whatever is there. These paths
  * belong to the guest's system. @depth: how many components below the path are refused too. */
@@ -168,10 +168,36 @@ static void sort_mounts(struct box_spec *s)
 	}
 }
 
+/* Nothing is shared: the command starts where the image says, else at home. $2 is empty where the
+ * directory becomes the agent's, unless it is somebody's already. */
+static void add_own_workdir(struct box_spec *s, const struct image_config *image)
+{
+	static const char *const head[] = {"sh", "-c",
+		"mkdir -p \"$1\" && { [ \"$2\" ] || ! [ -O \"$1\" ] || chown 1000:1000 \"$1\"; }",
+		"workdir"};
+	const char *wanted = image ? image->workdir : NULL;
+	struct spec_step *step = s->prepare = xcalloc(1, sizeof(*step));
+
+	s->n_prepare = 1;
+	s->workdir = xstrdup(wanted && !check_guest_path(wanted) && plan_is_text(wanted) ? wanted
+											   : PLAN_HOME);
+	*step = (struct spec_step){.user = xstrdup("0"),
+		.description = xstrdup("working directory"),
+		.kit = xstrdup("")};
+	for (size_t i = 0; i < ARRAY_SIZE(head); i++)
+		strv_add(&step->argv, head[i]);
+	strv_add(&step->argv, s->workdir);
+	strv_add(&step->argv, why_refused(s->workdir) ? "keep" : "");
+}
+
 int plan_add_mounts(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
 	const struct strv *args = &req->mounts;
 
+	if (req->no_workspace) {
+		add_own_workdir(s, req->image_config);
+		return 0;
+	}
 	s->mounts = xcalloc(args->n ? args->n : 1, sizeof(*s->mounts));
 	if (!args->n && add_mount(s, ".", !req->inspecting, err) < 0)
 		return -1;
@@ -185,42 +211,19 @@ int plan_add_mounts(struct box_spec *s, const struct plan_request *req, struct e
 
 /* ---- directories that sandboxes share ---- */
 
-/* A path as one component: "home%2Fagent%2F.cache". Long ones become a digest. */
-static char *one_component(const char *path)
-{
-	char hex[SHA256_HEX];
-	struct sha256 d;
-	_buf_ struct buf out = {.max = 16384};
-
-	for (const char *c = path + 1; *c; c++) {
-		if (*c == '/' || *c == '%')
-			buf_printf(&out, "%%%02X", (unsigned)*c);
-		else
-			buf_put(&out, c, 1);
-	}
-	if (buf_len(&out) <= 200)
-		return xstrdup(buf_cstr(&out));
-	sha256_init(&d);
-	sha256_add(&d, path, strlen(path));
-	sha256_hex(&d, hex);
-	return xstrdup(hex);
-}
-
-/* Where it lies is Hutch's business. It belongs to a kit that no other can pass for: known by the
- * repository that it is from, or by its directory here; not by its name or version. */
+/* Where it lies is Hutch's business. It belongs to a kit that no other can pass for. */
 static char *host_directory(const struct kit *k, const char *path, struct err *err)
 {
-	_free_ char *all = path_state("host-mounts", err), *name = one_component(path);
-	const char *identity = k->source ? k->source : (k->dir ? k->dir : k->name);
-	char hex[SHA256_HEX];
-	struct sha256 d;
+	_free_ char *all = path_state(HOST_MOUNTS_DIR, err), *kit = host_mount_kit(k);
+	_free_ char *name = host_mount_encode(path);
 
 	if (!all)
 		return NULL;
-	sha256_init(&d);
-	sha256_add(&d, identity, strlen(identity));
-	sha256_hex(&d, hex);
-	return xasprintf("%s/%s-%.16s/%s", all, k->name, hex, name);
+	if (!name) {
+		err_set(err, ERR_USER, "kit %s: shared folder %s: the path is too long", k->name, path);
+		return NULL;
+	}
+	return xasprintf("%s/%s/%s", all, kit, name);
 }
 
 int plan_add_host_mounts(struct box_spec *s, const struct kit *k, struct err *err)
@@ -231,14 +234,14 @@ int plan_add_host_mounts(struct box_spec *s, const struct kit *k, struct err *er
 		char *host = why ? NULL : host_directory(k, m->path, err);
 
 		if (why)
-			return err_set(err, ERR_USER, "kit %s: shared folder %s would cover %s",
+			return err_set(err, ERR_REFUSED, "kit %s: shared folder %s would cover %s",
 				k->name, m->path, why);
 		if (!host)
 			return -1;
 		for (size_t o = 0; o < s->n_mounts; o++)
 			if (strcmp(s->mounts[o].guest_path, m->path) == 0) {
 				free(host);
-				return err_set(err, ERR_USER,
+				return err_set(err, ERR_REFUSED,
 					"kit %s: shared folder %s is a directory of yours", k->name,
 					m->path);
 			}

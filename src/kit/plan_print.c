@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kit/plan_parts.h"
 
 static void line(FILE *out, const char **label, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -328,6 +329,8 @@ void plan_print(const struct box_spec *s, FILE *out)
 	label = "directories";
 	for (size_t i = 0; i < s->n_mounts; i++)
 		print_mount(s, &s->mounts[i], &label, out);
+	if (!plan_in_mount(s, s->workdir))
+		line(out, &label, "%s, the sandbox's own, starts here", show(s->workdir).text);
 	print_network(&s->net, out);
 	print_ssh(s, out);
 	print_environment(s, out);

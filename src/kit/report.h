@@ -22,6 +22,7 @@ struct kit_errors {
 	struct kit_error *v;
 	size_t n;
 	size_t n_errors;  /* errors seen, kept or not; warnings do not count */
+	size_t n_refused; /* of the errors: a kit requires what is not known here */
 	size_t n_dropped; /* not kept */
 };
 

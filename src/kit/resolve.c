@@ -103,12 +103,12 @@ static int check_needs(const struct kit *kits, size_t n, const struct kit *k,
 		const char *version = at < 0 ? NULL : provided_version(&kits[at], p);
 
 		if (at < 0 && must) {
-			err_set(err, ERR_USER, "kit %s: requires %s, which no kit here provides",
+			err_set(err, ERR_REFUSED, "kit %s: requires %s, which no kit here provides",
 				k->name, short_name(needs[i].name));
 			return err_hint(err, "add a kit that provides it");
 		}
 		if (at >= 0 && !satisfies(version, &needs[i]))
-			return err_set(err, ERR_USER, "kit %s: does not work with %s %s of kit %s",
+			return err_set(err, ERR_REFUSED, "kit %s: does not work with %s %s of kit %s",
 				k->name, short_name(needs[i].name),
 				version ? version : "without a version", kits[at].name);
 	}
@@ -122,7 +122,7 @@ static int check_kit(const struct kit *kits, size_t n, const struct kit *k, stru
 		long at = provider(kits, n, k->conflicts[i].name, &p);
 
 		if (at >= 0)
-			return err_set(err, ERR_USER,
+			return err_set(err, ERR_REFUSED,
 				"kit %s: conflicts with %s, which kit %s provides", k->name,
 				short_name(k->conflicts[i].name), kits[at].name);
 	}
@@ -131,7 +131,7 @@ static int check_kit(const struct kit *kits, size_t n, const struct kit *k, stru
 		long at = provider(kits, n, k->provides[i].name, &p);
 
 		if (at >= 0 && &kits[at] != k)
-			return err_set(err, ERR_USER, "kit %s: provides %s, as kit %s does",
+			return err_set(err, ERR_REFUSED, "kit %s: provides %s, as kit %s does",
 				k->name, short_name(k->provides[i].name), kits[at].name);
 	}
 	if (check_needs(kits, n, k, k->requires, k->n_requires, true, err) < 0)
@@ -173,7 +173,7 @@ static int sort(struct kit *kits, size_t n, struct err *err)
 				pick = i;
 		for (size_t i = 0; i < n && pick == n; i++)
 			if (!placed[i])
-				return err_set(err, ERR_USER,
+				return err_set(err, ERR_REFUSED,
 					"kit %s: requires what requires it, in a circle",
 					kits[i].name);
 		placed[pick] = true;
@@ -189,18 +189,18 @@ int kit_resolve(struct kit *kits, size_t n, struct err *err)
 
 	for (size_t i = 0; i < n; i++) {
 		if (kits[i].kind == KIT_SET)
-			return err_set(err, ERR_USER,
+			return err_set(err, ERR_REFUSED,
 				"kit %s: a set, which becomes a kit when it is published",
 				kits[i].name);
 		if (kits[i].kind == KIT_SANDBOX && workload)
-			return err_set(err, ERR_USER,
+			return err_set(err, ERR_REFUSED,
 				"kit %s: a second workload, %s is one already", kits[i].name,
 				workload->name);
 		if (kits[i].kind == KIT_SANDBOX)
 			workload = &kits[i];
 	}
 	if (!workload)
-		return err_set(err, ERR_USER, "kit %s: a mixin, a workload is needed to run it on",
+		return err_set(err, ERR_REFUSED, "kit %s: a mixin, a workload is needed to run it on",
 			n ? kits[0].name : "");
 	for (size_t i = 0; i < n; i++)
 		if (check_kit(kits, n, &kits[i], err) < 0)

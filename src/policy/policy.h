@@ -59,6 +59,7 @@ struct policy_rule {
 	struct policy_addr net; /* CIDR */
 	unsigned prefix;        /* CIDR: bits */
 	uint16_t port_lo, port_hi;
+	bool ports_given; /* they were written down */
 	uint8_t protos; /* mask of enum policy_proto */
 	bool http;      /* about requests, by the two below */
 	char *methods;  /* owned: "GET,HEAD"; NULL: any */

@@ -37,6 +37,7 @@ static int parse_ports(const char *s, struct policy_rule *r, struct err *err)
 	size_t n = dash ? (size_t)(dash - s) : strlen(s);
 	unsigned lo, hi;
 
+	r->ports_given = true;
 	if (strcmp(s, "*") == 0) {
 		r->port_lo = 1;
 		r->port_hi = 65535;

@@ -30,9 +30,9 @@ def kit(home, text, name="kit"):
 MIXIN = 'schemaVersion: "2"\nkind: mixin\nname: extra\n'
 
 
-def refused(home, *args, says=(), remedy=None, **kw):
+def refused(home, *args, says=(), remedy=None, status=125, **kw):
     r = home.run(*args, **kw)
-    assert r.returncode == 125, (r.returncode, r.stderr)
+    assert r.returncode == status, (r.returncode, r.stderr)
     lines = [l for l in r.stderr.splitlines() if l.startswith("hutch: ")]
     assert len(lines) == 1, r.stderr
     for text in says:
@@ -147,7 +147,7 @@ credentials:
       inject: [{domain: api.example.test, header: Authorization, format: "Bearer %s"}]
 """)
     refused(home, "run", "--kit", path, "shell", work, says=["needed"],
-            remedy="hutch secret set needed")
+            remedy="hutch secret set needed", status=124)
 
 
 def test_credential_for_a_domain_that_is_not_allowed(home, work):

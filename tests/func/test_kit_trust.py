@@ -39,9 +39,9 @@ def test_approval(home, liar):
     assert create(home, ref + ":1", "--approve-kit", code[:11]).returncode == 2
     assert create(home, ref + ":1", "--approve-kit", "0" * 12).returncode == 2
     r = create(home, ref + ":1", "--approve-kit", code)
-    assert r.returncode == 125 and NO_VALUE in r.stderr
+    assert r.returncode == 124 and NO_VALUE in r.stderr
     r = create(home, ref + ":1")
-    assert r.returncode == 125 and NO_VALUE in r.stderr
+    assert r.returncode == 124 and NO_VALUE in r.stderr
 
     # More than that stops: a host, and a deny that is gone. Less does not.
     r = create(home, ref + ":2")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands in a sandbox: output, input, status, signals, terminals, the workspace."""
+import json
 import os
 import pty
 import select
@@ -256,3 +257,13 @@ def test_read_only_workspace(home):
     r = home.run("run", "--rm", "shell", work + ":ro", "--", "-c", "touch x || sudo touch y")
     assert r.returncode != 0
     assert os.listdir(work) == []
+
+
+def test_no_workspace(home):
+    """Not even the current directory is shared."""
+    plan = json.loads(home.ok("run", "--dry-run", "--json", "--no-workspace", "shell", cwd=home.project))
+    assert plan["mounts"] == [] and plan["workdir"] == "/home/agent" and plan["name"] == "shell"
+    text = home.ok("run", "--dry-run", "--no-workspace", "shell")
+    assert "/home/agent, the sandbox's own, starts here" in text
+    r = home.run("run", "--dry-run", "--no-workspace", "shell", home.project)
+    assert r.returncode == 125 and "--no-workspace, and " + home.project in r.stderr

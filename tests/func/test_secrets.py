@@ -436,9 +436,9 @@ def test_required_refuses_to_start(home, reference, says):
     if reference:
         home.ok("secret", "set", "needed", "--from", reference)
     r = home.run("run", "--kit", path, "shell", home.project)
-    assert r.returncode == 125 and says in r.stderr, r.stderr
+    assert r.returncode == 124 and says in r.stderr, r.stderr
     assert "kit wants needs the credential needed" in r.stderr
     assert ("hutch secret set needed" in r.stderr) == (reference is None)
     assert home.ok("ls") == ""
     r = home.run("run", "--credential", "github", "shell", home.project)
-    assert r.returncode == 125 and "--credential needs the credential github" in r.stderr
+    assert r.returncode == 124 and "--credential needs the credential github" in r.stderr

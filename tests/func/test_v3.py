@@ -99,10 +99,14 @@ def approve(home, *args):
         flags += ["--approve-kit", found.group(1)]
 
 
-def refused(home, *args, **kw):
+def failed(home, *args, status=125, **kw):
     r = home.run("run", "--dry-run", *args, home.path("work"), **kw)
-    assert r.returncode == 125, r.stdout
+    assert r.returncode == status, (r.returncode, r.stdout, r.stderr)
     return r.stderr
+
+
+def refused(home, *args, **kw):
+    return failed(home, *args, status=124, **kw)
 
 
 # ---- plans ----
@@ -134,9 +138,9 @@ def test_providers_come_first_whatever_the_order(world):
 
 def test_what_is_no_image_yet(world):
     text = descriptor("workload", build="FROM scratch\n")
-    error = refused(world, local(world, "mine", text))
+    error = failed(world, local(world, "mine", text))
     assert "a workload is an image" in error and "docker buildx build" in error
-    error = refused(world, "--kit", local(world, "layers", descriptor("mixin", dockerfile="x")),
+    error = failed(world, "--kit", local(world, "layers", descriptor("mixin", dockerfile="x")),
                     world.base_kit)
     assert "brings layers of an image" in error
 
@@ -157,12 +161,12 @@ def test_a_set_is_its_kits(world, liar):
     assert spec["image"].endswith(liar.tags["base"]) and len(spec["layers"]) == 1
     assert [s["argv"][2] for s in spec["startup"]] == ["echo 8080"]
     assert "TOOL=set" in spec["env"]
-    assert [r["target"] for r in spec["network"]["rules"]] == ["set.test"]
+    assert [r["target"] for r in spec["network"]["rules"]] == ["set.test:*"]
     spec = plan(world, "--kit-arg", "port=9", kit)
     assert [s["argv"][2] for s in spec["startup"]] == ["echo 9"]
     members[0]["args"]["prot"] = "1"
     local(world, "both", {"schemaVersion": "3", "kind": "set", "kits": members})
-    assert "argument tool.prot: no kit here declares it" in refused(world, kit)
+    assert "argument tool.prot: no kit here declares it" in failed(world, kit)
 
 
 def test_arguments_on_a_terminal_come_behind_the_image_s(world, liar):
@@ -187,7 +191,7 @@ def test_variables_of_the_sandbox(world):
     wanted = [f for f in spec["files"] if f["path"] == "/home/agent/x"][0]
     assert wanted["content"] == "image in " + world.path("work")
     assert [s["argv"][2] for s in spec["install"] if s.get("bounded")] == ["echo hello ${{ kit.other }}"]
-    assert "kit env: SAID is no variable of the sandbox" in refused(world, "--kit", kit, world.base_kit)
+    assert "kit env: SAID is no variable of the sandbox" in failed(world, "--kit", kit, world.base_kit)
 
 
 def test_phases_in_the_plan(world):
@@ -207,7 +211,7 @@ def test_phases_in_the_plan(world):
             {"command": "true"}]})))
     spec = plan(world, "--kit", kit, world.base_kit)
     rules = {r["target"]: r.get("phase") for r in spec["network"]["rules"]}
-    assert rules == {"i.test": "install", "no.test": "install", "GET r.test/v1/**": "runtime"}
+    assert rules == {"i.test:*": "install", "no.test:*": "install", "GET r.test:*/v1/**": "runtime"}
     assert [(c["service"], c["phase"], c["required"]) for c in spec["network"]["credentials"]] == [
         ("one", "install", True), ("two", "runtime", False)]
     assert not [e for e in spec["env"] if e.startswith("ONE=")]
@@ -306,6 +310,36 @@ def test_folders_belong_to_a_kit_not_to_its_name(world):
     assert found[0]["host_path"].startswith(world.path("state", "hutch", "host-mounts", "cache-"))
 
 
+def test_folders_are_listed_and_removed(world, liar):
+    ref = publish(liar, "cache", descriptor(
+        "mixin", *[capability("host-mount@1", {"path": p}) for p in ("/home/agent/.a", "/srv/b")]))
+    other = local(world, "other", descriptor("mixin", capability("host-mount@1", {"path": "/srv/b"})))
+
+    def ls(*kit):
+        return json.loads(world.ok("kit", "mounts", "ls", "--json", *kit))
+
+    assert ls() == ls(ref) == []
+    for kit in (ref, other):  # as a start would
+        for mount in plan(world, "--kit", kit, world.base_kit)["mounts"][1:]:
+            os.makedirs(mount["host_path"])
+            open(os.path.join(mount["host_path"], "note"), "w").close()
+    assert [m["path"] for m in ls(ref)] == ["/home/agent/.a", "/srv/b"]
+    # Another version of it has them as well, and no other kit.
+    publish(liar, "cache", descriptor("mixin", displayName="newer"))
+    assert ls(ref) == [m for m in ls() if m["id"].startswith("cache-")]
+    assert [m["path"] for m in ls(other)] == ["/srv/b"]
+    first, second = ls(ref)
+    assert os.listdir(second["hostPath"]) == ["note"]
+    assert first["id"] in world.ok("kit", "mounts", "ls", ref)
+    for wrong in ("x", "../boxes", first["id"] + "/note", first["id"].replace("cache", "."), ""):
+        r = world.run("kit", "mounts", "rm", wrong)
+        assert r.returncode == 125 and "no such shared directory" in r.stderr
+    world.ok("kit", "mounts", "rm", first["id"])
+    assert ls(ref) == [second] and not os.path.exists(first["hostPath"])
+    world.ok("kit", "mounts", "rm", second["id"])
+    assert not os.path.exists(os.path.dirname(second["hostPath"])) and len(ls()) == 1
+
+
 # ---- what was approved ----
 
 def test_approvals_list_what_capabilities_say(world, liar):
@@ -315,7 +349,7 @@ def test_approvals_list_what_capabilities_say(world, liar):
     network = {"runtime": {"allow": ["a.test"], "deny": ["b.test"]}}
     kit = wants(capability("network-policy@1", network))
     shown = approve(world, "--kit", kit, world.base_kit)
-    assert "+ allow a.test" in shown and "- deny" not in shown
+    assert "+ allow a.test:*" in shown and "- deny" not in shown
     assert "is used for the first time" not in approve(world, "--kit", kit, world.base_kit)
     del network["runtime"]["deny"]
     network["install"] = {"allow": ["i.test"]}
@@ -327,7 +361,7 @@ def test_approvals_list_what_capabilities_say(world, liar):
                                      "sign": ["git"], "authenticate": ["git.test"]}, optional=True))
     text = approve(world, "--kit", kit, world.base_kit)
     assert "asks for more than you approved" in text and "+ allow a.test" not in text
-    for line in ("- deny b.test", "+ allow i.test (during installation)",
+    for line in ("- deny b.test:*", "+ allow i.test:* (during installation)",
                  "+ shared folder /home/agent/shared", "+ volume /v", "+ port 8080/tcp",
                  "+ privileged", "+ your name and address, as git has them",
                  "+ ssh-agent for signatures of git", "+ ssh-agent to log in at git.test",

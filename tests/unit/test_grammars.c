@@ -586,7 +586,7 @@ static void test_three_model(void **state)
 	assert_string_equal(k.name, "k");
 	assert_int_equal(k.n_rules, 2);
 	assert_int_equal(k.rules[0].phase, KIT_INSTALL);
-	assert_string_equal(k.rules[1].target, "a.test");
+	assert_string_equal(k.rules[1].target, "a.test:*");
 	assert_int_equal(k.n_credentials, 1);
 	assert_false(k.credentials[0].required);
 	assert_int_equal(k.credentials[0].phase, KIT_INSTALL | KIT_RUNTIME);

@@ -198,9 +198,9 @@ static void test_grants_of_capabilities(void **state)
 	assert_int_equal(kit_load_text(text, strlen(text), "a.yaml", NULL, &k, &errs), 0);
 	k.source = xstrdup("oci://example.com/a");
 	grants_of(&k, 1, "oci://example.com/a", &got);
-	EXPECT(&got, "allow i.test (during installation)", "allow r.test",
+	EXPECT(&got, "allow i.test:* (during installation)", "allow r.test:*",
 		"credential s to r.test in Authorization",
-		"credential s to r.test in Authorization (during installation)", "deny x.r.test",
+		"credential s to r.test in Authorization (during installation)", "deny x.r.test:*",
 		"privileged", "shared folder /shared",
 		"ssh-agent for signatures of git (during installation)",
 		"ssh-agent to log in at git@git.test (during installation)",
