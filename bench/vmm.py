@@ -15,7 +15,7 @@ import common
 # Every kernel parameter of the kvm engine (src/box/engine_kvm.c), for both.
 CMDLINE = ("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check "
            "tsc=reliable nowatchdog swiotlb=noforce cryptomgr.notests 8250.nr_uarts=1 "
-           "rcupdate.rcu_expedited=1 "
+           "rcupdate.rcu_expedited=1 psi=1 "
            "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list")
 MEMORY_MIB = 512
 LINK_SEAL = struct.pack("=HHIIII", 3, 0, 0, 0, 0, 0)  # src/wire/link.h

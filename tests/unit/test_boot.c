@@ -472,6 +472,7 @@ static void cpuid_filter(void **state)
 	assert_true(t[0].ecx & 1u << 31); /* hypervisor */
 	assert_int_equal(t[1].eax >> 26, 7);
 	assert_false(t[2].ebx & (1u << 2 | 1u << 25)); /* SGX, PT */
+	assert_false(t[2].ebx & 1u << 1);	       /* TSC_ADJUST */
 	assert_false(t[2].ecx & 1u << 16);	       /* LA57 */
 	assert_int_equal(t[3].eax, 0);
 	assert_int_equal(t[4].edx, 5);
