@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: a home of their own with the prepared images, medians, ratios."""
 import os
+import pty
+import select
 import shutil
 import statistics
 import subprocess
@@ -57,6 +59,37 @@ class Home:
             if self.base.encode() in environ and (name in argv or "hutch-" + name in argv):
                 found[os.path.basename(argv[0])] = int(pid)
         return found
+
+
+class Prompt:
+    """A sandbox whose user sits at a shell's prompt."""
+
+    def __init__(self, stack, engine=None):
+        self.home = stack.enter_context(Home(engine))
+        self.home.hutch("create", "--name", "prompt", "--cpus", "1", "--memory", "512m", "shell",
+                        self.home.work)
+        self.master, terminal = pty.openpty()
+        shell = subprocess.Popen(
+            [HUTCH, "exec", "-it", "prompt", "--", "env", "PS1=prompt> ", "sh", "-i"],
+            env=self.home.env, stdin=terminal, stdout=terminal, stderr=terminal)
+        stack.callback(shell.wait)
+        stack.callback(shell.kill)
+        os.close(terminal)
+        text = b""
+        while b"prompt> " not in text:
+            if not select.select([self.master], [], [], 60)[0]:
+                raise RuntimeError("no prompt: %r" % text)
+            text += os.read(self.master, 4096)
+        self.pids = self.home.processes("prompt")  # the command at the terminal included
+
+
+def busy(pid):
+    """Nanoseconds on a processor, of all threads; a guest's are its vCPU threads'."""
+    total = 0
+    for tid in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/schedstat" % (pid, tid)) as f:
+            total += int(f.read().split()[0])
+    return total
 
 
 def report(label, a, b, name_a, name_b, limit=None):

@@ -15,7 +15,7 @@ import common
 # Every kernel parameter of the kvm engine (src/box/engine_kvm.c), for both.
 CMDLINE = ("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_check "
            "tsc=reliable nowatchdog swiotlb=noforce cryptomgr.notests 8250.nr_uarts=1 "
-           "rcupdate.rcu_expedited=1 "
+           "rcupdate.rcu_expedited=1 psi=1 "
            "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list")
 MEMORY_MIB = 512
 LINK_SEAL = struct.pack("=HHIIII", 3, 0, 0, 0, 0, 0)  # src/wire/link.h
@@ -78,6 +78,35 @@ class Pack:
         files += [cpio("modules/" + n, 0o100644, self.read("modules", n))
                   for n in sorted(os.listdir(os.path.join(self.dir, "modules")))]
         return self.initrd(program, b"".join(files))
+
+
+def bare_argv(home, name):
+    """The running sandbox's QEMU command without the devices that hutch-vmm serves; its init is
+    first_line.c."""
+    pid = next(p for n, p in home.processes(name).items() if n.startswith("qemu"))
+    argv = open("/proc/%d/cmdline" % pid).read().rstrip("\0").split("\0")
+    links = {os.readlink("/proc/%d/fd/%s" % (pid, n)) for n in os.listdir("/proc/%d/fd" % pid)}
+    disk = next(l for l in links if l.endswith("/disk.img"))
+    root = next(l for l in links if l.endswith(".img") and l != disk)
+    out, i = [argv[0]], 1
+    while i < len(argv):
+        flag, value = argv[i], argv[i + 1] if i + 1 < len(argv) else ""
+        if flag in ("-chardev", "-netdev", "-add-fd") or "vhost-user" in value or \
+                value.startswith("virtio-net"):
+            i += 2
+            continue
+        if "/dev/fdset/" in flag:
+            flag = flag.split("/dev/fdset/")[0] + (root if "id=root" in flag else disk)
+        out.append(flag)
+        i += 1
+    initrd = out[out.index("-initrd") + 1]
+    init = os.path.join(common.BUILD, "bench", "first_line")
+    mixed = os.path.join(home.base, "initrd")
+    with open(mixed, "wb") as f:
+        f.write(open(initrd, "rb").read())
+        f.write(cpio("init", 0o100755, open(init, "rb").read()) + cpio("TRAILER!!!", 0))
+    out[out.index("-initrd") + 1] = mixed
+    return out
 
 
 class Guest:

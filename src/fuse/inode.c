@@ -41,31 +41,29 @@ static int chunk_add(struct fuse_server *s)
 	if (c >= (s->max_inodes + NODE_CHUNK - 1) / NODE_CHUNK)
 		return -ENOMEM;
 	s->chunks[c] = xcalloc(NODE_CHUNK, sizeof(struct inode));
-	/* Linked backwards, so that the lowest index is used first. Index 0 stays unused. */
-	for (uint32_t i = NODE_CHUNK; i-- > (c == 0 ? 1 : 0);) {
-		struct inode *n = &s->chunks[c][i];
-
-		n->index = c * NODE_CHUNK + i;
-		n->fd = -1;
-		n->hash_next = s->free_inode;
-		s->free_inode = n->index;
-	}
 	s->n_chunks++;
 	return 0;
 }
 
+/* One that was freed, or the next one: memory is not touched before it is needed. */
 static struct inode *slot_take(struct fuse_server *s)
 {
+	uint32_t index = s->free_inode;
 	struct inode *n;
 
 	if (s->n_inodes >= s->max_inodes)
 		return NULL;
-	if (!s->free_inode && chunk_add(s) < 0)
-		return NULL;
-	n = inode_at(s, s->free_inode);
-	s->free_inode = n->hash_next;
+	if (!index) {
+		index = s->n_slots + 1; /* index 0 stays unused */
+		if (index / NODE_CHUNK >= s->n_chunks && chunk_add(s) < 0)
+			return NULL;
+		s->n_slots++;
+	}
+	n = inode_at(s, index);
+	if (index == s->free_inode)
+		s->free_inode = n->hash_next;
 	s->n_inodes++;
-	*n = (struct inode){.index = n->index, .gen = n->gen, .used = true, .fd = -1};
+	*n = (struct inode){.index = index, .gen = n->gen, .used = true, .fd = -1};
 	return n;
 }
 
@@ -325,7 +323,7 @@ int inodes_init(struct fuse_server *s)
 void inodes_reset(struct fuse_server *s)
 {
 	/* Children keep parents: without lookups and names nothing keeps anything. */
-	for (uint32_t i = NODE_ROOT + 1; i / NODE_CHUNK < s->n_chunks; i++) {
+	for (uint32_t i = NODE_ROOT + 1; i <= s->n_slots; i++) {
 		struct inode *n = inode_at(s, i);
 
 		if (!n->used)

@@ -123,6 +123,7 @@ struct fuse_server {
 
 	struct inode **chunks;
 	unsigned n_chunks, n_inodes;
+	uint32_t n_slots; /* ever used, from index 1 */
 	uint32_t free_inode;
 	uint32_t *hash;
 	struct {

@@ -39,8 +39,7 @@ struct net *net_new(const struct net_owner_ops *ops, void *arg, const struct net
 	n->udp_ring = xcalloc(1, NET_UDP_QUEUE);
 	for (uint32_t i = 0; i < n->n_buckets; i++)
 		n->buckets[i] = n->ids[i] = NO_SLOT;
-	for (uint32_t i = 0; i < config->flows_max; i++)
-		n->flows[i].hash_next = i + 1 < config->flows_max ? i + 1 : NO_SLOT;
+	n->free_head = NO_SLOT;
 	n->out_head = n->out_tail = NO_SLOT;
 	n->icmp_tokens = ICMP_PER_SEC;
 	return n;
@@ -157,14 +156,15 @@ struct flow *flow_alloc(struct net *n, uint32_t addr, uint16_t port, uint16_t gu
 	bool queued;
 
 	recycle(n);
-	slot = n->free_head;
 	if (n->stats.flows == n->config.flows_max)
 		return NULL;
 	do
 		n->last_id++;
 	while (n->last_id == 0 || net_flow_find(n, n->last_id, &taken));
+	slot = n->free_head != NO_SLOT ? n->free_head : n->n_used++;
 	f = &n->flows[slot];
-	n->free_head = f->hash_next;
+	if (slot == n->free_head)
+		n->free_head = f->hash_next;
 	queued = f->queued;
 	out_next = f->out_next;
 	*f = (struct flow){
@@ -266,7 +266,7 @@ void net_timer(struct net *n)
 		return;
 	/* Flows that are armed from here lower the bound themselves. */
 	n->due_ms = UINT64_MAX;
-	for (uint32_t i = 0; i < n->config.flows_max; i++) {
+	for (uint32_t i = 0; i < n->n_used; i++) {
 		struct flow *f = &n->flows[i];
 
 		if (f->due_ms && f->due_ms <= now) {
@@ -342,7 +342,7 @@ void net_input(struct net *n, const struct iovec *frame, unsigned n_iov, bool cs
 
 void net_reset(struct net *n)
 {
-	for (uint32_t i = 0; i < n->config.flows_max; i++) {
+	for (uint32_t i = 0; i < n->n_used; i++) {
 		struct flow *f = &n->flows[i];
 
 		if (f->state == FLOW_ASKED || f->state == FLOW_SYN_RCVD || f->state == FLOW_OPEN)

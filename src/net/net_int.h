@@ -93,7 +93,8 @@ struct net {
 	struct flow *flows;      /* owned, config.flows_max */
 	uint32_t *buckets, *ids; /* owned, n_buckets each: by addresses, by id */
 	uint32_t n_buckets;      /* power of two */
-	uint32_t free_head;      /* through hash_next */
+	uint32_t n_used;         /* flows from here on were never used: their memory is not even touched */
+	uint32_t free_head;      /* those that were, through hash_next */
 	uint32_t out_head, out_tail;
 	uint32_t last_id, last_dns;
 	uint64_t due_ms;      /* no timer is due before; 0: none armed */

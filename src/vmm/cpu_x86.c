@@ -19,8 +19,9 @@ static const struct {
 	/* DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, PDCM | DS, TM, PBE */
 	{0x1, 0, 0, 0, 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 15,
 		1u << 21 | 1u << 22 | 1u << 29 | 1u << 31},
-	/* SGX, TSX (HLE, RTM), PQM, MPX, PQE, PT | LA57, WAITPKG, SGX_LC, ENQCMD | ARCH_LBR */
-	{0x7, 0, 0, 1u << 2 | 1u << 4 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15 | 1u << 25,
+	/* TSC_ADJUST, which an idle kernel looks at each second, SGX, TSX (HLE, RTM), PQM, MPX, PQE, PT | LA57,
+	 * WAITPKG, SGX_LC, ENQCMD | ARCH_LBR */
+	{0x7, 0, 0, 1u << 1 | 1u << 2 | 1u << 4 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15 | 1u << 25,
 		1u << 5 | 1u << 16 | 1u << 29 | 1u << 30, 1u << 19},
 	/* performance counters, SGX, processor trace, key locker, LBR, perf monitoring v2 */
 	{0xa, 0, ~0u, ~0u, ~0u, ~0u},

@@ -25,6 +25,8 @@
 /* PIC pins come first in the table, then the I/O APIC's, then messages. */
 #define PIC_PINS 16u
 
+#define TSC_DEADLINE (1u << 24) /* CPUID leaf 1, ECX */
+
 struct msi {
 	bool used;
 	int eventfd; /* borrowed */
@@ -357,6 +359,12 @@ int hv_x86_cpuid_supported(struct hv *hv, struct x86_cpuid *to, unsigned *ret_n,
 			.ecx = t->entries[i].ecx,
 			.edx = t->entries[i].edx,
 		};
+	/* One write arms this timer, where the other kind takes up to three; KVM tells of it apart, because only
+	 * its own interrupt controller has it. */
+	if (ioctl(hv->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+		for (unsigned i = 0; i < t->nent; i++)
+			if (to[i].leaf == 1)
+				to[i].ecx |= TSC_DEADLINE;
 	*ret_n = t->nent;
 	return 0;
 }

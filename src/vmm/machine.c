@@ -5,7 +5,8 @@
  *   main    network, vsock, console, rng, balloon, and the links to box and gate
  *   files   the file server
  *   disk    both block devices
- * so that neither a slow disk nor a slow file stalls the rest. What threads share: guest memory (fixed
+ * so that neither a slow disk nor a slow file stalls the rest. Those that load the kernel end before a vCPU
+ * runs (place.c). What threads share: guest memory (fixed
  * before the first of them starts), the buses (constant), each register window (its own lock, see
  * virtio/regs.h), the exit counters, and the end of the machine below.
  *
@@ -80,6 +81,8 @@ struct machine {
 	struct vcpus *vcpus;
 	pthread_barrier_t go; /* the vCPUs and the main thread, when all are confined */
 	const struct machine_config *config; /* borrowed */
+	struct boot_config boot_config;
+	struct boot *boot; /* taken when it is finished */
 
 	/* Written by any thread. */
 	_Atomic int end;
@@ -171,10 +174,20 @@ static int make_memory(struct machine *m, uint64_t bytes, struct err *err)
 	madvise(p, bytes, MADV_DONTDUMP);
 	GUEST_ORDERS(p, bytes);
 	for (unsigned i = 0; i < n; i++) {
-		if (gmem_add_host(&m->mem, gpa[i], len[i], p, err) < 0 ||
-			hv_map(m->hv, gpa[i], len[i], p, err) < 0)
+		if (gmem_add_host(&m->mem, gpa[i], len[i], p, err) < 0)
 			return -1;
 		p += len[i];
+	}
+	return 0;
+}
+
+static int map_memory(struct machine *m, struct err *err)
+{
+	for (unsigned i = 0; i < m->mem.n; i++) {
+		const struct gmem_region *r = &m->mem.regions[i];
+
+		if (hv_map(m->hv, r->gpa, r->len, r->host, err) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -344,7 +357,7 @@ static int make_ports(struct machine *m, struct err *err)
 	return power_init(&m->power, &m->ports, on_power, m, err);
 }
 
-static int make_vcpus(struct machine *m, unsigned n, const struct x86_start *start, struct err *err)
+static int make_vcpus(struct machine *m, unsigned n, struct err *err)
 {
 	_free_ struct x86_cpuid *cpuid = xcalloc(X86_CPUID_MAX, sizeof(*cpuid));
 	unsigned n_cpuid;
@@ -356,27 +369,23 @@ static int make_vcpus(struct machine *m, unsigned n, const struct x86_start *sta
 		if (!m->vcpu[i] || cpu_x86_setup(m->vcpu[i], cpuid, n_cpuid, i, n, err) < 0)
 			return -1;
 	}
-	/* The others wait for the first to start them. */
-	return hv_x86_set_start(m->vcpu[0], start, err);
+	return 0;
 }
 
-static int load(struct machine *m, const struct machine_config *c, uint64_t memory,
-	struct x86_start *ret, struct err *err)
+/* What was begun has to be in its place before the first vCPU can know where it starts. */
+static int finish_boot(struct machine *m, struct err *err)
 {
 	_buf_ struct buf acpi;
-	struct boot_config boot = {
-		.kernel_fd = VMM_FD_KERNEL,
-		.initrd_fd = VMM_FD_INITRD,
-		.cmdline = c->cmdline,
-		.memory = memory,
-		.acpi = &acpi,
-	};
+	struct x86_start start;
 
 	buf_init(&acpi, LAYOUT_ACPI_MAX);
-	m->acpi.cpus = c->cpus;
+	m->acpi.cpus = m->config->cpus;
 	if (!acpi_build(&m->acpi, LAYOUT_ACPI, &acpi))
 		return err_set(err, ERR_BUG, "ACPI tables do not fit");
-	return boot_load(&boot, &m->mem, ret, err);
+	if (boot_finish(m->boot, &acpi, &start, err) < 0)
+		return -1;
+	/* The others wait for the first to start them. */
+	return hv_x86_set_start(m->vcpu[0], &start, err);
 }
 
 static struct machine machine; /* as long as the process */
@@ -393,11 +402,26 @@ void machine_go(void)
 		(unsigned long long)now_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000);
 }
 
-int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err)
+int machine_load(const struct machine_config *c, struct err *err)
 {
 	struct machine *m = &machine;
 	uint64_t memory = c->memory & ~(uint64_t)(LAYOUT_HUGE - 1);
-	struct x86_start start;
+
+	*m = (struct machine){.config = c, .acpi.pci = wants_pci(c->cmdline)};
+	m->boot_config = (struct boot_config){.kernel_fd = VMM_FD_KERNEL,
+		.initrd_fd = VMM_FD_INITRD,
+		.cmdline = c->cmdline,
+		.memory = memory};
+	if (make_memory(m, memory, err) < 0)
+		return -1;
+	m->boot = boot_begin(&m->boot_config, &m->mem, err);
+	return m->boot ? 0 : -1;
+}
+
+int machine_start(struct vmm *v, struct hv *hv, struct err *err)
+{
+	struct machine *m = &machine;
+	unsigned cpus = m->config->cpus;
 	struct vcpus_config vc = {
 		.ports = &m->ports,
 		.memory = &m->memory,
@@ -405,19 +429,19 @@ int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, 
 		.on_end = on_vcpu_end,
 		.arg = m};
 
-	*m = (struct machine){.v = v, .hv = hv, .config = c, .acpi.pci = wants_pci(c->cmdline)};
+	m->v = v;
+	m->hv = hv;
 	m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (m->end_fd < 0 || loop_add(v->loop, &m->end_w, m->end_fd, EPOLLIN, on_end) < 0)
 		return err_errno(err, "eventfd");
-	if (hv_create(hv, c->cpus, err) < 0 || make_memory(m, memory, err) < 0 ||
-		make_devices(m, err) < 0 || make_ports(m, err) < 0 ||
-		load(m, c, memory, &start, err) < 0 || make_vcpus(m, c->cpus, &start, err) < 0)
+	if (hv_create(hv, cpus, err) < 0 || map_memory(m, err) < 0 || make_devices(m, err) < 0 ||
+		make_ports(m, err) < 0 || make_vcpus(m, cpus, err) < 0 || finish_boot(m, err) < 0)
 		return -1;
 	if (start_thread(&m->files, v, confine_files, err) < 0 ||
 		start_thread(&m->disk, v, confine_disk, err) < 0)
 		return -1;
-	if (pthread_barrier_init(&m->go, NULL, c->cpus + 1) != 0)
+	if (pthread_barrier_init(&m->go, NULL, cpus + 1) != 0)
 		return err_set(err, ERR_BUG, "no barrier for the virtual CPUs");
-	m->vcpus = vcpus_start(m->vcpu, c->cpus, &vc, err);
+	m->vcpus = vcpus_start(m->vcpu, cpus, &vc, err);
 	return m->vcpus ? 0 : -1;
 }

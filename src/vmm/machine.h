@@ -14,9 +14,12 @@ struct machine_config {
 	uint64_t begin_ns;   /* CLOCK_MONOTONIC of the process's first instructions, for the log */
 };
 
+/* Make the guest's memory and begin to load the kernel into it, on threads that machine_start() waits for.
+ * @c is borrowed as long as the process. */
+int machine_load(const struct machine_config *c, struct err *err);
 /* Build the machine on @hv (takes) around the devices of @v and the descriptors of the table, and start
- * its threads; @c is borrowed as long as the process. The process ends with the machine: status 0 when the
- * guest powered off or reset itself, 1 otherwise. */
-int machine_start(struct vmm *v, struct hv *hv, const struct machine_config *c, struct err *err);
+ * its threads. The process ends with the machine: status 0 when the guest powered off or reset itself, 1
+ * otherwise. */
+int machine_start(struct vmm *v, struct hv *hv, struct err *err);
 /* Let the vCPUs run: every thread, the caller's included, has confined itself. */
 void machine_go(void);

@@ -180,8 +180,12 @@ static int run(const struct machine_config *machine, struct err *err)
 	if (jail_enter(JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT | JAIL_NEWPRIVS | JAIL_CAPS,
 		    &ready.m.arg, err) < 0)
 		return -1;
+	/* First, for it goes on beside everything else; not before the jail, for whoever has threads gets no
+	 * user namespace. */
+	if (machine && machine_load(machine, err) < 0)
+		return -1;
 	if (open_devices(&v, fds, err) < 0 ||
-		(machine ? machine_start(&v, hv, machine, err) : serve_start(&v, err)) < 0 ||
+		(machine ? machine_start(&v, hv, err) : serve_start(&v, err)) < 0 ||
 		seal_main(&ready.m.arg, err) < 0)
 		return -1;
 	if (machine)

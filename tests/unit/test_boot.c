@@ -242,8 +242,14 @@ static void world_make(struct world *w, int kernel_fd, int initrd_fd)
 	w->c = (struct boot_config){.kernel_fd = kernel_fd,
 		.initrd_fd = initrd_fd,
 		.cmdline = "quiet hutch",
-		.memory = RAM,
-		.acpi = &w->acpi};
+		.memory = RAM};
+}
+
+static int load(struct world *w, struct x86_start *ret, struct err *err)
+{
+	struct boot *b = boot_begin(&w->c, &w->mem, err);
+
+	return b ? boot_finish(b, &w->acpi, ret, err) : -1;
 }
 
 static void world_done(struct world *w)
@@ -283,7 +289,7 @@ static void pvh_memory(void **state)
 
 	memset(initrd, 0x33, sizeof(initrd));
 	world_make(&w, memfd_with(&f, sizeof(f)), memfd_with(initrd, sizeof(initrd)));
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, NULL), 0);
+	assert_int_equal(load(&w, &s, NULL), 0);
 	assert_int_equal(s.rip, 0x1000100);
 	assert_int_equal(s.rbx, LAYOUT_START_INFO);
 	assert_int_equal(s.cr0 & 0x80000001u, 1); /* protected mode, no paging */
@@ -321,7 +327,7 @@ static void holes_are_left_out(void **state)
 		0);
 	world_make(&w, fd, -1);
 	memset(w.ram + 0x1000000, 0xaa, sizeof(f.text));
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, NULL), 0);
+	assert_int_equal(load(&w, &s, NULL), 0);
 	for (unsigned i = 0; i < 4096; i++)
 		assert_int_equal(w.ram[0x1000000 + i], 0xaa);
 	assert_memory_equal(w.ram + 0x1000000 + 4096, f.text, 4096 - 10);
@@ -339,7 +345,7 @@ static void linux64_memory(void **state)
 
 	memset(f + 5 * 512, 0x44, 4096);
 	world_make(&w, memfd_with(f, len), memfd_with("initrd", 6));
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, NULL), 0);
+	assert_int_equal(load(&w, &s, NULL), 0);
 	p = (const void *)(w.ram + LAYOUT_BOOT_PARAMS);
 	assert_int_equal(s.rsi, LAYOUT_BOOT_PARAMS);
 	assert_int_equal(s.rip, 0x1000200);
@@ -372,20 +378,20 @@ static void too_little_memory(void **state)
 	char line[3000];
 
 	world_make(&w, memfd_with(&f, sizeof(f)), memfd_with(big, RAM - (16u << 20)));
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, &err), -1);
+	assert_int_equal(load(&w, &s, &err), -1);
 	assert_non_null(strstr(err.msg, "initramfs"));
 	world_done(&w);
 	world_make(&w, memfd_with(&f, sizeof(f)), -1);
 	memset(line, 'x', sizeof(line));
 	line[sizeof(line) - 1] = '\0';
 	w.c.cmdline = line;
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, &err), -1);
+	assert_int_equal(load(&w, &s, &err), -1);
 	assert_non_null(strstr(err.msg, "command line"));
 	w.c.memory = 1u << 20;
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, &err), -1);
+	assert_int_equal(load(&w, &s, &err), -1);
 	world_done(&w);
 	world_make(&w, memfd_with("", 0), -1);
-	assert_int_equal(boot_load(&w.c, &w.mem, &s, &err), -1);
+	assert_int_equal(load(&w, &s, &err), -1);
 	world_done(&w);
 	free(big);
 }
@@ -466,6 +472,7 @@ static void cpuid_filter(void **state)
 	assert_true(t[0].ecx & 1u << 31); /* hypervisor */
 	assert_int_equal(t[1].eax >> 26, 7);
 	assert_false(t[2].ebx & (1u << 2 | 1u << 25)); /* SGX, PT */
+	assert_false(t[2].ebx & 1u << 1);	       /* TSC_ADJUST */
 	assert_false(t[2].ecx & 1u << 16);	       /* LA57 */
 	assert_int_equal(t[3].eax, 0);
 	assert_int_equal(t[4].edx, 5);
