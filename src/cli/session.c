@@ -22,6 +22,10 @@
 #include "cli/notice.h"
 #include "wire/agent.h"
 
+/* So many signals, each so soon after the one before, end this program whatever the command does. */
+#define URGED_TIMES 3u
+#define URGED_MS    2000u
+
 static struct termios saved_termios;
 static bool termios_saved;
 
@@ -51,8 +55,10 @@ struct run {
 	int fd, sigfd;
 	struct buf in, out;
 	size_t unacked;
-	bool input_open, failed, refused, starved;
+	bool input_open, failed, refused, started, starved;
 	int status; /* -1: still running */
+	unsigned urged; /* signals to end, one soon after the other */
+	uint64_t urged_ms;
 	uint64_t deadline_ms; /* with capture */
 	struct notice notice;
 	struct err *err;
@@ -105,6 +111,27 @@ static void on_input(struct run *r)
 	r->unacked += (size_t)n;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return 1000ull * (uint64_t)t.tv_sec + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Whether the signal is for us and not for the command: a sandbox that does not answer any more could
+ * not pass it on. Before the command has started, and when somebody insists. */
+static bool is_for_us(struct run *r, int sig)
+{
+	uint64_t now = now_ms();
+
+	if (sig != SIGINT && sig != SIGTERM && sig != SIGHUP && sig != SIGQUIT)
+		return false;
+	r->urged = now - r->urged_ms <= URGED_MS ? r->urged + 1 : 1;
+	r->urged_ms = now;
+	return !r->started || r->urged >= URGED_TIMES;
+}
+
 static void on_signal(struct run *r)
 {
 	struct signalfd_siginfo si;
@@ -130,9 +157,9 @@ static void on_signal(struct run *r)
 		r->status = 128 + (int)si.ssi_signo;
 		return;
 	}
-	/* The terminal is gone, and with the stream's end the command hears of it. */
-	if (si.ssi_signo == SIGHUP && r->s->tty) {
-		r->status = 128 + SIGHUP;
+	/* With the stream's end the command hears of it. */
+	if ((si.ssi_signo == SIGHUP && r->s->tty) || is_for_us(r, (int)si.ssi_signo)) {
+		r->status = 128 + (int)si.ssi_signo;
 		return;
 	}
 	payload[0] = (uint8_t)si.ssi_signo;
@@ -191,6 +218,9 @@ static int on_frame(struct run *r, uint8_t type, struct rd p)
 
 	switch (type) {
 	case AGENT_STARTED:
+		if (r->s->tty && !r->started) /* until now Ctrl-C is a signal */
+			raw_terminal();
+		r->started = true;
 		return 0;
 	case AGENT_STDOUT:
 		write_output(r, STDOUT_FILENO, &p);
@@ -262,14 +292,6 @@ static void on_event(struct run *r)
 	}
 	if (gone)
 		r->events = NULL;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return 1000ull * (uint64_t)t.tv_sec + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* What is left of the command's time, for poll. */
@@ -347,8 +369,6 @@ int session_run(int stream_fd, const struct session *s, struct err *err)
 		r.deadline_ms = now_ms() + 1000ull * s->capture->timeout_s;
 	notice_init(&r.notice, s->tty);
 	result = send_request(&r);
-	if (s->tty && result == 0)
-		raw_terminal();
 	while (result == 0 && r.status < 0)
 		result = turn(&r);
 	restore_terminal();

@@ -92,6 +92,35 @@ def test_input_that_nobody_reads_does_not_delay_a_signal(box):
     p.stdin.close()
 
 
+def blocks(pid, sig):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(x.split()[1], 16) for x in f if x.startswith("SigBlk")) >> (sig - 1) & 1
+
+
+def test_signals_where_the_sandbox_does_not_answer(box):
+    home, name, _ = box
+    qemu = home.workers(name)["qemu"]
+    begun = home.popen("exec", name, "--", "sh", "-c", "trap '' TERM INT; echo go; exec sleep 600",
+                       stdout=subprocess.PIPE, text=True)
+    assert begun.stdout.readline() == "go\n"
+    begun.send_signal(signal.SIGTERM)  # one is the command's, which ignores it
+    os.kill(qemu, signal.SIGSTOP)
+    try:
+        waiting = home.popen("exec", name, "--", "true")
+        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), 20, "the request")
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.wait(20) == 128 + 15
+        assert begun.poll() is None
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # so many are meant for us
+            begun.send_signal(sig)
+        assert begun.wait(20) > 128
+    finally:
+        os.kill(qemu, signal.SIGCONT)
+        begun.kill()
+        waiting.kill()
+    assert home.ok("exec", name, "--", "echo", "on") == "on\n"
+
+
 def test_killed_client_ends_the_command(box):
     home, name, _ = box
     p = home.popen("exec", name, "--", "sleep", "4242", stdout=subprocess.DEVNULL)
