@@ -49,22 +49,37 @@ void log_at(enum log_level level, const char *fmt, ...)
 		return;
 }
 
-int log_allowed(struct log_limit *l, unsigned burst)
+bool log_allowed_at(struct log_limit *l, unsigned burst, long now_s, unsigned *ret_dropped)
+{
+	long since = now_s - l->refilled;
+
+	if (atomic_exchange(&l->second, now_s) != now_s)
+		l->n = 0;
+	if (since >= LOG_REFILL_S) {
+		l->spent -= MIN(l->spent, (unsigned)MIN(since / LOG_REFILL_S, (long)LOG_RESERVE));
+		l->refilled = now_s - since % LOG_REFILL_S;
+	}
+	if (l->n >= burst || l->spent >= LOG_RESERVE) {
+		l->dropped++;
+		return false;
+	}
+	l->n++;
+	l->spent++;
+	*ret_dropped = atomic_exchange(&l->dropped, 0);
+	return true;
+}
+
+bool log_allowed(struct log_limit *l, unsigned burst)
 {
 	struct timespec ts;
 	unsigned dropped;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	if (atomic_exchange(&l->second, ts.tv_sec) != ts.tv_sec) {
-		l->n = 0;
-		dropped = atomic_exchange(&l->dropped, 0);
-		if (dropped)
-			log_warn("suppressed=%u similar lines", dropped);
-	}
-	if (l->n++ < burst)
-		return 1;
-	l->dropped++;
-	return 0;
+	if (!log_allowed_at(l, burst, ts.tv_sec, &dropped))
+		return false;
+	if (dropped)
+		log_warn("suppressed=%u similar lines", dropped);
+	return true;
 }
 
 char *log_safe(char *to, size_t size, const void *from, size_t len)

@@ -5,6 +5,7 @@
  * log_safe(), so that a guest cannot write line breaks or escapes into the log. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
@@ -17,13 +18,18 @@ void log_at(enum log_level level, const char *fmt, ...) __attribute__((format(pr
 #define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
 
-/* For lines that hostile input can trigger: at most @burst lines per second per call site,
- * which several threads may share. */
+/* For lines that hostile input can trigger: per call site, which several threads may share, at most
+ * @burst lines in a second, and in the long run one in LOG_REFILL_S seconds, so that a sandbox that
+ * runs for months cannot fill the disk with them. */
+#define LOG_RESERVE  200u /* lines before the long run begins */
+#define LOG_REFILL_S 30
 struct log_limit {
-	_Atomic long second;
-	_Atomic unsigned n, dropped;
+	_Atomic long second, refilled;
+	_Atomic unsigned n, spent, dropped;
 };
-int log_allowed(struct log_limit *l, unsigned burst);
+bool log_allowed(struct log_limit *l, unsigned burst);
+/* The same at a time, for tests. *ret_dropped: lines that were left out before this one. */
+bool log_allowed_at(struct log_limit *l, unsigned burst, long now_s, unsigned *ret_dropped);
 #define log_limited(level, ...)                                                                    \
 	do {                                                                                       \
 		static struct log_limit limit_;                                                    \

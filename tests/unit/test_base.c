@@ -243,6 +243,31 @@ static void log_safe_leaves_nothing_that_steers(void **state)
 	assert_string_equal(log_safe(to, sizeof(to), NULL, 0), "");
 }
 
+/* A day of somebody who provokes the line all the time, at most 5 times a second. */
+static void log_lines_are_few_in_the_long_run(void **state)
+{
+	struct log_limit l = {0};
+	unsigned allowed = 0, first_minute = 0, suppressed = 0, dropped;
+
+	for (long now = 1000; now < 1000 + 86400; now++) {
+		for (int i = 0; i < 5; i++) {
+			if (!log_allowed_at(&l, 5, now, &dropped))
+				continue;
+			allowed++;
+			first_minute += now < 1060;
+			suppressed += dropped;
+		}
+	}
+	assert_in_range(allowed, LOG_RESERVE, LOG_RESERVE + 86400 / LOG_REFILL_S + 1);
+	assert_in_range(first_minute, LOG_RESERVE, LOG_RESERVE + 2);
+	assert_int_equal(suppressed + l.dropped, 5 * 86400 - allowed);
+	/* After a quiet time all is as at the beginning: 5 in one second. */
+	allowed = 0;
+	for (int i = 0; i < 100; i++)
+		allowed += log_allowed_at(&l, 5, 200000, &dropped);
+	assert_int_equal(allowed, 5);
+}
+
 /* The loop. */
 
 struct pipe_watch {
@@ -747,6 +772,7 @@ int main(void)
 		cmocka_unit_test(rd_never_reads_past_the_end),
 		cmocka_unit_test(err_messages_are_cut_not_lost),
 		cmocka_unit_test(log_safe_leaves_nothing_that_steers),
+		cmocka_unit_test(log_lines_are_few_in_the_long_run),
 		cmocka_unit_test(loop_callback_may_free_any_watch),
 		cmocka_unit_test(loop_interest_and_inactive_watches),
 		cmocka_unit_test(loop_timers_in_order),
