@@ -97,6 +97,8 @@ void box_stop(struct box *b, bool kill, bool remove)
 {
 	if (remove)
 		b->remove = true;
+	else if (b->state < BOX_READY)
+		b->stopped_early = true;
 	if (b->state < BOX_STOPPING || kill)
 		stop_workers(b, kill || b->remove);
 	/* Killed for good: nobody needs to wait until the kernel has taken the guest's memory apart. */

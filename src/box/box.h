@@ -49,6 +49,7 @@ struct box {
 	/* box.c */
 	enum box_state state;
 	bool failed, remove, withdrawn;
+	bool stopped_early; /* by somebody, before it was ready */
 	struct err failure; /* what waiters are told when failed */
 	struct loop_timer boot_timer, stop_timer;
 

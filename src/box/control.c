@@ -26,6 +26,7 @@ struct client {
 	struct buf in;
 	int passed;   /* owned: the last descriptor that came along, or -1 */
 	bool waiting; /* wants progress and the final word */
+	bool waits_for_start; /* so since before anybody wanted it to end */
 	bool watching; /* wants to hear of questions to the user */
 	bool holds;   /* --rm: the sandbox goes when this client does */
 	bool stopping; /* asked for the end: told when it is over, or the sandbox removed */
@@ -107,11 +108,16 @@ static void reply_state(struct client *c)
 static void reply_waiter(struct client *c)
 {
 	struct box *b = c->server->box;
+	struct err err;
 
-	if (b->failed)
+	if (!b->failed && b->stopped_early && c->waits_for_start) {
+		err_set(&err, ERR_USER, "sandbox %s was stopped while it started", b->name);
+		reply(c, error_json(&err), -1);
+	} else if (b->failed) {
 		reply(c, error_json(&b->failure), -1);
-	else
+	} else {
 		reply_state(c);
+	}
 	c->waiting = false;
 }
 
@@ -193,6 +199,7 @@ static void serve_line(struct client *c, const char *line)
 		reply_state(c);
 	} else if (strcmp(op, "wait") == 0) {
 		c->waiting = true;
+		c->waits_for_start = b->state < BOX_STOPPING;
 		if (b->state == BOX_READY || b->state == BOX_ENDED)
 			reply_waiter(c);
 	} else if (strcmp(op, "open") == 0) {

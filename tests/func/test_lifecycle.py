@@ -59,6 +59,33 @@ def test_runs_at_once_share_the_sandbox(home, work):
     assert os.listdir(home.path("state", "hutch", "boxes")) == []
 
 
+def start_that_hangs(home, name):
+    """A command that waits for a virtual machine that stands still before the sandbox is ready."""
+    while True:
+        p = home.popen("exec", name, "--", "true", stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: "qemu" in home.workers(name) or p.poll() is not None, 60, "the start")
+        qemu = home.workers(name).get("qemu")
+        if qemu:
+            os.kill(qemu, signal.SIGSTOP)
+            if home.state(name) == "starting":
+                return p
+            os.kill(qemu, signal.SIGCONT)
+        p.communicate(timeout=120)  # it was faster
+        home.ok("stop", name)
+
+
+def test_stop_while_it_starts(home, work):
+    """Whoever waits for the start is told, and does not start it once more."""
+    home.ok("create", "--name", "s", "shell", work)
+    home.ok("stop", "s")
+    p = start_that_hangs(home, "s")
+    home.ok("stop", "s")
+    said = p.communicate(timeout=120)[1]
+    assert p.returncode == 125 and "sandbox s was stopped while it started" in said, said
+    assert home.state("s") == "stopped"
+    assert home.ok("exec", "s", "--", "echo", "on") == "on\n"
+
+
 def test_another_runtime_directory(home, work):
     """A shell of cron or su has another one, and a log-out empties it."""
     boxes = home.path("state", "hutch", "boxes")

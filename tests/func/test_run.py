@@ -107,13 +107,13 @@ def test_signals_where_the_sandbox_does_not_answer(box):
     os.kill(qemu, signal.SIGSTOP)
     try:
         waiting = home.popen("exec", name, "--", "true")
-        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), 20, "the request")
+        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), 60, "the request")
         waiting.send_signal(signal.SIGTERM)
-        assert waiting.wait(20) == 128 + 15
+        assert waiting.wait(60) == 128 + 15
         assert begun.poll() is None
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # so many are meant for us
             begun.send_signal(sig)
-        assert begun.wait(20) > 128
+        assert begun.wait(60) > 128
     finally:
         os.kill(qemu, signal.SIGCONT)
         begun.kill()
@@ -191,8 +191,8 @@ def test_terminal(box):
     read_until(fd, b"$ ")
     os.write(fd, b"stty size; tty\n")
     assert b"33 99" in read_until(fd, b"/dev/pts/")
-    os.write(fd, b"sleep 300\n")
-    time.sleep(1)
+    os.write(fd, b"sleep 301\n")
+    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-fx", "sleep 301").returncode == 0, 30, "sleep")
     os.write(fd, b"\x03")
     read_until(fd, b"^C")
     os.write(fd, b"echo status $?\n")
