@@ -2,12 +2,30 @@
 /* hutch exec: a command in a sandbox. */
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/session.h"
+#include "kit/kit.h"
+
+static int add_env(struct strv *env, const char *text)
+{
+	_free_ char *name = xstrndup(text, strcspn(text, "="));
+
+	if (!kit_env_name_valid(name))
+		return cli_failf("exec: -e %s: not a variable name\n"
+				 "       -e NAME=VALUE, or -e NAME for the value that it has here", name);
+	if (!strchr(text, '=') && !getenv(name))
+		return cli_failf("exec: -e %s: not set here; use -e %s=VALUE", name, name);
+	if (strchr(text, '='))
+		strv_add(env, text);
+	else
+		strv_addf(env, "%s=%s", name, getenv(name));
+	return 0;
+}
 
 int cmd_exec(int argc, char **argv)
 {
@@ -36,12 +54,8 @@ int cmd_exec(int argc, char **argv)
 			s.cwd = optarg;
 			break;
 		case 'e':
-			if (!strchr(optarg, '=') && !getenv(optarg))
-				return cli_failf("exec: -e %s: not set here; use -e %s=VALUE", optarg, optarg);
-			if (strchr(optarg, '='))
-				strv_add(&s.env, optarg);
-			else
-				strv_addf(&s.env, "%s=%s", optarg, getenv(optarg));
+			if (add_env(&s.env, optarg) != 0)
+				return CLI_FAILED;
 			break;
 		default:
 			return CLI_FAILED;

@@ -257,6 +257,14 @@ static int show(const struct request *r, struct err *err)
 	return result;
 }
 
+static bool publishes(const struct request *r)
+{
+	for (size_t i = 0; i < r->n_wishes; i++)
+		if (!r->wishes[i].away)
+			return true;
+	return false;
+}
+
 int cmd_ports(int argc, char **argv)
 {
 	struct request r = {0};
@@ -266,7 +274,8 @@ int cmd_ports(int argc, char **argv)
 	if (status == 0) {
 		if (r.n_wishes)
 			result = change(&r, &err);
-		if (result == 0 && (r.json || !r.n_wishes))
+		/* Which port it became is news. */
+		if (result == 0 && (r.json || !r.n_wishes || publishes(&r)))
 			result = show(&r, &err);
 		status = result < 0 ? cli_fail(&err) : 0;
 	}

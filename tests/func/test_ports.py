@@ -2,6 +2,7 @@
 """Published ports of a real sandbox, and clients that behave badly."""
 import json
 import os
+import re
 import socket
 import time
 
@@ -213,7 +214,8 @@ def test_changes(running):
         r = home.run("ports", "p", "--publish", "%d:7000" % port)
         assert r.returncode == 125 and "Address already in use" in r.stderr
     assert ports(home)[7000, "tcp"]["port"] == second
-    home.ok("ports", "p", "--publish", "7002")
+    said = home.ok("ports", "p", "--publish", "7002")  # which one it is
+    assert re.search(r"^7002/tcp +127\.0\.0\.1:\d+ ", said, re.M), said
     assert ports(home)[7002, "tcp"]["from"] == "user"
     home.ok("ports", "p", "--unpublish", "7002", "--unpublish", "7001")
     assert set(ports(home)) == {(7000, "tcp"), (53, "udp")}
@@ -232,7 +234,7 @@ def test_next_start(running):
     assert ports(home)[7000, "tcp"]["port"] is None
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
-    home.ok("ports", "p", "--publish", "7003")
+    assert "7003/tcp" in home.ok("ports", "p", "--publish", "7003")
     home.ok("exec", "p", "true")
     assert ports(home)[7000, "tcp"]["port"] == port and ports(home)[7003, "tcp"]["port"]
     assert talk(port, b"again\n") == b"AGAIN\nbye\n"
