@@ -105,7 +105,7 @@ static int take_name(struct job *j, struct layer *l, struct archive_entry *e, st
 
 static int read_names(struct job *j, const struct layer_name *name, struct err *err)
 {
-	struct layer *l = layer_open(j->f->dir, name, true, on_bytes, j, err);
+	struct layer *l = layer_open(j->f->dir, name, LAYER_BLOB, on_bytes, j, err);
 	struct archive_entry *e;
 	struct err why;
 	int result;
@@ -116,7 +116,11 @@ static int read_names(struct job *j, const struct layer_name *name, struct err *
 	while ((result = layer_next(l, &e, &why)) > 0)
 		if ((result = take_name(j, l, e, &why)) < 0)
 			break;
-	result = layer_check(l, result, &why, &j->f->damaged, err);
+	/* That a blob is not what it should be explains every other error. */
+	if (layer_check_blob(l, &j->f->damaged, err) < 0)
+		result = -1;
+	else if (result < 0)
+		*err = why;
 	layer_close(l);
 	return result;
 }
@@ -254,7 +258,8 @@ static int put_entry(struct job *j, struct layer *l, struct archive_entry *from,
 
 static int write_layer(struct job *j, unsigned number, struct err *err)
 {
-	struct layer *l = layer_open(j->f->dir, &j->f->layers[number], false, on_bytes, j, err);
+	struct layer *l =
+		layer_open(j->f->dir, &j->f->layers[number], LAYER_DIFF, on_bytes, j, err);
 	uint64_t end;
 	struct archive_entry *e;
 	uint32_t index = 0;
@@ -269,7 +274,10 @@ static int write_layer(struct job *j, unsigned number, struct err *err)
 		if (i && (result = put_entry(j, l, e, i, err)) < 0)
 			break;
 	}
-	j->done = end; /* what is behind the archive is not read */
+	/* Of the very bytes that were passed on. */
+	if (result == 0)
+		result = layer_check_diff(l, err);
+	j->done = end; /* what is behind it all is not read */
 	layer_close(l);
 	return result;
 }

@@ -22,5 +22,6 @@ struct flatten {
 	bool damaged;
 };
 
-/* Each layer is read twice: for names (archive/merge.h), and once it fits its digests, for data. */
+/* Each layer is read twice: for names (archive/merge.h), and once it fits its digest, for data,
+ * which has to fit its DiffID. */
 int flatten(struct flatten *f, struct err *err);

@@ -26,14 +26,14 @@
 
 struct layer {
 	const struct layer_name *name;
-	bool sum;
+	enum layer_sum sum;
 	void (*on_bytes)(void *arg, uint64_t n);
 	void *arg;
 	int fd;
 	uint64_t size, announced, unpacked; /* of the blob; of its files, of the tar so far */
 	struct archive *packed, *tar;       /* NULL before the first entry */
 	bool empty, bomb;
-	struct sha256 blob_sum, diff_sum;
+	struct sha256 digest; /* of what sum says */
 	uint8_t chunk[CHUNK];
 };
 
@@ -43,8 +43,8 @@ static ssize_t on_read(struct archive *a, void *arg, const void **ret)
 	ssize_t n = read(l->fd, l->chunk, sizeof(l->chunk));
 
 	(void)a;
-	if (n > 0 && l->sum)
-		sha256_add(&l->blob_sum, l->chunk, (size_t)n);
+	if (n > 0 && l->sum == LAYER_BLOB)
+		sha256_add(&l->digest, l->chunk, (size_t)n);
 	if (n > 0)
 		l->on_bytes(l->arg, (uint64_t)n);
 	*ret = l->chunk;
@@ -73,8 +73,8 @@ static ssize_t on_unpack(struct archive *a, void *arg, const void **ret)
 	l->bomb = is_bomb(l, l->unpacked);
 	if (l->bomb)
 		return -1;
-	if (l->sum)
-		sha256_add(&l->diff_sum, *ret, len);
+	if (l->sum == LAYER_DIFF)
+		sha256_add(&l->digest, *ret, len);
 	return (ssize_t)len;
 }
 
@@ -131,7 +131,7 @@ static int start(struct layer *l, struct err *err)
 	return begin(l, l->tar, true, on_unpack) == ARCHIVE_OK ? 0 : fail(l, l->tar, err);
 }
 
-struct layer *layer_open(int dir, const struct layer_name *name, bool sum,
+struct layer *layer_open(int dir, const struct layer_name *name, enum layer_sum sum,
 	void (*on_bytes)(void *arg, uint64_t n), void *arg, struct err *err)
 {
 	struct layer *l = xcalloc(1, sizeof(*l));
@@ -141,8 +141,7 @@ struct layer *layer_open(int dir, const struct layer_name *name, bool sum,
 	l->sum = sum;
 	l->on_bytes = on_bytes;
 	l->arg = arg;
-	sha256_init(&l->blob_sum);
-	sha256_init(&l->diff_sum);
+	sha256_init(&l->digest);
 	l->fd = openat(dir, name->blob, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (l->fd < 0 || fstat(l->fd, &st) < 0) {
 		err_errno(err, "layer %s", name->blob);
@@ -194,8 +193,25 @@ int layer_announce(struct layer *l, uint64_t bytes, struct err *err)
 	return is_bomb(l, l->announced) ? too_large(err) : 0;
 }
 
+int layer_check_blob(struct layer *l, bool *ret_damaged, struct err *err)
+{
+	char got[SHA256_HEX];
+	const void *p;
+	ssize_t n;
+
+	while ((n = on_read(l->packed, l, &p)) > 0)
+		;
+	if (n < 0)
+		return err_errno(err, "layer %s", l->name->blob);
+	sha256_hex(&l->digest, got);
+	*ret_damaged = strcmp(got, l->name->blob) != 0;
+	if (*ret_damaged)
+		return err_set(err, ERR_ENV, "layer %s is not what its digest says", l->name->blob);
+	return 0;
+}
+
 /* What is behind the archive belongs to the tar, too. */
-static int check_diff(struct layer *l, struct err *err)
+int layer_check_diff(struct layer *l, struct err *err)
 {
 	char got[SHA256_HEX];
 	const void *p;
@@ -205,35 +221,10 @@ static int check_diff(struct layer *l, struct err *err)
 		;
 	if (n < 0)
 		return fail(l, l->tar, err);
-	sha256_hex(&l->diff_sum, got);
+	sha256_hex(&l->digest, got);
 	if (strcmp(got, l->name->diff) == 0)
 		return 0;
 	return err_set(err, ERR_USER,
 		"unpacked it is sha256:%s, the image's configuration says sha256:%s", got,
 		l->name->diff);
-}
-
-int layer_check(
-	struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err)
-{
-	struct err diff_err;
-	char got[SHA256_HEX];
-	const void *p;
-	ssize_t n;
-
-	if (result == 0) {
-		result = check_diff(l, &diff_err);
-		why = &diff_err;
-	}
-	while ((n = on_read(l->packed, l, &p)) > 0)
-		;
-	if (n < 0)
-		return err_errno(err, "layer %s", l->name->blob);
-	sha256_hex(&l->blob_sum, got);
-	*ret_damaged = strcmp(got, l->name->blob) != 0;
-	if (*ret_damaged)
-		return err_set(err, ERR_ENV, "layer %s is not what its digest says", l->name->blob);
-	if (result < 0)
-		*err = *why;
-	return result;
 }

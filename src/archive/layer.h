@@ -17,9 +17,11 @@ struct layer_name {
 struct layer;
 struct archive_entry;
 
+enum layer_sum { LAYER_BLOB, LAYER_DIFF };
+
 /* The file of @name, borrowed, in @dir. @on_bytes is told how many bytes were read of it. NULL:
- * there is no such file. @sum: layer_check() will be called. */
-struct layer *layer_open(int dir, const struct layer_name *name, bool sum,
+ * there is no such file. @sum: which digest will be checked. */
+struct layer *layer_open(int dir, const struct layer_name *name, enum layer_sum sum,
 	void (*on_bytes)(void *arg, uint64_t n), void *arg, struct err *err);
 void layer_close(struct layer *l);
 /* 1: *ret is the next entry, borrowed; 0: the end. */
@@ -30,7 +32,6 @@ int64_t layer_data(struct layer *l, void *to, size_t max, struct err *err);
 int layer_announce(struct layer *l, uint64_t bytes, struct err *err);
 uint64_t layer_size(const struct layer *l);
 
-/* What @result and *@why say of reading it, and whether the layer is what its name says.
- * *ret_damaged: the file is not, which explains every other error. */
-int layer_check(
-	struct layer *l, int result, const struct err *why, bool *ret_damaged, struct err *err);
+/* Read to the end, and check what was opened for. The blob can be checked after a failure, too. */
+int layer_check_blob(struct layer *l, bool *ret_damaged, struct err *err);
+int layer_check_diff(struct layer *l, struct err *err);
