@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch kit mounts: the directories that kits share between their sandboxes, which outlive these. */
+/* hutch kit mounts: directories that kits share between their sandboxes, which outlive these. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -20,7 +20,7 @@ char *host_mount_kit(const struct kit *k)
 	return xasprintf("%s-%.16s", k->name, hex);
 }
 
-/* "home%2Fagent%2F.cache"; a dot at the beginning is written so, too: no name is hidden, "." or "..". */
+/* "home%2Fagent%2F.cache"; also a dot at the beginning: no name is hidden, "." or "..". */
 char *host_mount_encode(const char *path)
 {
 	_buf_ struct buf out = {.max = NAME_MAX};

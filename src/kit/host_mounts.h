@@ -4,8 +4,8 @@
 
 #include "kit/kit.h"
 
-/* All of them are at STATE/host-mounts/KIT/PATH: the name of a kit and a digest, and the path in the
- * sandbox as one component. */
+/* All of them are at STATE/host-mounts/KIT/PATH: the name of a kit and a digest, and the path in
+ * the sandbox as one component. */
 #define HOST_MOUNTS_DIR "host-mounts"
 
 /* KIT of @k, known by the repository that it is from (@k->source), or by its directory here; not by

@@ -59,7 +59,8 @@ def adapter(home, liar):
         liar, "workload", descriptor(
             "workload", capability("agent-context@1", {"filename": "AGENTS.md"}), provides=["workload"]),
         layers=[layer(busybox(folder("var"), folder("var/tmp", 0o1777)))],
-        config={"Entrypoint": ["/bin/sh"], "WorkingDir": "/home/agent/workspace", "Env": ["FROM_IMAGE=image", "MARK=declared"]}))
+        config={"Entrypoint": ["/bin/sh"], "WorkingDir": "/home/agent/workspace",
+                "Env": ["FROM_IMAGE=image", "MARK=declared"]}))
     yield a
 
 
@@ -93,6 +94,7 @@ def test_a_refusal_is_no_failure(adapter, liar):
         assert adapter.status_of(*args) not in (0, 2), args
     assert json.loads(adapter.home.ok("ls", "--json")) == []
     assert os.listdir(adapter.home.path("adapter")) == []
+    assert json.loads(adapter.home.ok("secret", "ls", "--json")) == []
 
 
 def test_a_sandbox(adapter, liar):

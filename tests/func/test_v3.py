@@ -224,6 +224,17 @@ def test_phases_in_the_plan(world):
     assert "sees ONE MARK WORKSPACE_DIR" in text and "sees no variables" in text
 
 
+def test_a_host_without_a_port_is_every_port(world):
+    """As the grammar has it; but not of this machine, nor for addresses, of which it says nothing."""
+    kit = local(world, "ports", descriptor("mixin", capability("network-policy@1", {
+        "install": {"allow": ["*"]},
+        "runtime": {"allow": ["a.test", "b.test:80", "*.c.test", "10.0.0.0/8", "host.hutch.internal"],
+                    "deny": ["x.a.test", "**"]}})))
+    assert [r["target"] for r in plan(world, "--kit", kit, world.base_kit)["network"]["rules"]] == [
+        "**:*", "a.test:*", "b.test:80", "*.c.test:*", "10.0.0.0/8", "host.hutch.internal", "x.a.test:*",
+        "**:*"]
+
+
 def test_what_cannot_be_provided(world):
     usb = {"vendorId": "0x1050", "productId": "0x0407"}
     error = refused(world, "--kit", local(world, "key", descriptor(
