@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Values of credentials: asked of hutch-secret.
  *
- * There is at most one question under way for a service; requests that come meanwhile wait for the
- * same answer, each gets a copy. hutch-secret is expected to answer within its own time limit;
- * should it not, or be gone, the requests fail and say so: none goes out without its credential. */
+ * There is one question under way for a service, as long as nothing changes; requests that come
+ * meanwhile wait for the same answer and share the value. hutch-secret is expected to answer within
+ * its own time limit; should it not, or be gone, the requests fail and say so: none goes out
+ * without its credential. */
 #include "gate/values.h"
 
 #include <errno.h>
@@ -15,6 +16,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "gate/filter.h"
+#include "gate/kept.h"
 #include "wire/broker.h"
 
 #define ANSWER_MS 35000u /* hutch-secret gives up after 30 s */
@@ -29,7 +32,7 @@ struct values_item {
 	struct values_item *next_waiting;
 	/* Then, when it was fetched: the value, or why there is none. */
 	bool fetched;
-	struct secret *value;                /* owned */
+	struct value *value;                 /* a reference, or NULL */
 	char failure[BROKER_REASON_MAX + 1]; /* "" for none */
 };
 
@@ -39,6 +42,7 @@ struct fetch {
 	struct fetch *next;
 	struct loop_timer timer;
 	uint32_t id;
+	uint64_t asked; /* kept_look at the time */
 	char service[BROKER_NAME_MAX + 1];
 	struct values_item *waiting;
 };
@@ -48,9 +52,35 @@ struct values {
 	int broker; /* owned; -1: there is none, or none any more */
 	struct loop_watch watch;
 	struct secret *packet; /* owned: where answers arrive; NULL without a broker */
+	struct kept *kept;     /* owned */
 	struct fetch *fetches;
 	uint32_t last_id;
 };
+
+struct value *value_new(struct secret *s)
+{
+	struct value *v = xcalloc(1, sizeof(*v));
+
+	v->refs = 1;
+	v->secret = s;
+	return v;
+}
+
+struct value *value_ref(struct value *v)
+{
+	if (v)
+		v->refs++;
+	return v;
+}
+
+void value_unref(struct value *v)
+{
+	if (!v || --v->refs)
+		return;
+	secret_free(v->secret);
+	filter_free(v->mask);
+	free(v);
+}
 
 static struct values_item *find_item(const struct values_set *s, const char *service)
 {
@@ -91,22 +121,20 @@ static void fetch_unlink(struct fetch *f)
 }
 
 /* Hand the answer to all who wait. Sets may end meanwhile, and with them their items. */
-static void fetch_end(struct fetch *f, const void *value, size_t len, const char *failure)
+static void fetch_end(struct fetch *f, struct value *value, const char *failure)
 {
 	struct values_item *it;
 
 	fetch_unlink(f);
 	while ((it = f->waiting)) {
 		struct values_set *s = it->set;
-		struct err err = {0};
 
 		f->waiting = it->next_waiting;
 		it->fetch = NULL;
 		it->fetched = true;
-		if (len)
-			it->value = secret_new(value, len, &err);
-		if (failure || (len && !it->value))
-			item_fail(it, failure ? failure : err.msg);
+		it->value = value_ref(value);
+		if (failure)
+			item_fail(it, failure);
 		if (!values_pending(s))
 			s->ready(s);
 	}
@@ -116,23 +144,27 @@ static void fetch_end(struct fetch *f, const void *value, size_t len, const char
 static void broker_lost(struct values *v)
 {
 	log_error("values: hutch-secret has gone");
+	kept_stop(v->kept);
 	loop_del(v->loop, &v->watch);
 	close_and_reset(&v->broker);
 	while (v->fetches)
-		fetch_end(v->fetches, NULL, 0, "the process that fetches credentials has ended");
+		fetch_end(v->fetches, NULL, "the process that fetches credentials has ended");
 }
 
 static void on_late(struct loop *l, struct loop_timer *t)
 {
 	struct fetch *f = container_of(t, struct fetch, timer);
 
-	fetch_end(f, NULL, 0, "the value could not be fetched in time");
+	fetch_end(f, NULL, "the value could not be fetched in time");
 }
 
 static void take_answer(struct values *v, const struct broker_msg *m, const char *data)
 {
 	char reason[BROKER_REASON_MAX + 1];
+	struct secret *secret = NULL;
+	struct value *value = NULL;
 	struct fetch *f = v->fetches;
+	struct err err;
 
 	while (f && f->id != m->id)
 		f = f->next;
@@ -140,10 +172,38 @@ static void take_answer(struct values *v, const struct broker_msg *m, const char
 		log_limited(LOG_WARN, "values: an answer that nobody waits for");
 		return;
 	}
+	reason[0] = '\0';
 	if (m->type == BROKER_FAILED)
 		snprintf(reason, sizeof(reason), "%.*s", (int)m->len, data);
-	fetch_end(f, data, m->type == BROKER_VALUE ? m->len : 0,
-		m->type == BROKER_FAILED ? reason : NULL);
+	if (m->type == BROKER_VALUE || m->type == BROKER_LASTING) {
+		secret = secret_new(data, m->len, &err);
+		if (secret)
+			value = value_new(secret);
+		else
+			snprintf(reason, sizeof(reason), "%.*s", BROKER_REASON_MAX, err.msg);
+	}
+	if (!reason[0] && m->type != BROKER_VALUE)
+		kept_put(v->kept, f->service, value, f->asked);
+	fetch_end(f, value, reason[0] ? reason : NULL);
+	value_unref(value);
+}
+
+/* The descriptors that came with a message, of which only one may have any. Whether all is well. */
+static bool take_fds(struct values *v, const struct broker_msg *m, struct msghdr *h)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(h);
+	int fds[2] = {-1, -1};
+	size_t len = 0;
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+		len = MIN(c->cmsg_len - CMSG_LEN(0), sizeof(fds));
+		memcpy(fds, CMSG_DATA(c), len);
+	}
+	if (m && m->type == BROKER_WATCH && len == sizeof(fds))
+		return kept_watch(v->kept, fds[0], fds[1]) == 0;
+	close_and_reset(&fds[0]);
+	close_and_reset(&fds[1]);
+	return m && len == 0 && m->type != BROKER_WATCH;
 }
 
 static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
@@ -151,17 +211,25 @@ static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
 	struct values *v = container_of(w, struct values, watch);
 	/* The value passes through nothing but locked memory and the kernel. */
 	char *data = secret_bytes(v->packet);
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
 	struct broker_msg m;
 	struct iovec iov[2] = {{&m, sizeof(m)}, {data, SECRET_VALUE_MAX}};
-	struct msghdr h = {.msg_iov = iov, .msg_iovlen = 2};
+	struct msghdr h = {.msg_iov = iov,
+		.msg_iovlen = 2,
+		.msg_control = control,
+		.msg_controllen = sizeof(control)};
+	bool good;
 	ssize_t n;
 
-	n = recvmsg(v->broker, &h, MSG_DONTWAIT);
+	n = recvmsg(v->broker, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0 || (h.msg_flags & MSG_TRUNC) || !broker_check(&m, data, (size_t)n, false))
+	good = n > 0 && !(h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+	       broker_check(&m, data, (size_t)n, false);
+	good = n < 0 || (take_fds(v, good ? &m : NULL, &h) && good);
+	if (n <= 0 || !good)
 		broker_lost(v);
-	else
+	else if (m.type != BROKER_WATCH)
 		take_answer(v, &m, data);
 	if (n > 0)
 		mem_wipe(data, MIN((size_t)n, (size_t)SECRET_VALUE_MAX));
@@ -169,13 +237,14 @@ static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
 
 /* ---- what one request needs ---- */
 
-static struct fetch *fetch_start(struct values *v, const char *service)
+static struct fetch *fetch_start(struct values *v, const char *service, uint64_t asked)
 {
 	struct broker_msg m = {.type = BROKER_GET, .len = (uint32_t)strlen(service)};
 	uint8_t packet[sizeof(m) + BROKER_NAME_MAX];
 	struct fetch *f = v->fetches;
 
-	while (f && strcmp(f->service, service) != 0)
+	/* What has changed since a question was asked may not be in its answer. */
+	while (f && (f->asked != asked || strcmp(f->service, service) != 0))
 		f = f->next;
 	if (f || v->broker < 0)
 		return f;
@@ -187,6 +256,7 @@ static struct fetch *fetch_start(struct values *v, const char *service)
 	f = xcalloc(1, sizeof(*f));
 	f->values = v;
 	f->id = m.id;
+	f->asked = asked;
 	memcpy(f->service, service, m.len);
 	f->next = v->fetches;
 	v->fetches = f;
@@ -197,15 +267,23 @@ static struct fetch *fetch_start(struct values *v, const char *service)
 void values_want(struct values_set *s, const char *service)
 {
 	struct values_item *it;
+	struct value *known;
+	uint64_t now;
 
 	if (strlen(service) > BROKER_NAME_MAX || find_item(s, service))
 		return;
+	now = kept_look(s->values->kept);
 	it = xcalloc(1, sizeof(*it));
 	it->set = s;
 	it->next = s->items;
 	s->items = it;
 	snprintf(it->service, sizeof(it->service), "%s", service);
-	it->fetch = fetch_start(s->values, service);
+	if (kept_find(s->values->kept, service, &known)) {
+		it->value = value_ref(known);
+		it->fetched = true;
+		return;
+	}
+	it->fetch = fetch_start(s->values, service, now);
 	if (!it->fetch) {
 		item_fail(it, "the process that fetches credentials does not answer");
 		return;
@@ -222,23 +300,15 @@ bool values_pending(const struct values_set *s)
 	return false;
 }
 
-int values_get(struct values_set *s, const char *service, struct secret **ret, struct err *err)
+int values_get(struct values_set *s, const char *service, struct value **ret, struct err *err)
 {
 	const struct values_item *it = find_item(s, service);
-	struct secret *copy;
 
 	if (!it || !it->fetched)
 		return err_set(err, ERR_BUG, "credential %s: was not asked for", service);
 	if (it->failure[0])
 		return err_set(err, ERR_USER, "credential %s: %s", it->service, it->failure);
-	if (!it->value) {
-		*ret = NULL;
-		return 0;
-	}
-	copy = secret_new(secret_bytes(it->value), secret_len(it->value), err);
-	if (!copy)
-		return -1;
-	*ret = copy;
+	*ret = it->value;
 	return 0;
 }
 
@@ -249,7 +319,7 @@ void values_done(struct values_set *s)
 	while ((it = s->items)) {
 		s->items = it->next;
 		item_unwait(it);
-		secret_free(it->value);
+		value_unref(it->value);
 		free(it);
 	}
 }
@@ -263,6 +333,7 @@ struct values *values_new(struct loop *l, int broker, struct err *err)
 	v->loop = l;
 	v->broker = broker;
 	v->watch.fd = -1;
+	v->kept = kept_new(l, broker);
 	if (broker < 0)
 		return v;
 	v->packet = secret_alloc(SECRET_VALUE_MAX, err);
@@ -284,6 +355,7 @@ void values_free(struct values *v)
 		fetch_unlink(f);
 		free(f);
 	}
+	kept_free(v->kept);
 	loop_del(v->loop, &v->watch);
 	close_and_reset(&v->broker);
 	secret_free(v->packet);

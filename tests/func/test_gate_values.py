@@ -11,7 +11,7 @@ import pytest
 from gate_driver import HttpServer, credential, credential_of, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
-GET, VALUE, NONE, FAILED = 1, 2, 3, 4
+GET, VALUE, NONE, FAILED, LASTING, WATCH = 1, 2, 3, 4, 5, 6
 HEAD = struct.Struct("=HHII")  # type, zero, id, len
 HOST = "api.example.test"
 
@@ -174,7 +174,7 @@ def test_fails_when_there_never_was_one(world):
     b"", b"x", HEAD.pack(VALUE, 0, 1, 5) + b"four", HEAD.pack(VALUE, 0, 1, 0),
     HEAD.pack(VALUE, 1, 1, 1) + b"v", HEAD.pack(GET, 0, 1, 1) + b"v",
     HEAD.pack(FAILED, 0, 1, 3) + b"a\nb", HEAD.pack(99, 0, 1, 0),
-    HEAD.pack(VALUE, 0, 1, 65537) + b"v" * 65537], ids=range(9))
+    HEAD.pack(VALUE, 0, 1, 65537) + b"v" * 65537, HEAD.pack(WATCH, 0, 0, 0)], ids=range(10))
 def test_malformed_answer_ends_the_link(world, packet):
     g = world.gate()
     r = Request(conn(g))
