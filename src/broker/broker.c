@@ -16,10 +16,8 @@
 #include "broker/fetch.h"
 #include "secret/source.h"
 
-#define RETRY_MS 2000u
-/* Questions for one service: the gate has one at a time, and one more for each change of the stores
- * while it waits. */
-#define WAITING_MAX 32u
+#define RETRY_MS    2000u
+#define WAITING_MAX 16u /* questions for one service: the gate has one at a time */
 
 struct entry {
 	struct broker *broker;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Values of credentials: asked of hutch-secret.
  *
- * There is one question under way for a service, as long as nothing changes; requests that come
- * meanwhile wait for the same answer and share the value. hutch-secret is expected to answer within
- * its own time limit; should it not, or be gone, the requests fail and say so: none goes out
- * without its credential. */
+ * There is at most one question under way for a service. Requests that come meanwhile are not
+ * served by its answer, which may be older than they are, but share the next question; unless that
+ * answer lasts. hutch-secret is expected to answer within its own time limit; should it not, or be
+ * gone, the requests fail and say so: none goes out without its credential. */
 #include "gate/values.h"
 
 #include <errno.h>
@@ -22,6 +22,8 @@
 
 #define ANSWER_MS 35000u /* hutch-secret gives up after 30 s */
 
+static const char no_answer[] = "the process that fetches credentials does not answer";
+
 /* One service of one set. */
 struct values_item {
 	struct values_set *set;
@@ -36,12 +38,13 @@ struct values_item {
 	char failure[BROKER_REASON_MAX + 1]; /* "" for none */
 };
 
-/* A question that hutch-secret has not answered yet. */
+/* A question that hutch-secret has not answered yet, or that waits until it has answered the one
+ * before. */
 struct fetch {
 	struct values *values;
 	struct fetch *next;
 	struct loop_timer timer;
-	uint32_t id;
+	uint32_t id;    /* 0: not sent yet */
 	uint64_t asked; /* kept_look at the time */
 	char service[BROKER_NAME_MAX + 1];
 	struct values_item *waiting;
@@ -120,6 +123,9 @@ static void fetch_unlink(struct fetch *f)
 	loop_timer_stop(f->values->loop, &f->timer);
 }
 
+static void fetch_next(struct values *v, const char *service);
+static void on_late(struct loop *l, struct loop_timer *t);
+
 /* Hand the answer to all who wait. Sets may end meanwhile, and with them their items. */
 static void fetch_end(struct fetch *f, struct value *value, const char *failure)
 {
@@ -138,7 +144,59 @@ static void fetch_end(struct fetch *f, struct value *value, const char *failure)
 		if (!values_pending(s))
 			s->ready(s);
 	}
+	fetch_next(f->values, f->service);
 	free(f);
+}
+
+static struct fetch *find_fetch(const struct values *v, const char *service, bool sent)
+{
+	struct fetch *f = v->fetches;
+
+	while (f && ((f->id > 0) != sent || strcmp(f->service, service) != 0))
+		f = f->next;
+	return f;
+}
+
+static bool fetch_send(struct fetch *f, uint64_t now)
+{
+	struct broker_msg m = {.type = BROKER_GET, .len = (uint32_t)strlen(f->service)};
+	uint8_t packet[sizeof(m) + BROKER_NAME_MAX];
+	struct values *v = f->values;
+
+	if (v->broker < 0)
+		return false;
+	v->last_id += v->last_id == UINT32_MAX ? 2 : 1; /* 0 is no number of a question */
+	m.id = v->last_id;
+	memcpy(packet, &m, sizeof(m));
+	memcpy(packet + sizeof(m), f->service, m.len);
+	if (send(v->broker, packet, sizeof(m) + m.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return false;
+	f->id = m.id;
+	f->asked = now;
+	loop_timer_start(v->loop, &f->timer, ANSWER_MS, on_late);
+	return true;
+}
+
+/* The question before has its answer: ask the next one, if that is still necessary. */
+static void fetch_next(struct values *v, const char *service)
+{
+	struct fetch *f = find_fetch(v, service, false);
+	struct value *known;
+	uint64_t now;
+
+	if (!f || find_fetch(v, service, true))
+		return;
+	now = kept_look(v->kept);
+	if (!f->waiting) {
+		fetch_unlink(f);
+		free(f);
+	} else if (kept_find(v->kept, service, &known)) {
+		known = value_ref(known);
+		fetch_end(f, known, NULL);
+		value_unref(known);
+	} else if (!fetch_send(f, now)) {
+		fetch_end(f, NULL, no_answer);
+	}
 }
 
 static void broker_lost(struct values *v)
@@ -237,30 +295,22 @@ static void on_broker(struct loop *l, struct loop_watch *w, uint32_t events)
 
 /* ---- what one request needs ---- */
 
-static struct fetch *fetch_start(struct values *v, const char *service, uint64_t asked)
+/* The question that a request which comes now can share, or a new one. NULL: nobody answers. */
+static struct fetch *fetch_start(struct values *v, const char *service, uint64_t now)
 {
-	struct broker_msg m = {.type = BROKER_GET, .len = (uint32_t)strlen(service)};
-	uint8_t packet[sizeof(m) + BROKER_NAME_MAX];
-	struct fetch *f = v->fetches;
+	struct fetch *f = find_fetch(v, service, false);
 
-	/* What has changed since a question was asked may not be in its answer. */
-	while (f && (f->asked != asked || strcmp(f->service, service) != 0))
-		f = f->next;
-	if (f || v->broker < 0)
+	if (f)
 		return f;
-	m.id = ++v->last_id;
-	memcpy(packet, &m, sizeof(m));
-	memcpy(packet + sizeof(m), service, m.len);
-	if (send(v->broker, packet, sizeof(m) + m.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return NULL;
 	f = xcalloc(1, sizeof(*f));
 	f->values = v;
-	f->id = m.id;
-	f->asked = asked;
-	memcpy(f->service, service, m.len);
+	snprintf(f->service, sizeof(f->service), "%s", service);
+	if (!find_fetch(v, service, true) && !fetch_send(f, now)) {
+		free(f);
+		return NULL;
+	}
 	f->next = v->fetches;
 	v->fetches = f;
-	loop_timer_start(v->loop, &f->timer, ANSWER_MS, on_late);
 	return f;
 }
 
@@ -285,7 +335,7 @@ void values_want(struct values_set *s, const char *service)
 	}
 	it->fetch = fetch_start(s->values, service, now);
 	if (!it->fetch) {
-		item_fail(it, "the process that fetches credentials does not answer");
+		item_fail(it, no_answer);
 		return;
 	}
 	it->next_waiting = it->fetch->waiting;

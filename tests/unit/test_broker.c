@@ -283,14 +283,14 @@ static void test_failure_is_not_repeated_at_once(void **state)
 static void test_questions_share_a_run(void **state)
 {
 	counted(w.stores[1], 60, "sleep 0.2; echo v");
-	for (int i = 0; i < 32; i++)
+	for (int i = 0; i < 16; i++)
 		ask("one");
 	assert_int_equal(w.n, 0);
 	ask("one");
 	assert_int_equal(w.n, 1);
 	assert_int_equal(w.answers[0].type, BROKER_FAILED);
-	wait_answers(33);
-	for (size_t i = 1; i < 33; i++)
+	wait_answers(17);
+	for (size_t i = 1; i < 17; i++)
 		assert_string_equal(w.answers[i].text, "v");
 	assert_int_equal(runs(), 1);
 }
