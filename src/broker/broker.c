@@ -4,7 +4,8 @@
  * Values of commands and of the keyring are kept for the reference's time to live, in locked
  * memory, and forgotten early when the reference changes: the stores are watched, and looked at
  * again for every question. A failure is kept for RETRY_MS, so that a guest cannot make the host
- * run commands as fast as it can send requests. Variables and files are read each time. */
+ * run commands as fast as it can send requests. Variables and files are read each time. What can
+ * change only with the stores, or here, lasts (wire/broker.h); files do not. */
 #include "broker/broker.h"
 
 #include <stdio.h>
@@ -39,12 +40,20 @@ struct broker {
 	struct entry *entries;
 	size_t n;
 	broker_send_fn *send;
+	broker_old_fn *old;
 	void *arg;
 };
 
 /* ---- answers ---- */
 
-static void answer(struct broker *b, uint32_t id, struct secret *value, const char *failure)
+/* Whether the gate may use it again without a question. Nobody watches the files of others. */
+static bool lasts(const struct entry *e)
+{
+	return e->source.kind != SOURCE_FILE;
+}
+
+static void answer(
+	struct broker *b, uint32_t id, struct secret *value, bool lasting, const char *failure)
 {
 	struct broker_msg m = {.type = BROKER_NONE, .id = id};
 	char reason[BROKER_REASON_MAX];
@@ -56,7 +65,7 @@ static void answer(struct broker *b, uint32_t id, struct secret *value, const ch
 		m.len = (uint32_t)MIN(strlen(failure), sizeof(reason) - 1);
 		data = log_safe(reason, sizeof(reason), failure, m.len);
 	} else if (value) {
-		m.type = BROKER_VALUE;
+		m.type = lasting ? BROKER_LASTING : BROKER_VALUE;
 		m.len = (uint32_t)secret_len(value);
 		data = secret_bytes(value);
 	}
@@ -66,7 +75,7 @@ static void answer(struct broker *b, uint32_t id, struct secret *value, const ch
 static void answer_waiting(struct entry *e, struct secret *value, const char *failure)
 {
 	for (size_t i = 0; i < e->n_waiting; i++)
-		answer(e->broker, e->waiting[i], value, failure);
+		answer(e->broker, e->waiting[i], value, lasts(e), failure);
 	e->n_waiting = 0;
 }
 
@@ -74,6 +83,8 @@ static void answer_waiting(struct entry *e, struct secret *value, const char *fa
 
 static void forget(struct entry *e)
 {
+	if (e->kept && !e->failure[0])
+		e->broker->old(e->broker->arg);
 	loop_timer_stop(e->broker->loop, &e->timer);
 	secret_free(e->value);
 	e->value = NULL;
@@ -187,9 +198,9 @@ bool broker_packet(struct broker *b, const void *packet, size_t size)
 		return false;
 	e = find(b, name, m.len);
 	if (!e) {
-		answer(b, m.id, NULL, "this sandbox has no such credential");
+		answer(b, m.id, NULL, false, "this sandbox has no such credential");
 	} else if (e->n_waiting == WAITING_MAX) {
-		answer(b, m.id, NULL, "too many questions at once");
+		answer(b, m.id, NULL, false, "too many questions at once");
 	} else {
 		e->waiting[e->n_waiting++] = m.id;
 		serve(e);
@@ -213,7 +224,7 @@ void broker_recheck(struct broker *b)
 /* ---- the whole ---- */
 
 struct broker *broker_new(struct loop *l, const int stores[2], const char *box,
-	char *const *services, broker_send_fn *send, void *arg, struct err *err)
+	char *const *services, broker_send_fn *send, broker_old_fn *old, void *arg, struct err *err)
 {
 	struct broker *b = xcalloc(1, sizeof(*b));
 
@@ -222,6 +233,7 @@ struct broker *broker_new(struct loop *l, const int stores[2], const char *box,
 	b->stores[1] = stores[1];
 	b->box = box;
 	b->send = send;
+	b->old = old;
 	b->arg = arg;
 	while (services[b->n])
 		b->n++;

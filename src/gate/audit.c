@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -52,6 +51,8 @@ struct audit {
 	struct buf lines;            /* that wait to be written together */
 	unsigned n_lines;
 	struct loop_timer timer;
+	time_t second; /* what it is as text: */
+	char second_text[40];
 	char box[80];
 };
 
@@ -80,53 +81,77 @@ void audit_free(struct audit *a)
 
 static void put_key(struct buf *b, const char *key)
 {
-	buf_printf(b, "%s\"%s\":", buf_head(b)[buf_len(b) - 1] == '{' ? "" : ",", key);
+	buf_puts(b, buf_head(b)[buf_len(b) - 1] == '{' ? "\"" : ",\"");
+	buf_puts(b, key);
+	buf_puts(b, "\":");
+}
+
+static bool is_plain(unsigned char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
 static void put_string(struct buf *b, const char *key, const char *s)
 {
-	size_t n = 0;
+	size_t n = 0, plain;
 
 	if (!s)
 		return;
 	put_key(b, key);
 	buf_put_u8(b, '"');
-	for (; s[n] && n < AUDIT_STRING_MAX; n++) {
-		unsigned char c = (unsigned char)s[n];
-
-		if (c == '"' || c == '\\')
-			buf_printf(b, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			buf_printf(b, "\\u%04x", c);
+	while (s[n] && n < AUDIT_STRING_MAX) {
+		for (plain = n; plain < AUDIT_STRING_MAX && is_plain((unsigned char)s[plain]);)
+			plain++;
+		buf_put(b, s + n, plain - n);
+		n = plain;
+		if (n == AUDIT_STRING_MAX || !s[n])
+			break;
+		if (s[n] == '"' || s[n] == '\\')
+			buf_printf(b, "\\%c", s[n]);
 		else
-			buf_put_u8(b, c);
+			buf_printf(b, "\\u%04x", (unsigned char)s[n]);
+		n++;
 	}
 	buf_puts(b, s[n] ? "...\"" : "\"");
 }
 
 static void put_number(struct buf *b, const char *key, uint64_t v)
 {
+	char digits[20], *at = digits + sizeof(digits);
+
 	put_key(b, key);
-	buf_printf(b, "%" PRIu64, v);
+	do
+		*--at = (char)('0' + v % 10);
+	while (v /= 10);
+	buf_put(b, at, (size_t)(digits + sizeof(digits) - at));
 }
 
-static void put_time(struct buf *b)
+/* Most lines have the second of the one before. */
+static void put_time(struct buf *b, struct audit *a)
 {
-	char text[40];
 	struct timespec ts;
+	unsigned ms;
 	struct tm tm;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	if (ts.tv_sec != a->second || !a->second_text[0]) {
+		gmtime_r(&ts.tv_sec, &tm);
+		strftime(a->second_text, sizeof(a->second_text), "\"%Y-%m-%dT%H:%M:%S.", &tm);
+		a->second = ts.tv_sec;
+	}
+	ms = (unsigned)(ts.tv_nsec / 1000000);
 	put_key(b, "time");
-	buf_printf(b, "\"%s.%03ldZ\"", text, ts.tv_nsec / 1000000);
+	buf_puts(b, a->second_text);
+	buf_put(b,
+		(char[]){(char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10)},
+		3);
+	buf_puts(b, "Z\"");
 }
 
-static void format_line(struct buf *b, const struct audit *a, const struct audit_record *r)
+static void format_line(struct buf *b, struct audit *a, const struct audit_record *r)
 {
 	buf_puts(b, "{");
-	put_time(b);
+	put_time(b, a);
 	put_string(b, "box", a->box);
 	put_string(b, "verdict", verdict_names[r->verdict]);
 	put_string(b, "proto", proto_names[r->proto]);

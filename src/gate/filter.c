@@ -17,20 +17,80 @@ struct entry {
 	size_t n, with_n;
 };
 
-struct filter {
-	struct entry entries[FILTER_COUNT]; /* the longest first */
-	size_t n, longest_with;
+/* What is looked for. Filters of the same strings share one, until they differ. */
+struct strings {
+	unsigned refs;
+	struct entry *entries; /* owned; the longest first */
+	size_t n, room, longest_with;
 	bool begins[256]; /* bytes with which an entry begins */
 	bool grows;       /* some entry changes its length */
-	struct buf work;  /* what is held back, and the bytes under examination */
-	size_t shown;     /* bytes at its begin that are in the output already */
+};
+
+struct filter {
+	struct strings *strings; /* a reference */
+	struct buf work;         /* what is held back, and the bytes under examination */
+	size_t shown;            /* bytes at its begin that are in the output already */
 	uint64_t hits;
 };
+
+static void strings_unref(struct strings *s)
+{
+	if (--s->refs)
+		return;
+	for (size_t i = 0; i < s->n; i++) {
+		mem_wipe(s->entries[i].find, s->entries[i].n + s->entries[i].with_n);
+		free(s->entries[i].find);
+	}
+	free(s->entries);
+	free(s);
+}
+
+static struct entry new_entry(const void *find, size_t n, const void *with, size_t with_n)
+{
+	struct entry e = {.find = xmalloc(n + with_n), .n = n, .with_n = with_n};
+
+	e.with = e.find + n;
+	memcpy(e.find, find, n);
+	if (with_n)
+		memcpy(e.with, with, with_n);
+	return e;
+}
+
+/* Strings that are this filter's alone. */
+static struct strings *own_strings(struct filter *f)
+{
+	struct strings *old = f->strings, *s;
+
+	if (old->refs == 1)
+		return old;
+	s = xmalloc(sizeof(*s));
+	*s = *old;
+	s->refs = 1;
+	s->room = s->n;
+	s->entries = xcalloc(s->n + 1, sizeof(*s->entries));
+	for (size_t i = 0; i < s->n; i++)
+		s->entries[i] = new_entry(old->entries[i].find, old->entries[i].n,
+			old->entries[i].with, old->entries[i].with_n);
+	strings_unref(old);
+	return f->strings = s;
+}
 
 struct filter *filter_new(void)
 {
 	struct filter *f = xcalloc(1, sizeof(*f));
 
+	f->strings = xcalloc(1, sizeof(*f->strings));
+	f->strings->refs = 1;
+	buf_init(&f->work, FILTER_MAX + STEP);
+	return f;
+}
+
+struct filter *filter_like(const struct filter *other)
+{
+	struct filter *f = xcalloc(1, sizeof(*f));
+
+	f->strings = other->strings;
+	f->strings->refs++;
 	buf_init(&f->work, FILTER_MAX + STEP);
 	return f;
 }
@@ -39,35 +99,32 @@ void filter_free(struct filter *f)
 {
 	if (!f)
 		return;
-	for (size_t i = 0; i < f->n; i++) {
-		mem_wipe(f->entries[i].find, f->entries[i].n + f->entries[i].with_n);
-		free(f->entries[i].find);
-	}
+	strings_unref(f->strings);
 	buf_wipe(&f->work);
 	free(f);
 }
 
 int filter_add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n)
 {
-	struct entry e = {.n = n, .with_n = with_n};
+	struct strings *s = f->strings;
 	size_t at = 0;
 
-	if (n < FILTER_MIN || n > FILTER_MAX || with_n > FILTER_MAX || f->n == FILTER_COUNT)
+	if (n < FILTER_MIN || n > FILTER_MAX || with_n > FILTER_MAX || s->n == FILTER_COUNT)
 		return -1;
-	for (; at < f->n && f->entries[at].n >= n; at++)
-		if (f->entries[at].n == n && memcmp(f->entries[at].find, find, n) == 0)
+	for (; at < s->n && s->entries[at].n >= n; at++)
+		if (s->entries[at].n == n && memcmp(s->entries[at].find, find, n) == 0)
 			return 0;
-	e.find = xmalloc(n + with_n);
-	e.with = e.find + n;
-	memcpy(e.find, find, n);
-	if (with_n)
-		memcpy(e.with, with, with_n);
-	memmove(&f->entries[at + 1], &f->entries[at], (f->n - at) * sizeof(e));
-	f->entries[at] = e;
-	f->n++;
-	f->begins[e.find[0]] = true;
-	f->longest_with = MAX(f->longest_with, with_n);
-	f->grows = f->grows || with_n != n;
+	s = own_strings(f);
+	if (s->n == s->room) {
+		s->room = s->n * 2 + 8;
+		s->entries = xrealloc(s->entries, s->room, sizeof(*s->entries));
+	}
+	memmove(&s->entries[at + 1], &s->entries[at], (s->n - at) * sizeof(*s->entries));
+	s->entries[at] = new_entry(find, n, with, with_n);
+	s->n++;
+	s->begins[s->entries[at].find[0]] = true;
+	s->longest_with = MAX(s->longest_with, with_n);
+	s->grows = s->grows || with_n != n;
 	return 0;
 }
 
@@ -81,12 +138,12 @@ int filter_add_mask(struct filter *f, const void *find, size_t n)
 
 bool filter_is_empty(const struct filter *f)
 {
-	return f->n == 0;
+	return f->strings->n == 0;
 }
 
 size_t filter_room(const struct filter *f)
 {
-	return MAX(f->longest_with, (size_t)1);
+	return MAX(f->strings->longest_with, (size_t)1);
 }
 
 uint64_t filter_hits(const struct filter *f)
@@ -106,8 +163,8 @@ void filter_reset(struct filter *f)
  */
 static const struct entry *find_at(const struct filter *f, const uint8_t *p, size_t n, bool last)
 {
-	for (size_t i = 0; i < f->n; i++) {
-		const struct entry *e = &f->entries[i];
+	for (size_t i = 0; i < f->strings->n; i++) {
+		const struct entry *e = &f->strings->entries[i];
 
 		if (e->find[0] == p[0] && (e->n <= n || !last) &&
 			memcmp(e->find, p, MIN(e->n, n)) == 0)
@@ -121,7 +178,7 @@ static size_t next_place(
 	const struct filter *f, const uint8_t *p, size_t n, bool last, const struct entry **ret)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (!f->begins[p[i]])
+		if (!f->strings->begins[p[i]])
 			continue;
 		*ret = find_at(f, p + i, n - i, last);
 		if (*ret)
@@ -147,7 +204,7 @@ static void show_lead(struct filter *f, size_t n, struct buf *out)
 {
 	size_t lead = MIN(n, (size_t)FILTER_LEAD);
 
-	if (f->grows || lead <= f->shown || buf_room(out) < lead - f->shown)
+	if (f->strings->grows || lead <= f->shown || buf_room(out) < lead - f->shown)
 		return;
 	if (n <= FILTER_LEAD) {
 		buf_put(out, buf_head(&f->work) + f->shown, lead - f->shown);
@@ -186,7 +243,7 @@ static size_t may_take(const struct filter *f, size_t len, const struct buf *out
 	size_t held = buf_len(&f->work) - f->shown, room = buf_room(out);
 
 	len = MIN(len, (size_t)STEP);
-	return f->grows ? len : MIN(len, room > held ? room - held : 0);
+	return f->strings->grows ? len : MIN(len, room > held ? room - held : 0);
 }
 
 /* Nothing but what may become a string stays in work: the caller would not know that it has to come

@@ -24,6 +24,9 @@
 struct filter;
 
 struct filter *filter_new(void);
+/* Another stream for the same strings. They are shared, not copied; what is added to one of the two
+ * later is not in the other. */
+struct filter *filter_like(const struct filter *other);
 void filter_free(struct filter *f); /* wipes; NULL is fine */
 
 /* Replace @find by @with; both are copied. A string that is there already keeps its replacement.

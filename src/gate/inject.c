@@ -55,6 +55,20 @@ void inject_mask(struct inject *in, const void *p, size_t n)
 	mask_value(in->answer.mask, p, n);
 }
 
+/* All forms of a value that is used, which are made once. */
+static void mask_used(struct inject *in, struct value *v)
+{
+	if (in->answer.mask) {
+		mask_value(in->answer.mask, secret_bytes(v->secret), secret_len(v->secret));
+		return;
+	}
+	if (!v->mask) {
+		v->mask = filter_new();
+		mask_value(v->mask, secret_bytes(v->secret), secret_len(v->secret));
+	}
+	in->answer.mask = filter_like(v->mask);
+}
+
 static struct http1_edit *find_edit(struct inject *in, const char *header)
 {
 	for (size_t i = 0; i < in->n; i++)
@@ -210,7 +224,7 @@ static int add_kind(struct inject *in, const struct spec_inject *s, struct http1
 }
 
 static int get_value(const struct inject_request *q, const struct config_inject *ci,
-	struct secret **ret, struct err *err)
+	struct value **ret, struct err *err)
 {
 	const char *service = ci->credential->service;
 
@@ -234,7 +248,7 @@ static bool applies(const struct inject_request *q, const struct config_inject *
 
 /* It belongs to the connection, which lasts; but not longer than the value. */
 static int check_certificate(struct inject *in, const struct inject_request *q,
-	const struct config_inject *ci, const struct secret *value, struct err *err)
+	const struct config_inject *ci, const struct value *value, struct err *err)
 {
 	if (!value && q->certified) {
 		err_set(err, ERR_USER, "credential %s has been removed", ci->credential->service);
@@ -248,18 +262,18 @@ static int check_certificate(struct inject *in, const struct inject_request *q,
 static int add(struct inject *in, const struct inject_request *q, const struct config_inject *ci,
 	struct http1_head *h, struct err *err)
 {
-	_secret_ struct secret *value = NULL;
+	struct value *value = NULL;
 	bool used;
 
 	if (get_value(q, ci, &value, err) < 0)
 		return -1;
 	if (ci->inject->kind == SPEC_INJECT_CERTIFICATE)
 		return check_certificate(in, q, ci, value, err);
-	if (add_kind(in, ci->inject, h, value, &used, err) < 0)
+	if (add_kind(in, ci->inject, h, value ? value->secret : NULL, &used, err) < 0)
 		return err_wrap(err, "credential %s", ci->credential->service);
 	if (!used)
 		return 0;
-	inject_mask(in, secret_bytes(value), secret_len(value));
+	mask_used(in, value);
 	inject_note(in, ci->credential->service);
 	return 0;
 }
@@ -269,11 +283,11 @@ static int add_signature(struct inject *in, const struct inject_request *q,
 	const struct config_inject *ci, struct http1_head *h, const struct buf *body,
 	struct err *err)
 {
-	_secret_ struct secret *value = NULL;
+	struct value *value = NULL;
 
 	if (get_value(q, ci, &value, err) < 0)
 		return -1;
-	if (value && inject_aws(in, h, body, value, err) < 0)
+	if (value && inject_aws(in, h, body, value->secret, err) < 0)
 		return err_wrap(err, "credential %s", ci->credential->service);
 	if (value)
 		inject_note(in, ci->credential->service);

@@ -58,9 +58,9 @@ static void on_certificate(struct values_set *s)
 	flow_wake(f);
 }
 
-/* The client certificate of this destination: it is there, or none belongs here. False: later, or
- * never (dial_failed). */
-static bool get_certificate(struct flow *f, struct secret **ret)
+/* The client certificate of this destination, borrowed until values_done: it is there, or none
+ * belongs here. False: later, or never (dial_failed). */
+static bool get_certificate(struct flow *f, struct value **ret)
 {
 	const struct config_inject *ci =
 		f->is_addr ? NULL : config_find_certificate(f->gate->config, f->name, f->port);
@@ -78,15 +78,15 @@ static bool get_certificate(struct flow *f, struct secret **ret)
 	if (values_get(set, ci->credential->service, ret, &f->dial_err) < 0) {
 		f->dial_err.class = ERR_ENV;
 		f->dial_failed = true;
+		values_done(set);
 	}
-	values_done(set);
 	return !f->dial_failed;
 }
 
 void intercept_connected(struct flow *f)
 {
 	unsigned offer = f->offers_h2 ? TLS_OFFER_H2 : TLS_OFFER_HTTP11;
-	_secret_ struct secret *certificate = NULL;
+	struct value *certificate = NULL;
 	struct tls *tls;
 
 	if (f->up.fd < 0 || f->up.tls || !get_certificate(f, &certificate))
@@ -95,8 +95,9 @@ void intercept_connected(struct flow *f)
 		offer |= TLS_OFFER_HTTP11;
 	tls = tls_client_new(f->gate->tls, f->name, f->port, offer,
 		f->is_addr ? NULL : config_find_trust(f->gate->config, f->name, f->port),
-		certificate, &f->dial_err);
+		certificate ? certificate->secret : NULL, &f->dial_err);
 	f->certified = tls && certificate;
+	values_done(&f->certificate);
 	if (tls)
 		stream_start_tls(&f->up, tls);
 	else

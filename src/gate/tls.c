@@ -30,6 +30,7 @@ struct tls {
 	BIO *from, *to;     /* borrowed from ssl: ciphertext in, ciphertext out */
 	enum tls_alpn alpn; /* server: to be chosen; client: chosen, when ready */
 	bool client, ready, ended, ending, failed;
+	bool dry; /* OpenSSL has said that it waits for more ciphertext, and got none since */
 	/* client: whose session it is */
 	struct tls_sessions *sessions;
 	uint16_t port;
@@ -378,6 +379,7 @@ static void feed(struct tls *t, struct buf *net_in)
 		if (n <= 0)
 			break;
 		buf_consume(net_in, (size_t)n);
+		t->dry = false;
 	}
 }
 
@@ -438,15 +440,17 @@ static int shake_hands(struct tls *t, struct err *err)
 
 static int read_plain(struct tls *t, struct buf *in, struct err *err)
 {
-	while (t->ready && !t->ended && buf_room(in) > 0) {
+	while (t->ready && !t->ended && !t->dry && buf_room(in) > 0) {
 		size_t n = MIN(buf_room(in), (size_t)TLS_STEP);
 		uint8_t *to = buf_reserve(in, n);
 		int got;
 
 		ERR_clear_error();
 		got = SSL_read(t->ssl, to, (int)n);
-		if (got <= 0)
+		if (got <= 0) {
+			t->dry = SSL_get_error(t->ssl, got) == SSL_ERROR_WANT_READ;
 			return waiting(t, got, "TLS", err) ? 0 : -1;
+		}
 		buf_commit(in, (size_t)got);
 	}
 	return 0;

@@ -3,8 +3,9 @@
  *
  * They are asked of hutch-secret, which alone reads the store and what that refers to; the request
  * waits meanwhile, and the server is dialled in parallel. An answer belongs to the requests that
- * waited for it, and goes with them: nothing is cached here, so the next request sees what is
- * revoked or changed.
+ * waited for it, and goes with them, unless hutch-secret says that it lasts: then the next requests
+ * have it at once, as long as nothing has changed and for a second (kept.h). Either way a request
+ * sees what was revoked or changed before it.
  *
  *   struct values_set set = {.values = gate->values, .ready = on_ready};
  *   values_want(&set, service) ...      as soon as the request is known
@@ -20,8 +21,19 @@
 #include "base/loop.h"
 #include "secret/secret.h"
 
+struct filter;
 struct values; /* of the gate as a whole */
 struct values_item;
+
+/* One value, which all who use it share: locked memory costs five system calls each time. */
+struct value {
+	unsigned refs;
+	struct secret *secret; /* owned */
+	struct filter *mask;   /* owned; what inject.c makes of it at first use, or NULL */
+};
+struct value *value_new(struct secret *s /* taken */);
+struct value *value_ref(struct value *v); /* NULL is fine */
+void value_unref(struct value *v);        /* the last one wipes; NULL is fine */
 
 /* What one request needs. Stays where it is until values_done. */
 struct values_set {
@@ -35,9 +47,9 @@ struct values_set {
 /* Ask for @service. Again is harmless. */
 void values_want(struct values_set *s, const char *service);
 bool values_pending(const struct values_set *s);
-/* When nothing is pending. *ret is owned by the caller, or NULL when there is no value, which is no
- * error. -1: there should be one, and why it could not be had. */
-int values_get(struct values_set *s, const char *service, struct secret **ret, struct err *err);
+/* When nothing is pending. *ret is borrowed until values_done, or NULL when there is no value,
+ * which is no error. -1: there should be one, and why it could not be had. */
+int values_get(struct values_set *s, const char *service, struct value **ret, struct err *err);
 /* Wipes. {0} and twice are fine. */
 void values_done(struct values_set *s);
 

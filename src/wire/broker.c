@@ -12,6 +12,8 @@ static const struct {
 	[BROKER_VALUE] = {false, 1, BROKER_VALUE_MAX},
 	[BROKER_NONE] = {false, 0, 0},
 	[BROKER_FAILED] = {false, 1, BROKER_REASON_MAX},
+	[BROKER_LASTING] = {false, 1, BROKER_VALUE_MAX},
+	[BROKER_WATCH] = {false, 0, 0},
 };
 _Static_assert(ARRAY_SIZE(shapes) == BROKER_TYPES, "a shape for every broker_type");
 
@@ -31,5 +33,5 @@ bool broker_check(const struct broker_msg *m, const void *data, size_t size, boo
 	if (shapes[m->type].from_gate != from_gate || m->len < shapes[m->type].min ||
 		m->len > shapes[m->type].max)
 		return false;
-	return m->type == BROKER_VALUE || is_printable(data, m->len);
+	return m->type == BROKER_VALUE || m->type == BROKER_LASTING || is_printable(data, m->len);
 }

@@ -17,9 +17,14 @@ enum broker_type {
 	/* gate -> secret; data: the name of a service */
 	BROKER_GET = 1,
 	/* secret -> gate, each the one answer to the question with its id */
-	BROKER_VALUE,  /* data: the value */
-	BROKER_NONE,   /* nothing is kept under that name */
+	BROKER_VALUE,  /* data: the value, for the requests that wait for it */
+	BROKER_NONE,   /* nothing is kept under that name; lasts like BROKER_LASTING */
 	BROKER_FAILED, /* data: the reason, one line of printable text */
+	/* data: the value, which stays true until the watch says otherwise */
+	BROKER_LASTING,
+	/* secret -> gate, at most once and before all answers, with two descriptors (gate/kept.h).
+	 * Without it no answer lasts. */
+	BROKER_WATCH,
 	BROKER_TYPES,
 };
 

@@ -188,15 +188,22 @@ def test_ends_with_the_gate(world):
 
 def test_only_services_of_the_sandbox(tmp_path):
     """A gate that has been taken over asks for what it likes."""
-    from test_gate_values import FAILED, GET, HEAD, VALUE
+    from test_gate_values import FAILED, GET, HEAD, LASTING, WATCH
     s = Secret(str(tmp_path), ["mine"])
     for name in ("mine", "other"):
         (tmp_path / "secrets" / name).write_text("value of " + name)
     s.sock.settimeout(20)
+    first, fds, _, _ = socket.recv_fds(s.sock, 1 << 17, 8)
+    assert HEAD.unpack(first)[0] == WATCH
+    # What it is given has no names in it, and leads nowhere.
+    assert [os.readlink("/proc/self/fd/%d" % fd) for fd in fds] == [
+        "anon_inode:[eventpoll]", "anon_inode:[eventfd]"]
+    for fd in fds:
+        os.close(fd)
     for name in ("mine", "other", "../secrets/other", "mine/../other", "@", "x" * 64):
         s.sock.send(HEAD.pack(GET, 0, 1, len(name)) + name.encode())
         reply = s.sock.recv(1 << 17)
-        assert HEAD.unpack_from(reply)[0] == (VALUE if name == "mine" else FAILED), (name, reply)
+        assert HEAD.unpack_from(reply)[0] == (LASTING if name == "mine" else FAILED), (name, reply)
     s.sock.send(HEAD.pack(GET, 0, 1, 65) + b"x" * 65)
     assert s.sock.recv(1 << 17) == b""
     assert s.ended() == 1

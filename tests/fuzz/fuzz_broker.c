@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hutch-secret's end: packets of a gate that has been taken over. Each is refused, or gets exactly one
- * answer, which carries a value only for services of the sandbox. The store holds values only, so
- * nothing is run. Input: packets, each behind its length (2 bytes). */
+/* hutch-secret's end: packets of a gate that has been taken over. Each is refused, or gets exactly
+ * one answer, which carries a value only for services of the sandbox. The store holds values only,
+ * so nothing is run. Input: packets, each behind its length (2 bytes). */
 #include <stdint.h>
 
 #include "base/mem.h"
@@ -16,11 +16,18 @@ static void on_answer(void *arg, const struct broker_msg *m, const void *data)
 {
 	if (!broker_check(m, data, sizeof(*m) + m->len, false))
 		abort();
-	if (m->type == BROKER_VALUE && (m->len != 5 || memcmp(data, "value", 5) != 0))
+	if (m->type == BROKER_VALUE ||
+		(m->type == BROKER_LASTING && (m->len != 5 || memcmp(data, "value", 5) != 0)))
 		abort();
 	n_answers++;
 	last_id = m->id;
 	last = *m;
+}
+
+/* The store does not change, and has values only. */
+static void on_old(void *arg)
+{
+	abort();
 }
 
 static void feed(struct broker *b, const uint8_t *p, size_t len)
@@ -41,7 +48,7 @@ static void feed(struct broker *b, const uint8_t *p, size_t len)
 	memcpy(&m, p, sizeof(m));
 	if (last_id != m.id || m.len != len - sizeof(m))
 		abort();
-	if ((last.type == BROKER_VALUE) != (m.len == 3 && memcmp(p + sizeof(m), "own", 3) == 0))
+	if ((last.type == BROKER_LASTING) != (m.len == 3 && memcmp(p + sizeof(m), "own", 3) == 0))
 		abort();
 }
 
@@ -58,8 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		scratch_put("own", "value", 5);
 		scratch_put("other", "of others", 9);
 	}
-	b = broker_new(loop, (const int[2]){-1, scratch_store()}, "box", services, on_answer, NULL,
-		NULL);
+	b = broker_new(loop, (const int[2]){-1, scratch_store()}, "box", services, on_answer,
+		on_old, NULL, NULL);
 	while (size >= 2) {
 		size_t len = (size_t)data[0] | (size_t)data[1] << 8;
 

@@ -34,7 +34,7 @@ static struct {
 		uint16_t type;
 		char text[200];
 	} answers[ANSWERS];
-	size_t n;
+	size_t n, n_old;
 	uint32_t last_id;
 } w;
 
@@ -48,10 +48,15 @@ static void on_answer(void *arg, const struct broker_msg *m, const void *data)
 	assert_true(broker_check(m, exact, sizeof(*m) + m->len, false));
 	w.answers[w.n].id = m->id;
 	w.answers[w.n].type = m->type;
-	snprintf(w.answers[w.n].text, sizeof(w.answers[w.n].text), "%.*s",
-		(int)MIN(m->len, 199u), (char *)exact);
+	snprintf(w.answers[w.n].text, sizeof(w.answers[w.n].text), "%.*s", (int)MIN(m->len, 199u),
+		(char *)exact);
 	w.n++;
 	free(exact);
+}
+
+static void on_old(void *arg)
+{
+	w.n_old++;
 }
 
 static int make_world(void **state)
@@ -69,7 +74,7 @@ static int make_world(void **state)
 	snprintf(path, sizeof(path), "%s/all", w.root);
 	w.stores[1] = secret_store_open(path, &err);
 	w.loop = loop_new(&err);
-	w.broker = broker_new(w.loop, w.stores, "box", services, on_answer, NULL, &err);
+	w.broker = broker_new(w.loop, w.stores, "box", services, on_answer, on_old, NULL, &err);
 	return w.broker ? 0 : -1;
 }
 
@@ -164,7 +169,7 @@ static void test_stored_and_none(void **state)
 {
 	assert_answer("one", BROKER_NONE, "");
 	store_value(w.stores[1], "one", "stored");
-	assert_answer("one", BROKER_VALUE, "stored");
+	assert_answer("one", BROKER_LASTING, "stored");
 }
 
 static void test_only_its_services(void **state)
@@ -195,7 +200,7 @@ static void test_variable(void **state)
 {
 	setenv("HUTCH_TEST_TOKEN", "of the start", 1);
 	refer(w.stores[1], "one", 1, "env:HUTCH_TEST_TOKEN");
-	assert_answer("one", BROKER_VALUE, "of the start");
+	assert_answer("one", BROKER_LASTING, "of the start");
 	unsetenv("HUTCH_TEST_TOKEN");
 	assert_answer("one", BROKER_NONE, "");
 	setenv("HUTCH_TEST_TOKEN", "", 1);
@@ -219,9 +224,9 @@ static void test_file(void **state)
 static void test_command(void **state)
 {
 	refer(w.stores[1], "one", 60, "cmd:echo \"a $((6 * 7))\"");
-	assert_answer("one", BROKER_VALUE, "a 42");
+	assert_answer("one", BROKER_LASTING, "a 42");
 	refer(w.stores[1], "two", 60, "cmd:printf 'a\\nb\\r\\n'");
-	assert_answer("two", BROKER_VALUE, "a\nb");
+	assert_answer("two", BROKER_LASTING, "a\nb");
 }
 
 static void test_command_fails(void **state)
@@ -241,25 +246,27 @@ static void test_command_fails(void **state)
 	refer(w.stores[1], "one", 60, "cmd:head -c 65536 /dev/zero | tr '\\0' v");
 	ask("one");
 	wait_answers(w.n + 1);
-	assert_int_equal(w.answers[w.n - 1].type, BROKER_VALUE);
+	assert_int_equal(w.answers[w.n - 1].type, BROKER_LASTING);
 }
 
 static void test_left_behind(void **state)
 {
 	/* What the command leaves in the background holds its output open, and nothing up. */
 	refer(w.stores[1], "one", 60, "cmd:sleep 2 & echo done");
-	assert_answer("one", BROKER_VALUE, "done");
+	assert_answer("one", BROKER_LASTING, "done");
 }
 
 static void test_kept_for_its_time(void **state)
 {
 	counted(w.stores[1], 1, "echo v");
 	for (int i = 0; i < 3; i++)
-		assert_answer("one", BROKER_VALUE, "v");
+		assert_answer("one", BROKER_LASTING, "v");
 	assert_int_equal(runs(), 1);
+	assert_int_equal(w.n_old, 0);
 	nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 50000000}, NULL);
 	loop_once(w.loop, 0, NULL);
-	assert_answer("one", BROKER_VALUE, "v");
+	assert_int_equal(w.n_old, 1); /* who was told that it lasts is told that it did */
+	assert_answer("one", BROKER_LASTING, "v");
 	assert_int_equal(runs(), 2);
 }
 
@@ -270,7 +277,7 @@ static void test_failure_is_not_repeated_at_once(void **state)
 		assert_answer("one", BROKER_FAILED, "exit 1");
 	assert_int_equal(runs(), 1);
 	counted(w.stores[1], 60, "echo better"); /* a new reference is tried at once */
-	assert_answer("one", BROKER_VALUE, "better");
+	assert_answer("one", BROKER_LASTING, "better");
 }
 
 static void test_questions_share_a_run(void **state)
@@ -293,21 +300,22 @@ static void test_forgotten_when_removed(void **state)
 	bool existed;
 
 	counted(w.stores[1], 60, "echo v");
-	assert_answer("one", BROKER_VALUE, "v");
+	assert_answer("one", BROKER_LASTING, "v");
 	assert_int_equal(secret_store_remove(w.stores[1], "one", &existed, NULL), 0);
 	broker_recheck(w.broker);
 	assert_answer("one", BROKER_NONE, "");
 	counted(w.stores[1], 60, "echo v");
-	assert_answer("one", BROKER_VALUE, "v");
+	assert_answer("one", BROKER_LASTING, "v");
 	assert_int_equal(runs(), 2);
 }
 
 static void test_set_again_is_run_again(void **state)
 {
 	counted(w.stores[1], 60, "echo v");
-	assert_answer("one", BROKER_VALUE, "v");
-	counted(w.stores[1], 60, "echo v"); /* the same words: the keyring's value may have changed */
-	assert_answer("one", BROKER_VALUE, "v");
+	assert_answer("one", BROKER_LASTING, "v");
+	counted(w.stores[1], 60,
+		"echo v"); /* the same words: the keyring's value may have changed */
+	assert_answer("one", BROKER_LASTING, "v");
 	assert_int_equal(runs(), 2);
 }
 
@@ -332,11 +340,11 @@ static void test_own_wins(void **state)
 	bool existed;
 
 	refer(w.stores[1], "one", 60, "cmd:echo all");
-	assert_answer("one", BROKER_VALUE, "all");
+	assert_answer("one", BROKER_LASTING, "all");
 	refer(w.stores[0], "one", 60, "cmd:echo own");
-	assert_answer("one", BROKER_VALUE, "own");
+	assert_answer("one", BROKER_LASTING, "own");
 	assert_int_equal(secret_store_remove(w.stores[0], "one", &existed, NULL), 0);
-	assert_answer("one", BROKER_VALUE, "all");
+	assert_answer("one", BROKER_LASTING, "all");
 }
 
 static void test_ends_while_it_runs(void **state)

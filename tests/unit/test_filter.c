@@ -106,6 +106,35 @@ static void test_limits(void **state)
 }
 
 /* Only what may become a string is held back, so events of a stream arrive as they are sent. */
+static void test_shares_strings(void **state)
+{
+	struct filter *a = filter_new(), *b, *c;
+
+	add(a, "alpha", "one");
+	b = filter_like(a);
+	c = filter_like(b);
+	filter_free(a);
+	/* A stream of its own: what one holds back the other does not see. */
+	{
+		_buf_ struct buf out;
+
+		buf_init(&out, 64);
+		assert_int_equal(filter_feed(b, "alp", 3, &out), 3);
+		assert_int_equal(filter_feed(c, "ha", 2, &out), 2);
+		assert_true(filter_flush(c, &out));
+		assert_string_equal(buf_cstr(&out), "ha");
+	}
+	/* What is added later is not in the other. */
+	add(b, "beta", "two");
+	check(b, "alpha beta gamma", "one two gamma");
+	add(c, "gamma", "three");
+	check(c, "alpha beta gamma", "one beta three");
+	check(b, "alpha beta gamma", "one two gamma");
+	filter_free(b);
+	check(c, "alpha beta gamma", "one beta three");
+	filter_free(c);
+}
+
 static void test_holds_no_more_than_it_must(void **state)
 {
 	struct filter *f = filter_new();
@@ -324,6 +353,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replaces_wherever_it_is_cut),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_shares_strings),
 		cmocka_unit_test(test_holds_no_more_than_it_must),
 		cmocka_unit_test(test_in_place),
 		cmocka_unit_test(test_bodies),
