@@ -67,12 +67,14 @@ static void first_steps(void)
 	setrlimit(RLIMIT_NOFILE, &files);
 }
 
-/* Configure the network in a child, which still sees the initramfs when the parent has another
- * root. -1 when there can be none. */
-static pid_t start_network(void)
+/* Insert the late modules and configure the network in a child, which still sees the initramfs when
+ * the parent has another root. -1 when there can be none. */
+static pid_t start_network(bool pci, bool loop)
 {
 	pid_t pid = fork();
 
+	if (pid <= 0)
+		modules_load(true, pci, loop);
 	if (pid)
 		return pid;
 	_exit(net_up(NULL) < 0);
@@ -327,14 +329,15 @@ static void be_idle_when_idle(void)
 
 static int boot(struct init *in, struct err *err)
 {
+	bool pci = !kernel_was_told("pci=off"), loop = kernel_was_told("hutch.loop");
 	pid_t network;
 
-	modules_load(!kernel_was_told("pci=off"), kernel_was_told("hutch.loop"));
+	modules_load(false, pci, loop);
 	trace("modules");
 	if (start_serving(in, err) < 0)
 		return -1;
 	trace("hello sent");
-	network = start_network();
+	network = start_network(pci, loop);
 	if (root_mount(&in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
 		return -1;
 	warm_up();
