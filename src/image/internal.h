@@ -18,6 +18,10 @@ int file_digest(const char *path, char ret[static 65], struct err *err);
 int file_publish(const char *tmp, const char *path, struct err *err);
 /* An exclusive lock on the data directory for the length of a build; a descriptor. */
 int store_lock(struct err *err);
+/* A lock, LOCK_SH or LOCK_EX of flock(2), on file @name beside the images; a descriptor. Who has to
+ * wait says @waiting to @progress first (or NULL). */
+int images_lock(const char *name, int how, const char *waiting, image_progress_fn *progress,
+	void *arg, struct err *err);
 /* Run a program, its output lines handed to @line (may be NULL); failure carries the last lines. */
 struct job {
 	const char *what; /* for errors: "kernel package" */

@@ -13,7 +13,6 @@
 #include <jansson.h>
 
 #include "base/buf.h"
-#include "base/fd.h"
 #include "base/fs.h"
 #include "base/sha256.h"
 #include "image/internal.h"
@@ -176,23 +175,7 @@ void records_free(struct record *list, size_t n)
 
 int records_lock(image_progress_fn *progress, void *arg, struct err *err)
 {
-	_free_ char *images = image_dir("images", err), *path = NULL;
-	_close_ int fd = -1;
-
-	if (!images)
-		return -1;
-	path = fs_join(images, "pull.lock");
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_errno(err, "%s", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		return steal_fd(&fd);
-	if (progress)
-		progress(arg, "waiting for another pull", -1);
-	while (flock(fd, LOCK_EX) < 0)
-		if (errno != EINTR)
-			return err_errno(err, "%s", path);
-	return steal_fd(&fd);
+	return images_lock("pull.lock", LOCK_EX, "waiting for another pull", progress, arg, err);
 }
 
 /* ---- tags ---- */

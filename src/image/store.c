@@ -48,21 +48,47 @@ int file_publish(const char *tmp, const char *path, struct err *err)
 	return 0;
 }
 
-int store_lock(struct err *err)
+static int lock_open(const char *sub, const char *name, char **ret_path, struct err *err)
 {
-	_free_ char *dir = image_dir("", err), *path = NULL;
-	_close_ int fd = -1;
+	_free_ char *dir = image_dir(sub, err);
+	int fd;
 
 	if (!dir)
 		return -1;
-	path = fs_join(dir, "build.lock");
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	*ret_path = fs_join(dir, name);
+	fd = open(*ret_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	return fd < 0 ? err_errno(err, "%s", *ret_path) : fd;
+}
+
+int store_lock(struct err *err)
+{
+	_free_ char *path = NULL;
+	_close_ int fd = lock_open("", "build.lock", &path, err);
+
 	if (fd < 0)
-		return err_errno(err, "%s", path);
+		return -1;
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		err_set(err, ERR_USER, "another hutch image build is running");
 		return err_hint(err, "wait for it to finish");
 	}
+	return steal_fd(&fd);
+}
+
+int images_lock(const char *name, int how, const char *waiting, image_progress_fn *progress,
+	void *arg, struct err *err)
+{
+	_free_ char *path = NULL;
+	_close_ int fd = lock_open("images", name, &path, err);
+
+	if (fd < 0)
+		return -1;
+	if (flock(fd, how | LOCK_NB) == 0)
+		return steal_fd(&fd);
+	if (progress)
+		progress(arg, waiting, -1);
+	while (flock(fd, how) < 0)
+		if (errno != EINTR)
+			return err_errno(err, "%s", path);
 	return steal_fd(&fd);
 }
 

@@ -2,15 +2,10 @@
 /* Who needs which root images. */
 #include "image/use.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <unistd.h>
 
-#include "base/fd.h"
-#include "base/fs.h"
 #include "image/internal.h"
 
 void image_users_add(struct image_users *u, const char *image, const struct strv *layers)
@@ -63,33 +58,14 @@ bool image_users_need(const struct image_users *u, const struct strv *pins)
 	return false;
 }
 
-static int hold(int how, image_progress_fn *progress, void *arg, struct err *err)
-{
-	_free_ char *images = image_dir("images", err), *path = NULL;
-	_close_ int fd = -1;
-
-	if (!images)
-		return -1;
-	path = fs_join(images, "use.lock");
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_errno(err, "%s", path);
-	if (flock(fd, how | LOCK_NB) == 0)
-		return steal_fd(&fd);
-	if (progress)
-		progress(arg, "waiting for another command", -1);
-	while (flock(fd, how) < 0)
-		if (errno != EINTR)
-			return err_errno(err, "%s", path);
-	return steal_fd(&fd);
-}
+#define LOCK "use.lock"
 
 int image_hold(struct err *err)
 {
-	return hold(LOCK_SH, NULL, NULL, err);
+	return images_lock(LOCK, LOCK_SH, NULL, NULL, NULL, err);
 }
 
 int image_hold_alone(image_progress_fn *progress, void *arg, struct err *err)
 {
-	return hold(LOCK_EX, progress, arg, err);
+	return images_lock(LOCK, LOCK_EX, "waiting for another command", progress, arg, err);
 }
