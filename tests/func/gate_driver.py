@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import resource
+import select
 import selectors
 import socket
 import ssl
@@ -376,6 +377,32 @@ class Conn:
 
     def send(self, data):
         self.sock.sendall(data)
+
+    def send_while_reading(self, data):
+        """Sends more than the ways there and back hold; what comes meanwhile is kept. One thread:
+        OpenSSL allows no second one in a connection, and Python 3.11 does not keep it out."""
+        timeout = self.sock.gettimeout()
+        deadline = time.monotonic() + timeout
+        self.sock.settimeout(0)
+        rest = memoryview(data)
+        while rest:
+            select.select([self.sock], [self.sock], [], timeout)
+            assert time.monotonic() < deadline, f"{len(rest)} bytes of {len(data)} not sent"
+            for step in self._read_step, self._write_step:
+                try:
+                    rest = step(rest)
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    pass
+        self.sock.settimeout(timeout)
+
+    def _read_step(self, rest):
+        data = self.sock.recv(65536)
+        assert data, f"closed with {len(rest)} bytes not sent: {self.pending!r}"
+        self.pending += data
+        return rest
+
+    def _write_step(self, rest):
+        return rest[self.sock.send(rest[:65536]):]
 
     def recv_all(self):
         out = [self.pending]

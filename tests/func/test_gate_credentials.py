@@ -199,11 +199,9 @@ def test_placeholder_in_a_large_body(world):
     filler = os.urandom(1 << 20).hex().encode()
     body = filler + PLACEHOLDER.encode() + filler
     c = world.open()
-    sender = threading.Thread(target=lambda: c.send(
-        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body))
-    sender.start()
+    c.send_while_reading(
+        f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     assert c.response()[0] == 200
-    sender.join()
     assert world.last.headers["transfer-encoding"] == "chunked"
     assert "content-length" not in world.last.headers
     assert world.last.body == filler + VALUE.encode() + filler
