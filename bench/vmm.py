@@ -18,7 +18,8 @@ CMDLINE = ("console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 no_timer_ch
            "rcupdate.rcu_expedited=1 psi=1 "
            "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list")
 MEMORY_MIB = 512
-LINK_SEAL = struct.pack("=HHIIII", 3, 0, 0, 0, 0, 0)  # src/wire/link.h
+LINK_EXPORT = struct.pack("=HHIIII", 1, 0, 0, 0, 0, 1)  # src/wire/link.h
+LINK_SEAL = struct.pack("=HHIIII", 3, 0, 0, 0, 0, 0)
 
 
 def cpio(name, mode, data=b""):
@@ -172,6 +173,72 @@ class Guest:
             os.waitpid(self.pid, 0)
         for fd in self.sources:
             os.close(fd)
+
+
+def tsc_khz():
+    """Under emulation the guest's kernel should not measure its clock (ARCHITECTURE.md)."""
+    with open("/proc/cpuinfo") as f:
+        return int(float(next(line for line in f if line.startswith("cpu MHz")).split(":")[1]) * 1000)
+
+
+def qemu_argv(pack, initrd, accel, args, more):
+    """QEMU's microvm with memory that a device process can map; @accel: kvm or qemu (emulation)."""
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-serial", "stdio", "-monitor", "none", "-global", "virtio-mmio.force-legacy=false",
+            "-M", "microvm,pcie=off,pic=off,memory-backend=ram", "-m", "%dM" % MEMORY_MIB, "-object",
+            "memory-backend-memfd,id=ram,size=%dM,share=on" % MEMORY_MIB,
+            "-kernel", pack.kernel, "-initrd", initrd, "-append"]
+    if accel == "kvm":
+        argv += [CMDLINE + " pci=off " + args, "-accel", "kvm", "-cpu", "host"]
+    else:
+        argv += ["%s pci=off tsc=reliable tsc_early_khz=%d norandmaps swiotlb=noforce %s" % (
+            CMDLINE, tsc_khz(), args), "-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+    return argv + more
+
+
+class Devices:
+    """`hutch-vmm --serve`, of which QEMU asks for one device, with the descriptor table that hutch-box
+    would lay out. @link: the end of hutch-vmm's to the gate. @export: a directory, the guest's "0"."""
+
+    TABLE = {"fs": 5, "net": 6, "vsock": 7}
+    QEMU_FD = 10
+
+    def __init__(self, base, device, link=None, export=None):
+        box, self.box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not link:
+            link, self.gate = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pairs = {name: socket.socketpair() for name in self.TABLE}
+        self.qemu = {name: pair[1] for name, pair in pairs.items()}
+        self.device, self.path = device, os.path.join(base, device)
+        table = {3: box.detach(), 4: link.detach(),
+                 **{fd: pairs[name][0].detach() for name, fd in self.TABLE.items()}}
+        where = "fd=%d" % self.QEMU_FD
+        if device == "net":  # which QEMU opens itself
+            os.close(table[self.TABLE["net"]])
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(self.path)
+            listener.listen(1)
+            table[self.TABLE["net"]] = listener.detach()
+            where = "path=" + self.path
+        self.chardev = ["-chardev", "socket,id=%s,%s" % (device, where)]
+        if export:
+            fd = os.open(export, os.O_PATH | os.O_DIRECTORY)
+            socket.send_fds(self.box, [LINK_EXPORT + b"0"], [fd])
+            os.close(fd)
+        self.box.send(LINK_SEAL)
+        self.process = Guest([os.path.join(common.BUILD, "hutch-vmm"), "--serve", "bench"], table)
+
+    def table(self):
+        """QEMU's descriptors."""
+        return {1: None, self.QEMU_FD: self.qemu[self.device].detach()}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.__exit__()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
 
 class Hutch:

@@ -100,7 +100,7 @@ static void box_message(struct vmm *v, struct link_packet *p, int fds[], size_t 
 
 static void read_box(struct vmm *v)
 {
-	static struct link_packet p; /* 4 KiB, off the stack */
+	static struct link_packet p; /* large, off the stack */
 	int fds[FD_PASS_MAX];
 	size_t nfds;
 	ssize_t n = fd_recv(VMM_FD_BOX, &p, sizeof(p), fds, &nfds);
