@@ -56,7 +56,12 @@ const char *gate_check_addr(const struct gate *g, const struct policy_query *q)
 	if (!policy_decide(p, q).allowed)
 		return "a rule denies this address";
 	/* Networks for documentation are nobody's: some machines have mirrors there. */
-	if (!special || strcmp(special, "documentation") == 0 || policy_names_special(p, q))
+	if (special && strcmp(special, "documentation") == 0)
+		special = NULL;
+	/* What listens there may rely on a firewall that does not see connections from here. */
+	if (!special && dial_is_own_addr(q->addr))
+		special = "this machine's own";
+	if (!special || policy_names_special(p, q))
 		return NULL;
 	snprintf(why, sizeof(why), "%s, which only a rule for that address or network can allow",
 		special);

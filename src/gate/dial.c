@@ -247,21 +247,53 @@ static void on_connect_timeout(struct loop *l, struct loop_timer *t)
 	next_addr(d);
 }
 
+union sock_addr {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static socklen_t sock_addr(const struct policy_addr *a, uint16_t port, union sock_addr *ret)
+{
+	*ret = (union sock_addr){.v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)}};
+	memcpy(&ret->v6.sin6_addr, a->b, 16);
+	if (a->v6)
+		return sizeof(ret->v6);
+	*ret = (union sock_addr){.v4 = {.sin_family = AF_INET, .sin_port = htons(port)}};
+	memcpy(&ret->v4.sin_addr, a->b, 4);
+	return sizeof(ret->v4);
+}
+
+static bool can_bind(const struct policy_addr *a)
+{
+	union sock_addr sa;
+	socklen_t len = sock_addr(a, 0, &sa);
+	_close_ int fd = socket(sa.any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 && bind(fd, &sa.any, len) == 0;
+}
+
+bool dial_is_own_addr(const struct policy_addr *a)
+{
+	/* Reserved and "discard only": nobody has these. */
+	static const struct policy_addr nobodys[] = {
+		{.b = {240, 0, 0, 1}}, {.v6 = true, .b = {0x01, [15] = 1}}};
+
+	return can_bind(a) && !can_bind(&nobodys[a->v6]);
+}
+
 static int connect_to(struct dial *d, const struct policy_addr *a)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(d->port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(d->port)};
-	const struct sockaddr *sa = a->v6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4;
+	union sock_addr sa;
+	socklen_t len = sock_addr(a, d->port, &sa);
 	int r;
 
-	memcpy(&v4.sin_addr, a->b, 4);
-	memcpy(&v6.sin6_addr, a->b, 16);
-	d->fd_ = socket(sa->sa_family,
+	d->fd_ = socket(sa.any.sa_family,
 		(d->udp_ ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (d->fd_ < 0)
 		return -1;
 	do
-		r = connect(d->fd_, sa, a->v6 ? sizeof(v6) : sizeof(v4));
+		r = connect(d->fd_, &sa.any, len);
 	while (r < 0 && errno == EINTR);
 	if ((r == 0 || errno == EINPROGRESS) &&
 		loop_add(d->dialer_->loop, &d->watch_, d->fd_, EPOLLOUT, on_connect) == 0)

@@ -55,5 +55,8 @@ struct dial_target {
 /* @check may be NULL. */
 void dial_start(struct dialer *dr, struct dial *d, const struct dial_target *to,
 	dial_check_fn *check, dial_done_fn *done);
+/* Whether @a is an address of this machine, as far as the kernel tells: not where it lets everybody
+ * bind to any (net.ipv4.ip_nonlocal_bind). */
+bool dial_is_own_addr(const struct policy_addr *a);
 /* Forget it; done will not be called. Harmless on an idle dial. */
 void dial_cancel(struct dial *d);

@@ -24,6 +24,7 @@ struct strings {
 	size_t n, room, longest_with;
 	bool begins[256]; /* bytes with which an entry begins */
 	bool grows;       /* some entry changes its length */
+	bool over;        /* there was one too many */
 };
 
 struct filter {
@@ -109,12 +110,16 @@ int filter_add(struct filter *f, const void *find, size_t n, const void *with, s
 	struct strings *s = f->strings;
 	size_t at = 0;
 
-	if (n < FILTER_MIN || n > FILTER_MAX || with_n > FILTER_MAX || s->n == FILTER_COUNT)
+	if (n < FILTER_MIN || n > FILTER_MAX || with_n > FILTER_MAX)
 		return -1;
 	for (; at < s->n && s->entries[at].n >= n; at++)
 		if (s->entries[at].n == n && memcmp(s->entries[at].find, find, n) == 0)
 			return 0;
 	s = own_strings(f);
+	if (s->n == FILTER_COUNT) {
+		s->over = true;
+		return -1;
+	}
 	if (s->n == s->room) {
 		s->room = s->n * 2 + 8;
 		s->entries = xrealloc(s->entries, s->room, sizeof(*s->entries));
@@ -139,6 +144,11 @@ int filter_add_mask(struct filter *f, const void *find, size_t n)
 bool filter_is_empty(const struct filter *f)
 {
 	return f->strings->n == 0;
+}
+
+bool filter_is_over(const struct filter *f)
+{
+	return f->strings->over;
 }
 
 size_t filter_room(const struct filter *f)

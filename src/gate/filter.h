@@ -19,7 +19,7 @@
 #define FILTER_MIN   4u             /* bytes of the shortest string that can be looked for */
 #define FILTER_MAX   (256u * 1024u) /* bytes of the longest one, and of what replaces it */
 #define FILTER_LEAD  3u             /* bytes that a mask may show */
-#define FILTER_COUNT 256u           /* strings */
+#define FILTER_COUNT 512u           /* strings */
 
 struct filter;
 
@@ -35,6 +35,8 @@ int filter_add(struct filter *f, const void *find, size_t n, const void *with, s
 /* Replace @find by as many asterisks. */
 int filter_add_mask(struct filter *f, const void *find, size_t n);
 bool filter_is_empty(const struct filter *f);
+/* Whether there was one too many, so that something passes which should not. */
+bool filter_is_over(const struct filter *f);
 /* How much room @out needs for anything to move: the longest replacement. */
 size_t filter_room(const struct filter *f);
 

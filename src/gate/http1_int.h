@@ -15,5 +15,7 @@ int http1_refuse(struct err *err, int status, const char *fmt, ...)
 bool http1_next_token(struct http1_slice *rest, struct http1_slice *ret);
 /* Fields that must be known before the body; at its end they would speak for another message. */
 bool http1_trailer_forbidden(struct http1_slice name);
+/* Whether an edit sets or drops the field. CGI's descendants read '_' as '-', so it does here. */
+bool http1_is_edited(struct http1_slice name, const struct http1_edit *edits, size_t n);
 /* The request target as http1_write sends it. */
 void http1_put_target(const struct http1_head *h, struct buf *out);

@@ -23,10 +23,19 @@ bool http1_header_valid(const char *name, const char *value, size_t value_len)
 	return *name != '\0';
 }
 
-static bool is_edited(struct http1_slice name, const struct http1_edit *edits, size_t n)
+static char fold(char c)
+{
+	return c == '_' ? '-' : (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+}
+
+bool http1_is_edited(struct http1_slice name, const struct http1_edit *edits, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		if (http1_slice_is_nocase(name, edits[i].name))
+		size_t at = 0;
+
+		while (at < name.n && fold(name.p[at]) == fold(edits[i].name[at]))
+			at++;
+		if (at == name.n && !edits[i].name[at])
 			return true;
 	}
 	return false;
@@ -152,14 +161,14 @@ int http1_write(
 	for (size_t i = 0; i < h->n_headers; i++) {
 		const struct http1_header *f = &h->headers[i];
 
-		if (!is_edited(f->name, edits, n) && !is_hop_by_hop(h, f->name))
+		if (!http1_is_edited(f->name, edits, n) && !is_hop_by_hop(h, f->name))
 			put_field(out, f->name, f->value);
 	}
 	/* An HTTP/1.0 proxy request may name its host in the target alone. */
 	if (!h->response && h->form == HTTP1_ABSOLUTE && !http1_find(h, "host") &&
-		!is_edited(host, edits, n))
+		!http1_is_edited(host, edits, n))
 		put_field(out, host, (struct http1_slice){h->host.name, strlen(h->host.name)});
-	if (!is_edited(connection, edits, n))
+	if (!http1_is_edited(connection, edits, n))
 		put_connection(h, out);
 	for (size_t i = 0; i < n; i++) {
 		if (edits[i].value)

@@ -273,14 +273,6 @@ static void add_text(struct fields *f, const char *name, const char *value)
 	add(f, name, strlen(name), value, strlen(value), false);
 }
 
-static bool is_edited(struct http1_slice name, const struct http1_edit *edits, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (http1_slice_is_nocase(name, edits[i].name))
-			return true;
-	return false;
-}
-
 /* @skip: a field that stands among the pseudo fields, or NULL. */
 static void add_head(struct fields *f, const struct http1_head *h, const uint8_t *no_index,
 	const char *skip, const struct http1_edit *edits, size_t n)
@@ -289,7 +281,7 @@ static void add_head(struct fields *f, const struct http1_head *h, const uint8_t
 		const struct http1_header *one = &h->headers[i];
 
 		if ((skip && http1_slice_is_nocase(one->name, skip)) ||
-			is_edited(one->name, edits, n))
+			http1_is_edited(one->name, edits, n))
 			continue;
 		add(f, one->name.p, one->name.n, one->value.p, one->value.n, no_index[i]);
 	}

@@ -314,6 +314,16 @@ static int replace_body(struct inject *in, struct buf *body, struct err *err)
 	return 0;
 }
 
+/* The guest chooses in how many fields and with what around it a value goes out. */
+static int check_masks(const struct inject *in, struct err *err)
+{
+	if (!in->answer.mask || !filter_is_over(in->answer.mask))
+		return 0;
+	return err_set(err, ERR_USER,
+		"the request has credentials in too many forms for all of them to be kept out of "
+		"the answer");
+}
+
 /* An answer can be searched only as it is. */
 static int ask_for_plain(struct inject *in, struct err *err)
 {
@@ -374,7 +384,7 @@ int inject_prepare(struct inject *ret, const struct inject_request *q, struct ht
 		if (c->injects[i].inject->kind == SPEC_INJECT_AWS && applies(q, &c->injects[i]) &&
 			add_signature(ret, q, &c->injects[i], h, body, err) < 0)
 			return -1;
-	return ask_for_plain(ret, err);
+	return check_masks(ret, err) < 0 ? -1 : ask_for_plain(ret, err);
 }
 
 void inject_done(struct inject *in)

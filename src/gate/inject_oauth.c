@@ -314,22 +314,30 @@ static void mask_slice(struct filter *f, struct http1_slice s)
 	filter_in_place(f, (char *)(uintptr_t)s.p, s.n);
 }
 
+static bool is_encoded(const struct http1_head *h)
+{
+	for (size_t i = 0; i < h->n_headers; i++)
+		if (http1_slice_is_nocase(h->headers[i].name, "content-encoding") &&
+			!http1_slice_is_nocase(h->headers[i].value, "identity"))
+			return true;
+	return false;
+}
+
 int inject_answer_head(const struct inject_answer *a, struct http1_head *h, struct err *err)
 {
-	const struct http1_header *encoding = http1_find(h, "content-encoding");
-
 	if (!a->mask && !a->oauth[0])
 		return 0;
-	if (encoding && h->framing != HTTP1_NO_BODY &&
-		!http1_slice_is_nocase(encoding->value, "identity"))
+	if (h->framing != HTTP1_NO_BODY && is_encoded(h))
 		return err_set(err, ERR_PEER,
 			"its answer is compressed although it was asked for a plain one: it cannot "
 			"be searched for the credential that was sent");
 	if (!a->mask)
 		return 0;
 	mask_slice(a->mask, h->reason);
-	for (size_t i = 0; i < h->n_headers; i++)
+	for (size_t i = 0; i < h->n_headers; i++) {
+		mask_slice(a->mask, h->headers[i].name);
 		mask_slice(a->mask, h->headers[i].value);
+	}
 	return 0;
 }
 

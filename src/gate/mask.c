@@ -79,10 +79,59 @@ static void mask_json(struct filter *f, const uint8_t *p, size_t n, bool slash)
 	buf_wipe(&out);
 }
 
+/* @numbered: further characters that JSON encoders escape by number, so that their text can stand
+ * in HTML. */
+static void mask_json_numbered(
+	struct filter *f, const uint8_t *p, size_t n, const char *numbered, const char *digits)
+{
+	struct buf out;
+
+	buf_init(&out, FILTER_MAX);
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] && strchr(numbered, p[i])) {
+			buf_puts(&out, "\\u00");
+			buf_put_u8(&out, (uint8_t)digits[p[i] >> 4]);
+			buf_put_u8(&out, (uint8_t)digits[p[i] & 15]);
+			continue;
+		}
+		if (p[i] == '"' || p[i] == '\\')
+			buf_puts(&out, "\\");
+		buf_put_u8(&out, p[i]);
+	}
+	add(f, &out, 0, buf_len(&out));
+	buf_wipe(&out);
+}
+
+/* As it stands in HTML; @quote and @apostrophe: what these become, which differs. */
+static void mask_html(
+	struct filter *f, const uint8_t *p, size_t n, const char *quote, const char *apostrophe)
+{
+	struct buf out;
+
+	buf_init(&out, FILTER_MAX);
+	for (size_t i = 0; i < n; i++) {
+		const char *as = p[i] == '&'    ? "&amp;"
+				 : p[i] == '<'  ? "&lt;"
+				 : p[i] == '>'  ? "&gt;"
+				 : p[i] == '"'  ? quote
+				 : p[i] == '\'' ? apostrophe
+						: NULL;
+
+		if (as)
+			buf_puts(&out, as);
+		else
+			buf_put_u8(&out, p[i]);
+	}
+	add(f, &out, 0, buf_len(&out));
+	buf_wipe(&out);
+}
+
 void mask_value(struct filter *f, const void *value, size_t len)
 {
 	static const char *const keeps[] = {"", "/", ":/@!$&'()*+,;=", "!'()*"};
 	static const char *const cases[] = {"0123456789ABCDEF", "0123456789abcdef"};
+	static const char *const quotes[][2] = {{"\"", "'"}, {"&#34;", "&#39;"},
+		{"&quot;", "'"}, {"&quot;", "&#39;"}, {"&quot;", "&#x27;"}, {"&quot;", "&#039;"}};
 
 	if (len < MASK_MIN || len > FILTER_MAX)
 		return;
@@ -96,4 +145,8 @@ void mask_value(struct filter *f, const void *value, size_t len)
 			mask_percent(f, value, len, keeps[i], cases[k]);
 	mask_json(f, value, len, false);
 	mask_json(f, value, len, true);
+	mask_json_numbered(f, value, len, "<>&", cases[1]);
+	mask_json_numbered(f, value, len, "\"<>&'+`", cases[0]);
+	for (size_t i = 0; i < ARRAY_SIZE(quotes); i++)
+		mask_html(f, value, len, quotes[i][0], quotes[i][1]);
 }

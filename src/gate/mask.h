@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The forms in which a server may send a secret value back: as it is, as Base64 (also inside
- * something longer), percent-encoded, and as a JSON string. A form that a filter masks never
- * reaches the guest. It is a guard against servers that echo what they get, not against one that
- * works for the guest: there are more encodings than anyone can list. */
+ * something longer), percent-encoded, and as a string of JSON or text of HTML. A form that a filter
+ * masks never reaches the guest. It is a guard against servers that echo what they get, not against
+ * one that works for the guest: there are more encodings than anyone can list. */
 #pragma once
 
 #include <stddef.h>

@@ -122,7 +122,8 @@ bool policy_name_reachable(const struct policy *p, const char *name);
  * what a credential's domain must pass. */
 bool policy_target_allowed(const struct policy *p, const struct policy_rule *target);
 /* Whether an allow rule names the special-purpose address @q->addr (policy_addr_special) for its port
- * and protocol: a CIDR that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none. */
+ * and protocol: a CIDR that holds it and lies within special ranges itself. "0.0.0.0/0" and "**" name none.
+ * An address without a special purpose is named by itself alone. */
 bool policy_names_special(const struct policy *p, const struct policy_query *q);
 
 #define POLICY_EXPLAIN_MAX 2048

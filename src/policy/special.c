@@ -99,6 +99,8 @@ bool policy_net_names(const struct policy_addr *net, unsigned prefix, const stru
 {
 	const struct range *r = find(a);
 
-	return r && prefix >= r->prefix && policy_addr_in(net, &r->net, r->prefix) &&
+	if (!r) /* of this machine, say */
+		return prefix == (a->v6 ? 128u : 32u) && policy_addr_in(a, net, prefix);
+	return prefix >= r->prefix && policy_addr_in(net, &r->net, r->prefix) &&
 	       policy_addr_in(a, net, prefix);
 }

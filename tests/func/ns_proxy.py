@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run by test_gate_proxy.py in namespaces of its own: a real proxy (tinyproxy) between the gate and servers at
-public addresses that are ours here."""
+public addresses."""
 import atexit
 import os
 import socket
@@ -12,6 +12,7 @@ import time
 
 import gate_driver
 from gate_driver import Gate, HttpServer, rule
+from ns_abroad import Abroad
 from servers import Authority
 
 PUBLIC = "93.184.216.34"
@@ -70,13 +71,12 @@ def main():
             f.write(text)
         subprocess.run(["mount", "--bind", path, os.path.realpath("/etc/" + name)], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    for a in (PUBLIC, "10.9.9.9"):
-        subprocess.run(["ip", "addr", "add", a + "/32", "dev", "lo"], check=True)
+    abroad = Abroad(PUBLIC + "/32", "10.9.9.9/32")
     authority = Authority(os.path.join(work, "ca"))
     for port, tls in ((80, None), (443, authority.context("www.test"))):
         server = HttpServer(tls=tls)
         server.sock.close()
-        server.sock = socket.create_server(("0.0.0.0", port), backlog=64)
+        server.sock = abroad.do(socket.create_server, ("0.0.0.0", port))
         threading.Thread(target=server._accept, daemon=True).start()
     port = start_tinyproxy(work)
     url = f"http://{USER}:{PASSWORD}@127.0.0.1:{port}"

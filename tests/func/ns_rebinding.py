@@ -2,6 +2,7 @@
 """Run by test_gate_rules.py in namespaces of its own, where it is the name server on port 53: names
 that lead to other addresses each time they are asked for."""
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -11,6 +12,7 @@ import threading
 
 import gate_driver
 from gate_driver import Gate, HttpServer, rule
+from ns_abroad import Abroad
 
 ANSWERS = {}  # name -> list of lists of addresses; the last one stays
 ASKED = []
@@ -43,21 +45,23 @@ def dns_server():
         sock.sendto(head + data[12:at + 5] + b"".join(answers), peer)
 
 
-def check_datagrams(g):
+def check_datagrams(g, abroad):
     """The same over UDP: every flow looks its name up and checks where that leads."""
-    echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    echo.bind(("0.0.0.0", 0))
-    echo.settimeout(1)
-    port = echo.getsockname()[1]
+    port = 0
+    echoes = []
+    for address in ("93.184.216.34", "10.9.9.9"):  # an answer comes from where the question went
+        echoes.append(abroad.do(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+        echoes[-1].bind((address, port))
+        port = echoes[-1].getsockname()[1]
 
     def arrives(name, guest_port):
         g.datagram(name, port, name.encode(), guest_port)
-        try:
-            data, peer = echo.recvfrom(1000)
-        except socket.timeout:
+        ready = select.select(echoes, [], [], 1)[0]
+        if not ready:
             assert g.next_datagram()[3] is None
             return False
-        echo.sendto(data, peer)
+        data, peer = ready[0].recvfrom(1000)
+        ready[0].sendto(data, peer)
         assert g.next_datagram()[3] == data == name.encode()
         return True
 
@@ -73,6 +77,28 @@ def check_datagrams(g):
     assert arrives("udp.test", 4)
 
 
+def listen(port):
+    return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+
+
+def check_own_addresses(g, ask, own, port):
+    """Public addresses of this machine need a rule for just that address."""
+    addresses = {"one.own.test": "93.184.216.99", "two.own.test": "93.184.216.100",
+                 "six.own.test": "2a00:1450::99"}
+    for name, addr in addresses.items():
+        ANSWERS[name] = [[addr]]
+        code, why, text = ask(g, name)
+        assert (code, why) == (403, "policy") and "this machine's own" in text, (addr, text)
+    g.configure(rules=[rule(f"**.test:{port}"), rule("93.184.216.0/24:*"), rule("[2a00::/16]:*")])
+    assert all(ask(g, name)[0] == 403 for name in addresses)
+    assert g.open("93.184.216.99", port).request()[0] == 403
+    g.configure(rules=[rule(f"**.test:{port}"), rule("**:*"), rule(f"93.184.216.99:{port}"),
+                       rule(f"[2a00:1450::99]:{port}")])
+    assert own.accepted == 0
+    assert [ask(g, name)[0] for name in addresses] == [200, 403, 200]
+    assert g.open("93.184.216.99", port).request(host=f"93.184.216.99:{port}")[0] == 200
+
+
 def main():
     work = tempfile.mkdtemp()
     for name, text in (("resolv.conf", "nameserver 127.0.0.1\n"), ("hosts", "127.0.0.1 localhost\n")):
@@ -81,18 +107,21 @@ def main():
             f.write(text)
         subprocess.run(["mount", "--bind", path, os.path.realpath("/etc/" + name)], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    # A public address of our own: nothing leaves the namespace.
-    for a in ("93.184.216.34/32", "10.9.9.9/32", "169.254.169.254/32", "100.64.1.1/32"):
-        subprocess.run(["ip", "addr", "add", a, "dev", "lo"], check=True)
-    for a in ("fd00::9/128", "2a00:1450::1/128", "64:ff9b::7f00:1/128"):
-        subprocess.run(["ip", "-6", "addr", "add", a, "dev", "lo", "nodad"], check=True)
+    abroad = Abroad("93.184.216.34/32", "10.9.9.9/32", "2a00:1450::1/128", "fd00::9/128")
+    # This machine's, public ones included.
+    for a in ("169.254.169.254/32", "100.64.1.1/32", "64:ff9b::7f00:1/128", "93.184.216.99/32",
+              "93.184.216.100/32", "2a00:1450::99/128"):
+        subprocess.run(["ip", "addr", "add", a, "dev", "lo", *(["nodad"] if ":" in a else [])],
+                       check=True)
     threading.Thread(target=dns_server, daemon=True).start()
-    server = HttpServer()
+    server, own = HttpServer(), HttpServer()
     server.sock.close()
-    server.sock = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
-    server.port = server.sock.getsockname()[1]
-    threading.Thread(target=server._accept, daemon=True).start()
-    port = server.port
+    server.sock = abroad.do(listen, 0)
+    port = server.sock.getsockname()[1]
+    own.sock.close()
+    own.sock = listen(port)
+    for s in (server, own):
+        threading.Thread(target=s._accept, daemon=True).start()
 
     def ask(g, name):
         code, headers, body = g.open(name, port).request(host=f"{name}:{port}")
@@ -143,7 +172,8 @@ def main():
         assert c.request(host=f"keep.test:{port}")[0] == 200
         assert c.request(host=f"keep.test:{port}")[0] == 200
         assert ask(g, "keep.test")[0] == 403
-        check_datagrams(g)
+        check_own_addresses(g, ask, own, port)
+        check_datagrams(g, abroad)
     print("rebinding: ok")
 
 

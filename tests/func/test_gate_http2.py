@@ -229,10 +229,12 @@ def test_http_rules_judge_each_stream(gate, serve, pki):  # noqa: F811
     assert c.request("/v1/../v2/a").status == 403
     assert c.request("/v1/%2e%2e/v2/a").status == 403
     r = c.request("/v1/./b", headers=[("x-http-method-override", "DELETE"),
+                                      ("x_http_method_override", "DELETE"),
                                       ("x-original-url", "/v2"), ("x-other", "1")])
     assert r.status == 200
     assert s.requests[-1].headers[":path"] == "/v1/b"
     assert "x-http-method-override" not in s.requests[-1].headers
+    assert "x_http_method_override" not in s.requests[-1].headers
     assert "x-original-url" not in s.requests[-1].headers
     assert s.requests[-1].headers["x-other"] == "1"
     assert len(s.connections) == 1

@@ -100,7 +100,10 @@ static void test_limits(void **state)
 		snprintf(text, sizeof(text), "%05u", i);
 		assert_int_equal(filter_add(f, text, 5, "", 0), 0);
 	}
+	assert_int_equal(filter_add(f, "abcd", 4, "3", 1), 0); /* is there */
+	assert_false(filter_is_over(f));
 	assert_int_equal(filter_add(f, "wxyz", 4, "", 0), -1);
+	assert_true(filter_is_over(f));
 	free(big);
 	filter_free(f);
 }
