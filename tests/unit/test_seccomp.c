@@ -186,10 +186,14 @@ static void nobody_may_do_these(void **state)
 		__NR_tkill, __NR_process_vm_writev, __NR_setuid, __NR_capset, __NR_open_by_handle_at,
 		__NR_iopl, __NR_modify_ldt, __NR_seccomp, __NR_memfd_create, __NR_pidfd_getfd};
 
-	for (const struct subject *s = &subjects[2]; s < subjects + ARRAY_SIZE(subjects); s++)
+	for (const struct subject *s = &subjects[2]; s < subjects + ARRAY_SIZE(subjects); s++) {
 		for (size_t i = 0; i < ARRAY_SIZE(never); i++)
 			for (unsigned arg = 0; arg < 6; arg++)
 				assert_int_not_equal(ask(s->f, never[i], arg, ~0ULL), SECCOMP_RET_ALLOW);
+		/* A descriptor that signals whom one likes is as good as kill(). */
+		assert_int_not_equal(ask(s->f, __NR_fcntl, 1, F_SETOWN), SECCOMP_RET_ALLOW);
+		assert_int_not_equal(ask(s->f, __NR_fcntl, 1, F_SETOWN_EX), SECCOMP_RET_ALLOW);
+	}
 	/* Opening by name is the file server's alone among the threads of hutch-vmm. */
 	assert_int_equal(ask(&filter_vmm_files, __NR_openat2, 0, 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(ask(&filter_vmm, __NR_openat2, 0, 0), SECCOMP_RET_KILL_PROCESS);
