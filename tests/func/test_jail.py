@@ -18,8 +18,8 @@ from gate_driver import Gate
 
 EXPORT, SEAL, READY = 1, 3, 4
 MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
-ATTEMPTS = ["open", "openat2", "write", "socket", "raw-socket", "exec", "fork", "ptrace", "mount",
-            "kill", "unshare", "executable-memory", "io-uring"]
+ATTEMPTS = ["open", "openat2", "write", "socket", "unix-socket", "raw-socket", "exec", "fork",
+            "ptrace", "mount", "kill", "unshare", "executable-memory", "io-uring"]
 LANDLOCK, SECCOMP, USERNS = 128, 256, 1  # enum jail_layer
 
 
@@ -179,7 +179,7 @@ def test_gate_cannot(tmp_path, victim, probe_env, monkeypatch, attempt):
     elif is_sanitized() and attempt in ("ptrace", "fork", "executable-memory"):
         # Needed by the leak check; no_new_privs, Landlock and NPROC remain.
         assert attempt == "executable-memory" or result in (errno.EPERM, errno.EAGAIN, "killed")
-    elif attempt in ("openat2", "raw-socket", "executable-memory", "fork"):
+    elif attempt in ("openat2", "unix-socket", "raw-socket", "executable-memory", "fork"):
         assert result == errno.EPERM
     else:
         assert result == "killed"
@@ -216,7 +216,7 @@ def test_box_cannot(home, victim, probe_env, attempt):
     assert alive(victim.pid)
     if attempt in ("open", "write"):
         assert result == errno.EACCES
-    elif attempt in ("openat2", "socket", "raw-socket", "fork"):
+    elif attempt in ("openat2", "socket", "unix-socket", "raw-socket", "fork"):
         assert result == errno.EPERM
     elif attempt == "executable-memory":
         assert result == (0 if is_sanitized() else errno.EPERM)
