@@ -330,11 +330,15 @@ def test_every_process_is_confined(jailed):
         with open("/proc/%d/limits" % pid) as f:
             limits = f.read()
         assert re.search(r"Max core file size +0 +0 ", limits), program
-        own = {"hutch-vmm": ["user", "pid", "net", "ipc", "mnt"], "qemu": ["user", "pid", "net", "ipc"],
+        own = {"hutch-vmm": ["user", "pid", "net", "ipc", "mnt"], "qemu": ["user", "pid", "net", "ipc", "mnt"],
                "hutch-gate": ["user", "pid", "ipc"], "hutch-box": []}[program]
         for ns in own:
             assert os.readlink("/proc/%d/ns/%s" % (pid, ns)) != os.readlink("/proc/self/ns/" + ns)
     assert os.listdir("/proc/%d/root" % workers["hutch-vmm"]) == []
+    # Of what has a socket to connect to, qemu has the one that its network device is at.
+    root = "/proc/%d/root" % workers["qemu"]
+    assert os.listdir(root + home.runtime + "/hutch") == [name + ".net"]
+    assert not any(os.path.lexists(root + path) for path in ("/run/dbus", "/var", "/etc/passwd"))
 
 
 @pytest.mark.parametrize("stopped", [False, True])
