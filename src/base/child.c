@@ -81,7 +81,10 @@ static int jail(const struct child_spec *spec, const struct birth *birth, unsign
 	*missing = birth->missing;
 	if (birth->userns && jail_map_self(birth->uid, birth->gid) < 0)
 		return -1;
-	if (jail_enter(spec->jail & ~(birth->userns ? JAIL_USERNS : 0u), &refused, NULL) < 0)
+	if (spec->jail & JAIL_ROOT && jail_view(spec->rules, spec->n_rules) < 0)
+		*missing |= JAIL_ROOT;
+	if (jail_enter(spec->jail & ~(JAIL_ROOT | (birth->userns ? JAIL_USERNS : 0u)), &refused,
+		    NULL) < 0)
 		return -1;
 	*missing |= refused;
 	if (spec->jail)

@@ -26,7 +26,8 @@ struct child_spec {
 	bool keep_group;	 /* default: own process group, so that Ctrl-C is ours alone */
 	bool outlive_parent;	 /* default: SIGKILL when the parent dies */
 	int cwd;		 /* directory descriptor to start in, or 0 for the parent's own */
-	unsigned jail;		 /* enum jail_layer given up before exec; see struct child */
+	unsigned jail;		 /* enum jail_layer given up before exec; see struct child. JAIL_ROOT:
+				  * for a root directory in which only @rules are, with JAIL_PID. */
 	const struct landlock_rule *rules; /* the files it may reach; none: all. Borrowed. */
 	size_t n_rules;
 	bool tcp;		 /* with rules: it may still connect and listen */

@@ -9,8 +9,9 @@
 
 #include "base/mem.h"
 
-/* Of what is open already. */
-/* syscalls(fd): read write sendmsg recvmsg close fcntl */
+/* Of what is open already. fcntl() could also have signals sent to processes of the same user. */
+/* syscalls(fd): read write sendmsg recvmsg close
+ *	fcntl(F_GETFD|F_SETFD|F_GETFL|F_SETFL|F_DUPFD_CLOEXEC) */
 
 int fd_set_nonblock(int fd, bool on)
 {

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,15 +43,65 @@ int jail_map_self(unsigned uid, unsigned gid)
 	return write_proc("/proc/self/gid_map", line);
 }
 
-/* An empty, read-only root. The old root is detached; open descriptors keep working. */
-static int empty_root(void)
+/* What is mounted at @path, and below, to be put elsewhere; -1 with errno. Read-only where the kernel
+ * can do that (5.12); a socket can be connected to all the same. */
+static int copy_mounts(const char *path)
 {
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
+	int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+
+	if (tree >= 0)
+		(void)mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
+	return tree;
+}
+
+/* Put @tree (taken) at @path below the working directory. What that lies in may be there already. */
+static int put_mounts(int tree, const char *path)
+{
+	_close_ int own = tree;
+	char at[PATH_MAX];
+	struct stat st;
+	size_t len = strlen(path);
+
+	if (path[0] != '/' || len >= sizeof(at) || fstat(tree, &st) < 0)
 		return -1;
+	for (size_t i = 1; i <= len; i++) {
+		bool last = i == len;
+		int r;
+
+		if (!last && path[i] != '/')
+			continue;
+		memcpy(at, path + 1, i - 1);
+		at[i - 1] = '\0';
+		r = last && !S_ISDIR(st.st_mode) ? mknod(at, S_IFREG | 0400, 0) : mkdir(at, 0700);
+		if (r < 0 && errno != EEXIST)
+			return -1;
+	}
+	return move_mount(tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH);
+}
+
+/* A read-only root in which only the paths of @rules are. The old root is detached; open descriptors
+ * keep working. */
+static int make_root(const struct landlock_rule *rules, size_t n)
+{
+	int trees[JAIL_PATHS_MAX];
+
+	if (n > ARRAY_SIZE(trees) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return -1;
+	/* Before the new root covers any of them. */
+	for (size_t i = 0; i < n; i++) {
+		trees[i] = copy_mounts(rules[i].path);
+		if (trees[i] < 0 && errno != ENOENT && errno != ENOTDIR && errno != EACCES)
+			return -1;
+	}
 	if (mount("none", "/proc", "tmpfs", MS_NODEV | MS_NOEXEC | MS_NOSUID, "size=4k,mode=555") <
-		0)
+			0 ||
+		chdir("/proc") < 0)
 		return -1;
-	if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+	for (size_t i = 0; i < n; i++)
+		if (trees[i] >= 0 && put_mounts(trees[i], rules[i].path) < 0)
+			return -1;
+	if (syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return -1;
 	return mount(NULL, "/", NULL,
@@ -87,7 +139,7 @@ int jail_enter(unsigned want, unsigned *ret_missing, struct err *err)
 	if (want & JAIL_ROOT) {
 		if (unshare(CLONE_NEWNS) < 0)
 			missing |= JAIL_ROOT;
-		else if (empty_root() < 0)
+		else if (make_root(NULL, 0) < 0)
 			missing |= JAIL_ROOT;
 	}
 	if ((want & JAIL_NEWPRIVS) && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -96,6 +148,11 @@ int jail_enter(unsigned want, unsigned *ret_missing, struct err *err)
 		return err_errno(err, "drop capabilities");
 	*ret_missing = missing;
 	return 0;
+}
+
+int jail_view(const struct landlock_rule *rules, size_t n)
+{
+	return unshare(CLONE_NEWNS) < 0 ? -1 : make_root(rules, n);
 }
 
 void jail_limit(int resource, unsigned long long max)

@@ -38,6 +38,12 @@ enum jail_layer {
  * needs open (shared libraries are loaded). Layers that the host refuses are returned in
  * *ret_missing; -1 is only for a half-done state that must not go on. */
 int jail_enter(unsigned want, unsigned *ret_missing, struct err *err);
+/* Instead of JAIL_ROOT, and before JAIL_CAPS: a root directory in which only the paths of @rules
+ * (absolute, at most JAIL_PATHS_MAX) are, each where it was, with what is mounted below. Landlock says
+ * what may be opened, and nothing of sockets; what is not there cannot be connected to. -1: the host
+ * refuses. */
+#define JAIL_PATHS_MAX 32u
+int jail_view(const struct landlock_rule *rules, size_t n);
 /* Map the caller's own ids to themselves in the user namespace that it has just been born in, so
  * that ownership on shared folders reads as before. */
 int jail_map_self(unsigned uid, unsigned gid);

@@ -51,6 +51,12 @@ static long try_socket(void)
 	return syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
 }
 
+/* The way to whatever daemon of the user runs programs on demand. */
+static long try_unix_socket(void)
+{
+	return syscall(SYS_socket, AF_UNIX, SOCK_STREAM, 0);
+}
+
 static long try_raw_socket(void)
 {
 	return syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0);
@@ -106,7 +112,8 @@ static const struct {
 	const char *name;
 	long (*fn)(void);
 } attempts[] = {{"open", try_open}, {"openat2", try_open_by_openat2}, {"write", try_write},
-	{"socket", try_socket}, {"raw-socket", try_raw_socket}, {"exec", try_exec}, {"fork", try_fork},
+	{"socket", try_socket}, {"unix-socket", try_unix_socket},
+	{"raw-socket", try_raw_socket}, {"exec", try_exec}, {"fork", try_fork},
 	{"ptrace", try_ptrace}, {"mount", try_mount}, {"kill", try_kill}, {"unshare", try_unshare},
 	{"executable-memory", try_executable_memory}, {"io-uring", try_io_uring}};
 

@@ -90,7 +90,8 @@ int ssh_start(struct box *b, struct err *err)
 		control_progress(b, "%s: the sandbox starts without it", err->msg);
 		return 0;
 	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	/* A guest can open connections faster than hutch-ssh takes them: those are dropped, and we never wait. */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(err, "socketpair");
 	ours = pair[0];
 	theirs = pair[1];
@@ -125,6 +126,6 @@ void ssh_connection(struct box *b, int fd /* taken */)
 	if (b->ssh_link >= 0 && b->spec.ssh_phase == SPEC_RUNTIME && b->phase == SPEC_INSTALL)
 		log_limited(LOG_WARN, "a connection to the ssh-agent, which is not for install steps");
 	else if (b->ssh_link < 0 || fd_send(b->ssh_link, &m, sizeof(m), &fd, 1) < 0)
-		log_limited(LOG_WARN, "a connection to the ssh-agent, which is not there");
+		log_limited(LOG_WARN, "a connection to the ssh-agent, which is not there or busy");
 	close(fd);
 }

@@ -480,7 +480,8 @@ static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 
 /* The programs and libraries of the host, what boots, and nothing of anybody's. @dir: where the program
  * is, when not in a place like any. */
-static size_t qemu_rules(const struct kernel_pack *pack, const char *dir, struct landlock_rule rules[])
+static size_t qemu_rules(const struct box *b, const struct kernel_pack *pack, const char *dir,
+	struct landlock_rule rules[static QEMU_RULES_MAX])
 {
 	static const char *const places[] = {"/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store",
 		"/gnu/store", "/etc/ld.so.cache", "/etc/ld.so.preload", "/sys/devices/system",
@@ -493,6 +494,7 @@ static size_t qemu_rules(const struct kernel_pack *pack, const char *dir, struct
 	rules[n++] = (struct landlock_rule){.path = dir, .access = LANDLOCK_LOOK | LANDLOCK_RUN};
 	rules[n++] = (struct landlock_rule){.path = pack->kernel, .access = LANDLOCK_LOOK};
 	rules[n++] = (struct landlock_rule){.path = pack->initrd, .access = LANDLOCK_LOOK};
+	rules[n++] = (struct landlock_rule){.path = b->net_socket, .access = LANDLOCK_LOOK};
 	return n;
 }
 
@@ -509,15 +511,17 @@ static char *kernel_args(const struct box_spec *s)
 
 static int start_qemu(struct box *b, const struct boot_files *boot, struct pair dev[], struct err *err)
 {
-	_free_ char *args = kernel_args(&b->spec);
-	struct engine_files files = {.program = "qemu-system-x86_64",
+	static const char name[] = "qemu-system-x86_64";
+	_free_ char *args = kernel_args(&b->spec), *program = path_find(name);
+	_free_ char *dir = path_dir(program ? program : "/");
+	/* Its root directory has no /proc to tell it where its own files are. */
+	struct engine_files files = {.program = program ? program : name,
 		.kernel = boot->pack.kernel,
 		.initrd = boot->pack.initrd,
 		.net_socket = b->net_socket,
 		.kernel_args = args,
 		.tsc_khz = engine_qemu_clock_khz(&b->clock)};
 	int fds[] = {dev[DEV_FS].fd[1], dev[DEV_VSOCK].fd[1], boot->root_fd, boot->disk_fd};
-	_free_ char *program = path_find(files.program), *dir = path_dir(program ? program : "/");
 	struct landlock_rule rules[QEMU_RULES_MAX];
 	struct strv argv = {0}, env = {0};
 	int result;
@@ -525,7 +529,7 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 	environ_pick(ENVIRON_HOST, &env);
 	engine_qemu_argv(&b->spec, &files, &argv);
 	result = worker_spawn(b, WORKER_QEMU,
-		&(struct child_spec){.path = program ? program : files.program,
+		&(struct child_spec){.path = files.program,
 			.argv = argv.v,
 			.envp = env.v,
 			.in = CHILD_NULL,
@@ -533,13 +537,13 @@ static int start_qemu(struct box *b, const struct boot_files *boot, struct pair 
 			.errout = CHILD_INHERIT,
 			.fds = fds,
 			.nfds = ARRAY_SIZE(fds),
-			.jail = JAIL_USERNS | JAIL_PID | JAIL_NET | JAIL_IPC | JAIL_CAPS |
-				JAIL_NEWPRIVS,
+			.jail = JAIL_USERNS | JAIL_PID | JAIL_NET | JAIL_IPC | JAIL_ROOT |
+				JAIL_CAPS | JAIL_NEWPRIVS,
 			.rules = rules,
-			.n_rules = qemu_rules(&boot->pack, dir, rules)},
+			.n_rules = qemu_rules(b, &boot->pack, dir, rules)},
 		err);
 	if (result < 0 && err->errnum == ENOENT) {
-		err_set(err, ERR_ENV, "%s is not installed", files.program);
+		err_set(err, ERR_ENV, "%s is not installed", name);
 		err_hint(err, "apt install qemu-system-x86");
 	}
 	strv_done(&argv);

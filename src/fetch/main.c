@@ -34,7 +34,9 @@
 #include "fetch/image.h"
 #include "fetch/registry.h"
 
-/* syscalls(fetch): +libc +fd socket(AF_INET|AF_INET6|AF_UNIX|AF_NETLINK) connect bind getsockname
+/* No UNIX sockets (see gate/seal.c): name services that the C library would ask through one are
+ * passed over, as if they did not run. */
+/* syscalls(fetch): +libc +fd socket(AF_INET|AF_INET6|AF_NETLINK) connect bind getsockname
  *	getpeername getsockopt setsockopt shutdown sendto recvfrom sendmmsg readv writev ftruncate poll ppoll
  *	select pselect6 ioctl(FIONREAD|FIONBIO) socketpair(AF_UNIX) eventfd2 pipe2 openat open
  *	newfstatat stat lstat fstat statx access faccessat faccessat2 readlink lseek pread64

@@ -19,10 +19,10 @@
 #endif
 
 /* All of the file server: by descriptor, or by one name beneath a descriptor. */
-/* syscalls(fuse): openat2 close fcntl statx fstat newfstatat fstatfs readlinkat getdents64 lseek
- *	preadv pwritev preadv2 pwritev2 pread64 pwrite64 read write copy_file_range fallocate ftruncate
- *	fsync fdatasync syncfs mkdirat mknodat unlinkat renameat renameat2 linkat symlinkat
- *	fchmod fchmodat2 utimensat fgetxattr fsetxattr flistxattr fremovexattr */
+/* syscalls(fuse): openat2 close statx fstat newfstatat fstatfs readlinkat getdents64 lseek preadv
+ *	pwritev preadv2 pwritev2 read write copy_file_range fallocate ftruncate fsync fdatasync syncfs
+ *	mkdirat mknodat unlinkat renameat renameat2 linkat symlinkat fchmod fchmodat2 utimensat
+ *	fgetxattr fsetxattr flistxattr fremovexattr fcntl(F_GETFL|F_DUPFD_CLOEXEC) */
 
 int host_err(int errnum)
 {

@@ -180,11 +180,13 @@ void inode_rename(struct fuse_server *s, struct inode *n, struct inode *parent, 
 	if (n->export_root || n == parent || inode_named(n, parent, name))
 		return;
 	if (n->parent != parent->index) {
-		if (n->type == S_IFDIR && n->refs)
+		inode_ref(n); /* the child that loses its name may be all that keeps it */
+		if (n->type == S_IFDIR && n->refs > 1)
 			break_cycle(s, n, parent);
 		inode_ref(parent); /* before the old one goes: it may be above @parent */
 		name_drop(s, n);
 		n->parent = parent->index;
+		n->refs--; /* the caller adds a reference, or frees it */
 	}
 	free(n->name);
 	n->name = xstrdup(name);

@@ -23,7 +23,9 @@
 
 #define RULES_MAX 48
 
-/* syscalls(gate): +libc +loop +fd socket(AF_INET|AF_INET6|AF_UNIX) connect getsockname getpeername
+/* No UNIX sockets: behind the one of a session's bus somebody runs programs for whoever asks, and
+ * Landlock has no say about connecting to it. */
+/* syscalls(gate): +libc +loop +fd socket(AF_INET|AF_INET6) connect getsockname getpeername
  *	getsockopt setsockopt shutdown sendto recvfrom readv writev poll ioctl(FIONREAD|FIONBIO) bind
  *	sendmmsg mlock munlock openat open newfstatat stat lstat fstat statx access faccessat faccessat2
  *	readlink lseek pread64 pwrite64 getdents64 renameat rename unlinkat unlink fsync fdatasync ftruncate

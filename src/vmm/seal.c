@@ -28,8 +28,7 @@
 /* syscalls(vmm-vcpu): +hv-run write +libc */
 
 /* Threads that do the I/O of block devices on descriptors that are open, and their loop. */
-/* syscalls(vmm-disk): preadv pwritev preadv2 pwritev2 pread64 pwrite64 fdatasync fsync fallocate
- *	fstat newfstatat lseek ioctl(BLKDISCARD|BLKZEROOUT) read write +libc +loop */
+/* syscalls(vmm-disk): preadv pwritev preadv2 pwritev2 fdatasync fallocate read write +libc +loop */
 
 int seal_main(unsigned *missing, struct err *err)
 {

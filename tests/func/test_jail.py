@@ -18,8 +18,8 @@ from gate_driver import Gate
 
 EXPORT, SEAL, READY = 1, 3, 4
 MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
-ATTEMPTS = ["open", "openat2", "write", "socket", "raw-socket", "exec", "fork", "ptrace", "mount",
-            "kill", "unshare", "executable-memory", "io-uring"]
+ATTEMPTS = ["open", "openat2", "write", "socket", "unix-socket", "raw-socket", "exec", "fork",
+            "ptrace", "mount", "kill", "unshare", "executable-memory", "io-uring"]
 LANDLOCK, SECCOMP, USERNS = 128, 256, 1  # enum jail_layer
 
 
@@ -179,7 +179,7 @@ def test_gate_cannot(tmp_path, victim, probe_env, monkeypatch, attempt):
     elif is_sanitized() and attempt in ("ptrace", "fork", "executable-memory"):
         # Needed by the leak check; no_new_privs, Landlock and NPROC remain.
         assert attempt == "executable-memory" or result in (errno.EPERM, errno.EAGAIN, "killed")
-    elif attempt in ("openat2", "raw-socket", "executable-memory", "fork"):
+    elif attempt in ("openat2", "unix-socket", "raw-socket", "executable-memory", "fork"):
         assert result == errno.EPERM
     else:
         assert result == "killed"
@@ -216,7 +216,7 @@ def test_box_cannot(home, victim, probe_env, attempt):
     assert alive(victim.pid)
     if attempt in ("open", "write"):
         assert result == errno.EACCES
-    elif attempt in ("openat2", "socket", "raw-socket", "fork"):
+    elif attempt in ("openat2", "socket", "unix-socket", "raw-socket", "fork"):
         assert result == errno.EPERM
     elif attempt == "executable-memory":
         assert result == (0 if is_sanitized() else errno.EPERM)
@@ -330,11 +330,15 @@ def test_every_process_is_confined(jailed):
         with open("/proc/%d/limits" % pid) as f:
             limits = f.read()
         assert re.search(r"Max core file size +0 +0 ", limits), program
-        own = {"hutch-vmm": ["user", "pid", "net", "ipc", "mnt"], "qemu": ["user", "pid", "net", "ipc"],
+        own = {"hutch-vmm": ["user", "pid", "net", "ipc", "mnt"], "qemu": ["user", "pid", "net", "ipc", "mnt"],
                "hutch-gate": ["user", "pid", "ipc"], "hutch-box": []}[program]
         for ns in own:
             assert os.readlink("/proc/%d/ns/%s" % (pid, ns)) != os.readlink("/proc/self/ns/" + ns)
     assert os.listdir("/proc/%d/root" % workers["hutch-vmm"]) == []
+    # Of what has a socket to connect to, qemu has the one that its network device is at.
+    root = "/proc/%d/root" % workers["qemu"]
+    assert os.listdir(root + home.runtime + "/hutch") == [name + ".net"]
+    assert not any(os.path.lexists(root + path) for path in ("/run/dbus", "/var", "/etc/passwd"))
 
 
 @pytest.mark.parametrize("stopped", [False, True])

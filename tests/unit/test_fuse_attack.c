@@ -356,6 +356,26 @@ static void test_name_cycle(void **state)
 	assert_int_equal(fuse_usage(c->s).inodes, 3);
 }
 
+/* The same, of a directory that the guest has forgotten and only its child keeps. */
+static void test_name_cycle_forgotten(void **state)
+{
+	struct client *c = *state;
+	struct fuse_entry_out a, b;
+	uint64_t seen;
+
+	assert_int_equal(c_mkdir(c, c->w, "a", 0755, &a), 0);
+	assert_int_equal(c_mkdir(c, a.nodeid, "b", 0755, &b), 0);
+	assert_int_equal(c_lookup(c, b.nodeid, "none", NULL), -ENOENT); /* holds b */
+	c_forget(c, a.nodeid, 1);
+	assert_int_equal(renameat(c->share, "a/b", c->share, "b"), 0);
+	assert_int_equal(renameat(c->share, "a", c->share, "b/a"), 0);
+	seen = c_node(c, b.nodeid, "a");
+	assert_int_equal(c_getattr(c, seen, NULL), 0);
+	assert_int_equal(fuse_usage(c->s).inodes, 5); /* root, two exports, a, b */
+	assert_int_equal(client_mount(c), 0);
+	assert_int_equal(fuse_usage(c->s).inodes, 1);
+}
+
 /* --- privileges --- */
 
 static void test_setuid(void **state)
@@ -655,6 +675,7 @@ int main(void)
 		T(test_swapped_symlink),
 		T(test_replaced_file),
 		T(test_name_cycle),
+		T(test_name_cycle_forgotten),
 		T(test_setuid),
 		T(test_device_node),
 		T(test_old_kernel),

@@ -186,10 +186,15 @@ static void nobody_may_do_these(void **state)
 		__NR_tkill, __NR_process_vm_writev, __NR_setuid, __NR_capset, __NR_open_by_handle_at,
 		__NR_iopl, __NR_modify_ldt, __NR_seccomp, __NR_memfd_create, __NR_pidfd_getfd};
 
-	for (const struct subject *s = &subjects[2]; s < subjects + ARRAY_SIZE(subjects); s++)
+	for (const struct subject *s = &subjects[2]; s < subjects + ARRAY_SIZE(subjects); s++) {
 		for (size_t i = 0; i < ARRAY_SIZE(never); i++)
 			for (unsigned arg = 0; arg < 6; arg++)
 				assert_int_not_equal(ask(s->f, never[i], arg, ~0ULL), SECCOMP_RET_ALLOW);
+		assert_int_not_equal(ask(s->f, __NR_socket, 0, AF_UNIX), SECCOMP_RET_ALLOW);
+		/* A descriptor that signals whom one likes is as good as kill(). */
+		assert_int_not_equal(ask(s->f, __NR_fcntl, 1, F_SETOWN), SECCOMP_RET_ALLOW);
+		assert_int_not_equal(ask(s->f, __NR_fcntl, 1, F_SETOWN_EX), SECCOMP_RET_ALLOW);
+	}
 	/* Opening by name is the file server's alone among the threads of hutch-vmm. */
 	assert_int_equal(ask(&filter_vmm_files, __NR_openat2, 0, 0), SECCOMP_RET_ALLOW);
 	assert_int_equal(ask(&filter_vmm, __NR_openat2, 0, 0), SECCOMP_RET_KILL_PROCESS);
@@ -437,6 +442,46 @@ static void child_sees_what_its_rules_say(void **state)
 	assert_int_equal(child_run(&spec, NULL, 0, NULL), 0);
 }
 
+/* What the rules do not name is not there: no socket file that could be connected to. */
+static void child_has_a_root_of_its_own(void **state)
+{
+	static char dir[] = "/tmp/hutch-root-XXXXXX";
+	_free_ char *ours = NULL, *theirs = NULL, *script = NULL, *out = NULL;
+	struct landlock_rule rules[] = {{.path = "/usr", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
+		{.path = "/lib", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
+		{.path = "/lib64", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
+		{.path = "/bin", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
+		{.path = "/usr/bin", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
+		{.path = "/nowhere/at/all", .access = LANDLOCK_LOOK},
+		{.access = LANDLOCK_LOOK}};
+	char **argv = ARGV("sh", "-c", "");
+	struct child_spec spec = {.path = "/bin/sh",
+		.argv = argv,
+		.in = CHILD_NULL,
+		.jail = JAIL_PID | JAIL_USERNS | JAIL_ROOT | JAIL_CAPS | JAIL_NEWPRIVS,
+		.rules = rules,
+		.n_rules = ARRAY_SIZE(rules)};
+
+	if (jail_refused() & (JAIL_PID | JAIL_USERNS | JAIL_ROOT))
+		skip();
+	assert_non_null(mkdtemp(dir));
+	ours = xasprintf("%s/ours", dir);
+	theirs = xasprintf("%s/theirs", dir);
+	assert_int_equal(mknod(ours, S_IFSOCK | 0600, 0), 0);
+	assert_int_equal(mknod(theirs, S_IFSOCK | 0600, 0), 0);
+	rules[ARRAY_SIZE(rules) - 1].path = ours;
+	script = xasprintf("test -S %s && test ! -e %s && test ! -e /etc && test ! -e /proc/self &&"
+			   " ! mkdir %s/d 2>&- && ! mkdir /d 2>&- && echo good",
+		ours, theirs, dir);
+	argv[2] = script;
+	assert_int_equal(child_run(&spec, &out, 1000, NULL), 0);
+	assert_string_equal(out, "good\n");
+	assert_int_equal(access(ours, F_OK) | access(theirs, F_OK), 0); /* the host's are as they were */
+	unlink(ours);
+	unlink(theirs);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 /* A child that hangs in the middle of its work still dies with its parent. */
 static void child_dies_with_its_parent(void **state)
 {
@@ -487,6 +532,7 @@ int main(void)
 		cmocka_unit_test(child_is_the_first_of_its_namespace),
 		cmocka_unit_test(child_failure_is_still_told),
 		cmocka_unit_test(child_sees_what_its_rules_say),
+		cmocka_unit_test(child_has_a_root_of_its_own),
 		cmocka_unit_test(child_dies_with_its_parent),
 	};
 
