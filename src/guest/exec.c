@@ -481,7 +481,7 @@ static int spawn(struct exec *e, const struct agent_exec *x)
 	int result = open_streams(x, e, &io), errnum;
 
 	if (result == 0) {
-		e->pid = fork();
+		e->pid = cgroup_fork();
 		if (e->pid == 0)
 			exec_child(&e->srv->config, x, &io);
 		result = e->pid < 0 ? -1 : 0;

@@ -23,6 +23,16 @@
 #define SHARE_DIR   "/run/hutch/share"
 #define MODULE_LIST "/hutch/modules"
 
+/* cgroup.c */
+/* Mount the control groups and make those that commands run in: in a child, because it takes time. Without
+ * them commands run all the same, unlimited. */
+pid_t cgroup_start(void);
+void cgroup_finish(pid_t pid);
+/* As fork(), for a command: the child is in a group of its own. */
+pid_t cgroup_fork(void);
+/* Remove the groups that no process is left in. */
+void cgroup_tidy(void);
+
 /* console.c */
 /* One line on the console, prefixed "hutch-init: ". */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -63,7 +73,7 @@ void modules_forget(int oldroot);
 /* Mount the root image with its overlay and make it "/". *ret_disk and *ret_oldroot are directory
  * descriptors of the writable disk and of the initramfs, owned by the caller. */
 int root_mount(int *ret_disk, int *ret_oldroot, struct err *err);
-/* /dev/pts, /dev/shm, /run, /tmp, cgroups and the links that programs expect. */
+/* /dev/pts, /dev/shm, /run, /tmp and the links that programs expect. */
 int mounts_runtime(struct err *err);
 /* Mount an exported folder at its path. The virtio-fs device is mounted by the first one. */
 int export_mount(const struct agent_export *e, struct err *err);

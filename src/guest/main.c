@@ -114,6 +114,7 @@ static void reap(struct init *in)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		server_reaped(in->server, pid, status);
+	cgroup_tidy();
 	/* No child left means no process left: orphans become ours. */
 	if (in->stopping && pid < 0)
 		loop_stop(in->loop, 0);
@@ -330,7 +331,7 @@ static void be_idle_when_idle(void)
 static int boot(struct init *in, struct err *err)
 {
 	bool pci = !kernel_was_told("pci=off"), loop = kernel_was_told("hutch.loop");
-	pid_t network;
+	pid_t network, groups;
 
 	modules_load(false, pci, loop);
 	trace("modules");
@@ -342,6 +343,7 @@ static int boot(struct init *in, struct err *err)
 		return -1;
 	warm_up();
 	trace("mounts");
+	groups = cgroup_start();
 	in->tracing = kernel_was_told("hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	be_idle_when_idle();
@@ -352,6 +354,8 @@ static int boot(struct init *in, struct err *err)
 	if (finish_network(network, err) < 0)
 		return -1;
 	trace("network");
+	cgroup_finish(groups);
+	trace("control groups");
 	return 0;
 }
 

@@ -194,21 +194,17 @@ int mounts_runtime(struct err *err)
 	static const struct {
 		const char *path, *type, *options;
 		unsigned long flags;
-		bool optional;
 	} table[] = {
-		{"/run", "tmpfs", "mode=0755,size=20%", MS_NOSUID | MS_NODEV, false},
-		{"/dev/pts", "devpts", "gid=5,mode=0620,ptmxmode=0666", MS_NOSUID | MS_NOEXEC,
-			false},
-		{"/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV, false},
-		{"/sys/fs/cgroup", "cgroup2", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, true},
+		{"/run", "tmpfs", "mode=0755,size=20%", MS_NOSUID | MS_NODEV},
+		{"/dev/pts", "devpts", "gid=5,mode=0620,ptmxmode=0666", MS_NOSUID | MS_NOEXEC},
+		{"/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV},
 	};
 
 	mkdir("/dev/pts", 0755);
 	mkdir("/dev/shm", 01777);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (mount(table[i].type, table[i].path, table[i].type, table[i].flags,
-			    table[i].options) < 0 &&
-			!table[i].optional)
+			    table[i].options) < 0)
 			return err_errno(err, "%s", table[i].path);
 	if (link_missing("/proc/self/fd", "/dev/fd", err) < 0 ||
 		link_missing("/proc/self/fd/0", "/dev/stdin", err) < 0 ||

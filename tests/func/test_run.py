@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -47,6 +48,31 @@ def test_out_of_memory_is_noticed(home):
     r = home.run("exec", "small", "--", "sh", "-c", "kill -9 $$")
     assert r.returncode == 128 + signal.SIGKILL and r.stderr == ""
     assert home.ok("exec", "small", "--", "echo", "still") == "still\n"
+
+
+def test_fork_bomb_starves_nobody(home):
+    """One command takes all processes it may have, which are not all there are; another one still gets its
+    share of the processor, and the machine ends by itself when it is asked to."""
+    work = home.path("work")
+    os.makedirs(work)
+    home.ok("create", "--name", "bomb", "--memory", "512m", "shell", work)
+
+    def groups(what):
+        return home.ok("exec", "bomb", "--", "sh", "-c", "cd /sys/fs/cgroup/commands; " + what, timeout=60)
+
+    # Of those that ran before nothing is left, and each sees its own below what it takes for the root.
+    before, after = [groups("echo [0-9]*; cat /proc/self/cgroup").split() for _ in range(2)]
+    assert len(after) == 2 and after != before, (before, after)
+    assert after[1] == "0::/commands/" + after[0]
+    bomb = home.popen("exec", "-u", "root", "bomb", "--", "bash", "-c", "f() { f | f & }; f; sleep 9999",
+                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: re.search("max [1-9]", groups("cat */pids.events")), 240, "the bomb at its limit")
+    assert groups("echo ours") == "ours\n"
+    assert groups("sh -c 'echo ours'; true") == "ours\n"  # it can have processes of its own
+    home.ok("stop", "bomb")
+    assert bomb.wait(30) != 0
+    with open(home.box("bomb", "console.log"), errors="replace") as f:
+        assert f.read().rstrip().endswith("reboot: Restarting system")
 
 
 def test_environment_and_directory(box):
