@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The init of bench/workspace's guests: mounts the shared folder and does in it what a project's
- *tools do, which it says on the console:
- *
+/* The init of bench/workspace's guests: mounts the shared folder and does in it what the tools of a
+ * project do, which it says on the console:
  *	work create 1600 1000123      name, operations or bytes, microseconds
  *
  * Kernel parameters: files_tag=TAG of the virtio-fs device, files_dir=DIRECTORY in it. */
