@@ -16,7 +16,9 @@
 #include "policy/name.h"
 
 #define TLS_STEP 16384u /* bytes moved at once: one record */
-/* Ciphertext that may wait inside OpenSSL on its way in, so that a peer cannot make it grow. */
+/* Ciphertext that may wait inside OpenSSL, so that a peer cannot make it grow: on its way in, and
+ * on its way out before more is taken in. What comes in may be answered at once, with an alert for
+ * each attempt to renegotiate. */
 #define TLS_INSIDE_MAX 32768
 
 struct tls_shared {
@@ -373,7 +375,8 @@ static bool waiting(struct tls *t, int result, const char *what, struct err *err
 
 static void feed(struct tls *t, struct buf *net_in)
 {
-	while (buf_len(net_in) > 0 && BIO_pending(t->from) < TLS_INSIDE_MAX) {
+	while (buf_len(net_in) > 0 && BIO_pending(t->from) < TLS_INSIDE_MAX &&
+		BIO_pending(t->to) < TLS_INSIDE_MAX) {
 		int n = BIO_write(t->from, buf_head(net_in), (int)MIN(buf_len(net_in), TLS_STEP));
 
 		if (n <= 0)
