@@ -284,7 +284,7 @@ static bool send_head(struct flow *f)
 	p->up_filter = steal_ptr(&c.inject.body);
 	c.n += drop_h2c(&p->req, c.edits + c.n);
 	if (f->via && via_forwards(f->via))
-		c.n += via_edit_request(f->via, &p->req, c.edits + c.n);
+		via_edit_request(f->via, &p->req, &c.edits[c.n++]);
 	c.n += reframe(p, length, c.edits + c.n);
 	f->up.wipe = true;
 	r = http1_write(&p->req, c.edits, c.n, &f->up.out);

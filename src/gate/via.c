@@ -313,7 +313,7 @@ bool via_forwards(const struct via *v)
 
 /* ---- requests in absolute form ---- */
 
-size_t via_edit_request(struct via *v, struct http1_head *h, struct http1_edit *edit)
+void via_edit_request(struct via *v, struct http1_head *h, struct http1_edit *edit)
 {
 	struct http1_slice path = h->send_path.n ? h->send_path : h->path;
 
@@ -327,10 +327,10 @@ size_t via_edit_request(struct via *v, struct http1_head *h, struct http1_edit *
 			buf_puts(&v->out, "/");
 		h->send_path = (struct http1_slice){(char *)buf_head(&v->out), buf_len(&v->out)};
 	}
-	if (!v->proxy->auth)
-		return 0;
-	*edit = (struct http1_edit){.name = "Proxy-Authorization",
-		.value = secret_bytes(v->proxy->auth),
-		.value_len = secret_len(v->proxy->auth)};
-	return 1;
+	/* What the guest has put there is not for this proxy. */
+	*edit = (struct http1_edit){.name = "Proxy-Authorization"};
+	if (v->proxy->auth) {
+		edit->value = secret_bytes(v->proxy->auth);
+		edit->value_len = secret_len(v->proxy->auth);
+	}
 }

@@ -32,7 +32,7 @@ const struct policy_addr *via_refused(const struct via *v);
 bool via_forwards(const struct via *v);
 
 /* Make the request one for the proxy: its target in absolute form, and the field in @edit. Borrowed
- * from @v until its next call. Returns how many edits there are, 0 or 1. */
-size_t via_edit_request(struct via *v, struct http1_head *h, struct http1_edit *edit);
+ * from @v until its next call. */
+void via_edit_request(struct via *v, struct http1_head *h, struct http1_edit *edit);
 /* What the user should know about an answer that is the proxy's own, NULL if it is none. */
 const char *via_explain(struct via *v, unsigned status);

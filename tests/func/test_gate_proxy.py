@@ -121,6 +121,16 @@ def test_plain_http_is_asked_for_in_absolute_form(gate, serve):
         assert PASSWORD.encode() not in f.read()
 
 
+def test_guest_has_no_say_in_the_login_of_the_proxy(gate, serve):
+    s = serve(HttpServer())
+    p = serve(Proxy(s.port))
+    g = gate(rules=[rule("www.example.test:80")], env=settings(p))
+    assert g.open("www.example.test", 80).request(
+        headers=["Proxy-Authorization: Basic Z3Vlc3Q6", "X-Other: 1"])[0] == 200
+    seen = p.heads[0][1]
+    assert "x-other" in seen and "proxy-authorization" not in seen
+
+
 def test_no_proxy_and_own_addresses_are_direct(gate, serve):
     s = serve(HttpServer())
     p = serve(Proxy(s.port, answer=lambda *a: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"))
