@@ -153,8 +153,10 @@ static void to_endpoint(struct inject *in, const struct inject_request *q,
 		type ? oauth_syntax_of(type->value.p, type->value.n) : OAUTH_PLAIN;
 
 	snprintf(in->answer.oauth, sizeof(in->answer.oauth), "%s", o->credential->service);
-	in->answer.account = oauth_account_in(
-		body ? buf_head(body) : NULL, body ? buf_len(body) : 0, o->oauth->refresh_sentinel);
+	/* With a query nobody knows which of the two the server takes. */
+	if (body && h->query.n == 0)
+		in->answer.account = oauth_renews(buf_head(body), buf_len(body), syntax,
+			o->oauth->refresh_sentinel, o->oauth->refresh_name);
 	for (unsigned a = 1; body && a <= OAUTH_ACCOUNTS_MAX; a++)
 		put_tokens(in, q, o, a, syntax);
 	/* No other spelling of it. */

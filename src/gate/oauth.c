@@ -158,16 +158,84 @@ void oauth_replace(
 	buf_wipe(&with);
 }
 
-unsigned oauth_account_in(const void *body, size_t len, const char *sentinel)
+/* ---- the request ---- */
+
+/* What of a request says that it renews tokens (RFC 6749, section 6). */
+struct renewal {
+	const char *sentinel, *name;
+	unsigned account; /* whose sentinel the token is, or 0 */
+	unsigned n;       /* tokens that are to be renewed */
+	bool other;       /* it is for something else, or cannot be told */
+};
+
+static bool is_param(struct http1_slice key, const char *name)
+{
+	return http1_slice_is_nocase(key, "refresh_token") || http1_slice_is_nocase(key, name);
+}
+
+static void see(struct renewal *r, struct http1_slice key, struct http1_slice value,
+	bool (*is)(struct http1_slice s, const char *text))
 {
 	char one[OAUTH_SENTINEL_MAX];
 
-	for (unsigned a = OAUTH_ACCOUNTS_MAX; a > 0; a--) {
-		oauth_sentinel(sentinel, a, one, sizeof(one));
-		if (len && memmem(body, len, one, strlen(one)))
-			return a;
+	if (http1_slice_is_nocase(key, "grant_type"))
+		r->other |= !is(value, "refresh_token");
+	if (!is_param(key, r->name))
+		return;
+	r->n++;
+	for (unsigned a = 1; a <= OAUTH_ACCOUNTS_MAX; a++)
+		if (is(value, oauth_sentinel(r->sentinel, a, one, sizeof(one))))
+			r->account = a;
+}
+
+/* Names that some servers read as others are not for us to guess. */
+static bool is_plain_name(struct http1_slice s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!escape_is_unreserved((uint8_t)s.p[i]) || s.p[i] == '.' || s.p[i] == '~')
+			return false;
+	return true;
+}
+
+static void see_form(struct renewal *r, const void *body, size_t len)
+{
+	struct http1_slice rest = {body, len}, key, value;
+
+	while (query_next(&rest, &key, &value)) {
+		r->other |= !is_plain_name(key);
+		see(r, key, value, query_is);
 	}
-	return 0;
+}
+
+static void see_json(struct renewal *r, const void *body, size_t len)
+{
+	json_t *j = json_loadb(body, len, JSON_REJECT_DUPLICATES, NULL), *v;
+	const char *key;
+
+	r->other |= !json_is_object(j);
+	json_object_foreach(j, key, v)
+	{
+		const char *text = json_is_string(v) ? json_string_value(v) : "";
+
+		see(r, (struct http1_slice){key, strlen(key)},
+			(struct http1_slice){text, strlen(text)}, http1_slice_is);
+	}
+	json_decref(j);
+}
+
+unsigned oauth_renews(const void *body, size_t len, enum oauth_syntax syntax, const char *sentinel,
+	const char *name)
+{
+	const char *dot = name ? strrchr(name, '.') : NULL;
+	struct renewal r = {.sentinel = sentinel,
+		.name = dot ? dot + 1 : name ? name : "refresh_token",
+		.other = syntax == OAUTH_PLAIN};
+
+	if (syntax == OAUTH_FORM)
+		see_form(&r, body, len);
+	else if (syntax == OAUTH_JSON)
+		see_json(&r, body, len);
+	return r.other || r.n != 1 ? 0 : r.account;
 }
 
 /* ---- the answer ---- */

@@ -46,8 +46,12 @@ enum oauth_syntax oauth_syntax_of(const char *content_type, size_t len);
 /* Let @f replace @sentinel by @token, as bodies of this syntax have them. */
 void oauth_replace(
 	struct filter *f, const char *sentinel, struct secret *token, enum oauth_syntax syntax);
-/* Which account's refresh sentinel is in a body; 0 for none. */
-unsigned oauth_account_in(const void *body, size_t len, const char *sentinel);
+/* Which account's tokens a request's body asks to renew: its only refresh token, which may be called
+ * @name as well (NULL: nothing else), is that account's @sentinel, and it asks for nothing else. 0: none,
+ * so that what is issued is a new account's. A guest must not have tokens of its choice put in the
+ * place of an account by just mentioning it. */
+unsigned oauth_renews(const void *body, size_t len, enum oauth_syntax syntax, const char *sentinel,
+	const char *name);
 
 /* The token endpoint's answer. 1: there are tokens in it; they are in *ret, and @out has the same
  * document with the sentinels. 0: there are none, it may pass. -1 with @err: it cannot be read, so

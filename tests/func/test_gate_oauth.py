@@ -165,6 +165,25 @@ def test_oauth_refresh_by_another_sandbox_is_not_undone(world):
     assert use(world) == "Bearer by-another-one"
 
 
+@pytest.mark.parametrize("body", [
+    {"grant_type": "authorization_code", "code": "of-another-account", "x": REFRESH},
+    {"grant_type": "authorization_code", "code": "of-another-account", "refresh_token": REFRESH},
+    {"grant_type": "password", "username": REFRESH, "password": "x"},
+], ids=["other-field", "its-field", "name"])
+def test_oauth_login_does_not_replace_an_account_that_it_mentions(world, body):
+    """The tokens of an account are what all sandboxes use."""
+    issuer = start_oauth(world)
+    login(world)
+    before = stored(world)["claude"]
+    code, _, text = world.request("POST", "/oauth/token", body=urllib.parse.urlencode(body).encode(),
+                                  headers=["Content-Type: application/x-www-form-urlencoded"])
+    assert code == 200 and json.loads(text)["access_token"] == ACCESS + "-2"
+    issuer.answer = ({"error": "invalid_grant"}, "400 Bad")
+    world.request("POST", "/oauth/token", body=urllib.parse.urlencode(body).encode(),
+                  headers=["Content-Type: application/x-www-form-urlencoded"])
+    assert stored(world)["claude"] == before
+
+
 def test_oauth_names_of_the_answer(world):
     world.start(credential_of("svc", oauth=oauth(access_name="at", refresh_name="rt")))
     Issuer(world, ("at", "rt"))

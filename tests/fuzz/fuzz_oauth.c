@@ -68,6 +68,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_tokens(&t, &out);
 	oauth_tokens_done(&t);
 	oauth_is_invalid_grant(data + 1, size - 1);
-	oauth_account_in(data, size, "sentinel");
+	for (int syntax = OAUTH_PLAIN; syntax <= OAUTH_JSON; syntax++) {
+		unsigned a = oauth_renews(
+			data + 1, size - 1, (enum oauth_syntax)syntax, "sentinel", "a.renew");
+
+		require(a <= OAUTH_ACCOUNTS_MAX && (!a || syntax != OAUTH_PLAIN));
+	}
 	return 0;
 }

@@ -182,10 +182,47 @@ static void test_accounts(void **state)
 
 	assert_string_equal(oauth_sentinel("s", 1, buf, sizeof(buf)), "s");
 	assert_string_equal(oauth_sentinel("s", 3, buf, sizeof(buf)), "s-3");
-	assert_int_equal(oauth_account_in("x=sent&", 7, "sent"), 1);
-	assert_int_equal(oauth_account_in("x=sent-2&", 9, "sent"), 2);
-	assert_int_equal(oauth_account_in("x=sen", 5, "sent"), 0);
-	assert_int_equal(oauth_account_in(NULL, 0, "sent"), 0);
+}
+
+/* Only a request that renews the tokens of an account, and nothing else, may replace them. */
+static void test_renewals(void **state)
+{
+	static const struct {
+		const char *body;
+		enum oauth_syntax syntax;
+		unsigned account;
+	} table[] = {
+		{"grant_type=refresh_token&refresh_token=sent", OAUTH_FORM, 1},
+		{"refresh_token=sent-2&client_id=x&grant_type=refresh%5Ftoken", OAUTH_FORM, 2},
+		{"refresh_token=%73ent-8&scope=a+b", OAUTH_FORM, 8},
+		{"renew=sent", OAUTH_FORM, 1},
+		{"refresh_token=sent-9", OAUTH_FORM, 0},
+		{"refresh_token=xsent", OAUTH_FORM, 0},
+		{"", OAUTH_FORM, 0},
+		{"grant_type=authorization_code&code=mine&refresh_token=sent", OAUTH_FORM, 0},
+		{"grant_type=refresh_token&refresh_token=mine&x=sent", OAUTH_FORM, 0},
+		{"refresh_token=sent&refresh_token=mine", OAUTH_FORM, 0},
+		{"refresh_token=sent&Refresh_Token=mine", OAUTH_FORM, 0},
+		{"refresh_token=sent&refresh%5ftoken=mine", OAUTH_FORM, 0},
+		{"refresh_token=sent&refresh.token=mine", OAUTH_FORM, 0},
+		{"refresh_token=sent&refresh_token[]=mine", OAUTH_FORM, 0},
+		{"refresh_token=sent&renew=mine", OAUTH_FORM, 0},
+		{"grant_type=refresh_token&grant_type=password&refresh_token=sent", OAUTH_FORM, 0},
+		{"refresh_token=sent", OAUTH_PLAIN, 0},
+		{"refresh_token=sent", OAUTH_JSON, 0},
+		{"{\"grant_type\":\"refresh_token\",\"refresh_token\":\"sent-3\"}", OAUTH_JSON, 3},
+		{"{\"renew\":\"\\u0073ent\"}", OAUTH_JSON, 1},
+		{"{\"refresh_token\":\"sent\",\"refresh_token\":\"sent\"}", OAUTH_JSON, 0},
+		{"{\"refresh_token\":\"sent\",\"REFRESH_TOKEN\":\"mine\"}", OAUTH_JSON, 0},
+		{"{\"refresh_token\":\"sent\",\"grant_type\":1}", OAUTH_JSON, 0},
+		{"{\"refresh_token\":[\"sent\"]}", OAUTH_JSON, 0},
+		{"[\"sent\"]", OAUTH_JSON, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (oauth_renews(table[i].body, strlen(table[i].body), table[i].syntax, "sent",
+			    "x.renew") != table[i].account)
+			fail_msg("%s", table[i].body);
 }
 
 static void test_syntax(void **state)
@@ -227,6 +264,7 @@ int main(void)
 		cmocka_unit_test(test_record),
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_accounts),
+		cmocka_unit_test(test_renewals),
 		cmocka_unit_test(test_syntax),
 		cmocka_unit_test(test_invalid_grant),
 	};
