@@ -43,12 +43,16 @@ int jail_map_self(unsigned uid, unsigned gid)
 	return write_proc("/proc/self/gid_map", line);
 }
 
-/* What is mounted at @path, and below, to be put elsewhere; -1 with errno. Read-only where the kernel
- * can do that (5.12); a socket can be connected to all the same. */
-static int copy_mounts(const char *path)
+/* What is mounted at the path of @rule, and below, to be put elsewhere; -1 with errno. Read-only, unless
+ * the rule has it otherwise, where the kernel can do that (5.12); a socket can be connected to all the
+ * same. */
+static int copy_mounts(const struct landlock_rule *rule)
 {
-	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
-	int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+	const bool writable = rule->access & LANDLOCK_MODIFY;
+	struct mount_attr attr = {
+		.attr_set = MOUNT_ATTR_NOSUID | (writable ? 0 : MOUNT_ATTR_RDONLY)};
+	int tree = open_tree(
+		AT_FDCWD, rule->path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
 
 	if (tree >= 0)
 		(void)mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr));
@@ -90,7 +94,7 @@ static int make_root(const struct landlock_rule *rules, size_t n)
 		return -1;
 	/* Before the new root covers any of them. */
 	for (size_t i = 0; i < n; i++) {
-		trees[i] = copy_mounts(rules[i].path);
+		trees[i] = copy_mounts(&rules[i]);
 		if (trees[i] < 0 && errno != ENOENT && errno != ENOTDIR && errno != EACCES)
 			return -1;
 	}

@@ -101,6 +101,18 @@ static int add_rule(int ruleset, const struct landlock_rule *r, uint64_t handled
 	return 0;
 }
 
+size_t landlock_programs(struct landlock_rule rules[static LANDLOCK_PROGRAMS])
+{
+	static const char *const places[] = {"/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt",
+		"/nix/store", "/gnu/store", "/etc/ld.so.cache", "/etc/ld.so.preload"};
+
+	_Static_assert(ARRAY_SIZE(places) == LANDLOCK_PROGRAMS, "a rule for each");
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		rules[i] = (struct landlock_rule){
+			.path = places[i], .access = LANDLOCK_LOOK | LANDLOCK_RUN};
+	return ARRAY_SIZE(places);
+}
+
 int landlock_enter(const struct landlock_rule *rules, size_t n, unsigned more, struct err *err)
 {
 	int version = landlock_version();

@@ -26,6 +26,10 @@ enum landlock_more {
 	LANDLOCK_ALONE = 1 << 1,  /* no signal to, no abstract socket of, a process outside */
 };
 
+/* The programs and libraries of the host, to look at and run. Returns how many rules that is. */
+#define LANDLOCK_PROGRAMS 10u
+size_t landlock_programs(struct landlock_rule rules[static LANDLOCK_PROGRAMS]);
+
 /* Confine the calling thread, and those that it makes, to @rules. It must have no_new_privs.
  * 1: done, 0: this kernel has no Landlock, -1 with @err. */
 int landlock_enter(const struct landlock_rule *rules, size_t n, unsigned more, struct err *err);

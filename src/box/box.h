@@ -195,6 +195,9 @@ void setup_free(struct box *b);
 int setup_detach(struct box *b, const struct strv *argv, struct err *err);
 
 /* keep.c */
+/* hutch-box --check FILE: the exit status of e2fsck, which reads a guest's disk and reaches nothing
+ * else. */
+int keep_check(const char *disk);
 /* Before the process is sealed: make ready to keep the disk, when it is to be. */
 void keep_prepare(struct box *b);
 /* Keep the disk as it is now in the install cache, then call @done in any case. */

@@ -8,29 +8,33 @@
  * the sandbox.
  *
  * hutch-box starts no program once it is sealed and cannot reach the cache. So a shell is started
- * before, which waits for a line and does all of it. */
+ * before, which waits for a line and does all of it. Only e2fsck reads what the guest wrote: it can
+ * reach nothing but that copy (keep_check()). */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "base/fs.h"
+#include "base/jail.h"
 #include "base/log.h"
+#include "base/paths.h"
 #include "box/box.h"
 #include "image/cache.h"
 
-/* $1 disk, $2 temporary copy, $3 entry without its ending, $4 what is said about it. e2fsck: 1
- * means that it corrected something, as the journal. */
+/* $1 disk, $2 temporary copy, $3 entry without its ending, $4 what is said about it, $5 hutch-box.
+ * e2fsck: 1 means that it corrected something, as the journal. */
 static const char script[] =
 	"trap 'rm -f \"$2\" \"$2.json\"' EXIT\n"
 	"trap 'exit 1' TERM\n"
 	"read -r go || exit 0\n"
 	"cp --reflink=auto --sparse=always -- \"$1\" \"$2\" || exit 1\n"
 	"echo copied\n"
-	"e2fsck -fp \"$2\" >&2; [ $? -le 1 ] || exit 1\n"
+	"\"$5\" --check \"$2\" >&2; [ $? -le 1 ] || exit 1\n"
 	"printf %s \"$4\" >\"$2.json\" && sync \"$2\" \"$2.json\" &&\n"
 	"mv -f \"$2.json\" \"$3.json\" && mv -f \"$2\" \"$3.img\" && echo kept\n";
 
@@ -97,18 +101,47 @@ static char *describe(const struct box *b)
 	return info;
 }
 
+static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+
+int keep_check(const char *disk)
+{
+	char *env[] = {path, NULL}, **argv = ARGV("e2fsck", "-fp", disk);
+	struct landlock_rule rules[LANDLOCK_PROGRAMS + 2];
+	size_t n = landlock_programs(rules);
+	struct err err;
+	int status;
+
+	for (const char *const *p = (const char *const[]){disk, "/dev/null", NULL}; *p; p++)
+		rules[n++] = (struct landlock_rule){
+			.path = *p, .access = LANDLOCK_LOOK | LANDLOCK_MODIFY};
+	status = child_run(&(struct child_spec){.path = argv[0],
+				   .argv = argv,
+				   .envp = env,
+				   .in = CHILD_NULL,
+				   .out = STDERR_FILENO,
+				   .errout = CHILD_INHERIT,
+				   .jail = JAIL_PID | JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT |
+					   JAIL_CAPS | JAIL_NEWPRIVS,
+				   .rules = rules,
+				   .n_rules = n},
+		NULL, 0, &err);
+	if (status < 0)
+		log_warn("install cache: %s", err.msg);
+	return status >= 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 125;
+}
+
 static int spawn_shell(struct keep *k, int in, int out, struct err *err)
 {
-	static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 	struct box *b = k->box;
 	_free_ char *disk = fs_join(b->dir, "disk.img"), *info = describe(b);
 	_free_ char *entry = image_cache_entry(b->spec.cache_key, err), *tmp = NULL;
+	_free_ char *own = path_program("hutch-box");
 	char *env[] = {path, NULL};
 
 	if (!entry || !info)
 		return -1;
 	tmp = xasprintf("%s.%d.tmp", entry, (int)getpid());
-	char **argv = ARGV("sh", "-c", script, "keep", disk, tmp, entry, info);
+	char **argv = ARGV("sh", "-c", script, "keep", disk, tmp, entry, info, own);
 
 	return child_spawn(&(struct child_spec){.path = argv[0],
 				   .argv = argv,

@@ -175,6 +175,8 @@ int main(int argc, char **argv)
 	int status;
 	bool started;
 
+	if (argc == 3 && strcmp(argv[1], "--check") == 0)
+		return keep_check(argv[2]);
 	if (argc != 2) {
 		fprintf(stderr, "usage: hutch-box NAME (started by hutch)\n");
 		return 125;

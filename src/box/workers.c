@@ -30,7 +30,7 @@ _Static_assert(ARRAY_SIZE(worker_names) == WORKERS, "a name for every worker");
 
 enum { DEV_FS, DEV_VSOCK, DEVS };
 
-#define QEMU_RULES_MAX 16
+#define QEMU_RULES_MAX (LANDLOCK_PROGRAMS + 7)
 
 /* One socketpair: [0] and [1] are owned until stolen. */
 struct pair {
@@ -483,14 +483,11 @@ static int open_boot_files(struct box *b, struct boot_files *f, struct err *err)
 static size_t qemu_rules(const struct box *b, const struct kernel_pack *pack, const char *dir,
 	struct landlock_rule rules[static QEMU_RULES_MAX])
 {
-	static const char *const places[] = {"/usr", "/lib", "/lib64", "/bin", "/opt", "/nix/store",
-		"/gnu/store", "/etc/ld.so.cache", "/etc/ld.so.preload", "/sys/devices/system",
-		"/dev/urandom", "/proc/meminfo"};
-	size_t n = 0;
+	static const char *const more[] = {"/sys/devices/system", "/dev/urandom", "/proc/meminfo"};
+	size_t n = landlock_programs(rules);
 
-	for (; n < ARRAY_SIZE(places); n++)
-		rules[n] = (struct landlock_rule){
-			.path = places[n], .access = LANDLOCK_LOOK | LANDLOCK_RUN};
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
+		rules[n++] = (struct landlock_rule){.path = more[i], .access = LANDLOCK_LOOK};
 	rules[n++] = (struct landlock_rule){.path = dir, .access = LANDLOCK_LOOK | LANDLOCK_RUN};
 	rules[n++] = (struct landlock_rule){.path = pack->kernel, .access = LANDLOCK_LOOK};
 	rules[n++] = (struct landlock_rule){.path = pack->initrd, .access = LANDLOCK_LOOK};

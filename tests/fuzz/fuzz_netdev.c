@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net with guest memory that is the input: rings, descriptors, headers and frames. The first
  * byte chooses the features; then memory, then patches that are applied between kicks, as a guest
- * would change its memory while we look at it. */
+ * would change its memory while we look at it. Two addresses mean something else: DATAGRAM has a
+ * datagram come in for the guest, whose payload goes where the receive buffers say, RESET resets. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,6 +19,8 @@
 #define AVAIL   (16u * RING)
 #define USED    (AVAIL + 64u)
 #define INITIAL 2600u /* bytes of the input that are memory from the start */
+
+enum { DATAGRAM = 0xfffe, RESET = 0xffff };
 
 struct fuzz {
 	struct net *net;
@@ -132,6 +135,8 @@ static void start(struct vdev *d, const struct gmem *m, uint8_t *mem, bool event
 
 static void run(struct vdev *d, struct fuzz *z, const struct gmem *m, uint8_t *mem, struct rd *in)
 {
+	static const uint8_t payload[255 * 257];
+
 	for (unsigned i = 0; i < 200; i++) {
 		unsigned at = rd_be16(in), n = rd_u8(in);
 		const uint8_t *p = rd_bytes(in, n);
@@ -144,8 +149,13 @@ static void run(struct vdev *d, struct fuzz *z, const struct gmem *m, uint8_t *m
 				d->ops->kick(d, q);
 		if (!p)
 			return;
+		if (at == DATAGRAM) {
+			net_udp_answer(z->net, 1000, 0x01020304, 53, payload, n * 257);
+			net_flush(z->net);
+			continue;
+		}
 		memcpy(mem + at % (BYTES - 256), p, n);
-		if (at == 0xffff) {
+		if (at == RESET) {
 			d->ops->reset(d);
 			start(d, m, mem, n & 1);
 		}

@@ -446,13 +446,14 @@ static void child_sees_what_its_rules_say(void **state)
 static void child_has_a_root_of_its_own(void **state)
 {
 	static char dir[] = "/tmp/hutch-root-XXXXXX";
-	_free_ char *ours = NULL, *theirs = NULL, *script = NULL, *out = NULL;
+	_free_ char *ours = NULL, *theirs = NULL, *disk = NULL, *script = NULL, *out = NULL;
 	struct landlock_rule rules[] = {{.path = "/usr", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
 		{.path = "/lib", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
 		{.path = "/lib64", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
 		{.path = "/bin", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
 		{.path = "/usr/bin", .access = LANDLOCK_RUN | LANDLOCK_LOOK},
 		{.path = "/nowhere/at/all", .access = LANDLOCK_LOOK},
+		{.access = LANDLOCK_LOOK | LANDLOCK_MODIFY},
 		{.access = LANDLOCK_LOOK}};
 	char **argv = ARGV("sh", "-c", "");
 	struct child_spec spec = {.path = "/bin/sh",
@@ -467,18 +468,22 @@ static void child_has_a_root_of_its_own(void **state)
 	assert_non_null(mkdtemp(dir));
 	ours = xasprintf("%s/ours", dir);
 	theirs = xasprintf("%s/theirs", dir);
+	disk = xasprintf("%s/disk", dir);
 	assert_int_equal(mknod(ours, S_IFSOCK | 0600, 0), 0);
 	assert_int_equal(mknod(theirs, S_IFSOCK | 0600, 0), 0);
+	assert_int_equal(mknod(disk, S_IFREG | 0600, 0), 0);
 	rules[ARRAY_SIZE(rules) - 1].path = ours;
+	rules[ARRAY_SIZE(rules) - 2].path = disk;
 	script = xasprintf("test -S %s && test ! -e %s && test ! -e /etc && test ! -e /proc/self &&"
-			   " ! mkdir %s/d 2>&- && ! mkdir /d 2>&- && echo good",
-		ours, theirs, dir);
+			   " ! mkdir %s/d 2>&- && ! mkdir /d 2>&- && echo x >%s && echo good",
+		ours, theirs, dir, disk);
 	argv[2] = script;
 	assert_int_equal(child_run(&spec, &out, 1000, NULL), 0);
 	assert_string_equal(out, "good\n");
 	assert_int_equal(access(ours, F_OK) | access(theirs, F_OK), 0); /* the host's are as they were */
 	unlink(ours);
 	unlink(theirs);
+	unlink(disk);
 	assert_int_equal(rmdir(dir), 0);
 }
 
