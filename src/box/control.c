@@ -121,19 +121,30 @@ static void reply_waiter(struct client *c)
 	c->waiting = false;
 }
 
-static void op_open(struct client *c)
+/* The client will speak with the guest's agent: both say which version of that they are. */
+static int open_stream(struct box *b, const json_t *j, int *ret_fd, struct err *err)
 {
-	struct box *b = c->server->box;
+	if (json_integer_value(json_object_get(j, "agent")) != AGENT_VERSION) {
+		err_set(err, ERR_ENV, "sandbox %s was started by another version of hutch", b->name);
+		return err_hint(err, "hutch stop %s && hutch start %s", b->name, b->name);
+	}
+	if (b->state != BOX_READY) {
+		err_set(err, ERR_ENV, "sandbox %s is %s", b->name, box_state_name(b->state));
+		err->errnum = EAGAIN;
+		return err_hint(err, "once more: the command then starts it anew");
+	}
+	return workers_open_stream(b, ret_fd, err);
+}
+
+static void op_open(struct client *c, const json_t *j)
+{
 	_close_ int fd = -1;
 	struct err err;
 
-	if (b->state != BOX_READY)
-		err_set(&err, ERR_ENV, "sandbox %s is %s", b->name, box_state_name(b->state));
-	else if (workers_open_stream(b, &fd, &err) == 0) {
-		reply(c, json_pack("{s:b}", "ok", 1), fd);
-		return;
-	}
-	reply(c, error_json(&err), -1);
+	if (open_stream(c->server->box, j, &fd, &err) < 0)
+		reply(c, error_json(&err), -1);
+	else
+		reply(c, json_pack("{s:b, s:i}", "ok", 1, "agent", AGENT_VERSION), fd);
 }
 
 static void op_detach(struct client *c, const json_t *j)
@@ -203,7 +214,7 @@ static void serve_line(struct client *c, const char *line)
 		if (b->state == BOX_READY || b->state == BOX_ENDED)
 			reply_waiter(c);
 	} else if (strcmp(op, "open") == 0) {
-		op_open(c);
+		op_open(c, j);
 	} else if (strcmp(op, "hold") == 0) {
 		c->holds = true;
 		loop_timer_stop(b->loop, &c->server->unheld);

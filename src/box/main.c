@@ -67,7 +67,12 @@ int box_read_spec(const struct box *b, struct box_spec *ret, struct err *err)
 		return err_set(err, ERR_ENV, "%s/spec.json: line %d: %s", b->dir, jerr.line, jerr.text);
 	result = spec_from_json(j, ret, err);
 	json_decref(j);
-	return result;
+	if (result == 0)
+		return 0;
+	/* Of one that runs: the command line was replaced, and has written it. */
+	if (spec_err_is_skew(err))
+		err_hint(err, "hutch stop %s && hutch start %s", b->name, b->name);
+	return err_wrap(err, "%s/spec.json", b->dir);
 }
 
 /* Also after a kill -9 of the previous supervisor, whose socket file is still there: the lock says

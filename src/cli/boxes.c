@@ -25,6 +25,7 @@
 #include "cli/interrupt.h"
 #include "cli/proxies.h"
 #include "kit/kit.h"
+#include "wire/agent.h"
 
 #define SPEC_MAX     (16u << 20)
 #define STARTS_MAX   4
@@ -92,7 +93,13 @@ int boxes_spec(const char *name, struct box_spec *ret, struct err *err)
 		return err_set(err, ERR_ENV, "%s: line %d: %s", path, jerr.line, jerr.text);
 	result = spec_from_json(j, ret, err);
 	json_decref(j);
-	return result;
+	if (result == 0 || !err)
+		return result;
+	if (spec_err_is_skew(err))
+		err_wrap(err, "sandbox %s was made by another version of hutch: spec.json", name);
+	else
+		err_wrap(err, "%s", path);
+	return err_hint(err, "hutch rm -f %s, and make it anew", name);
 }
 
 /* A file that refers to arguments of its kit. */
@@ -399,6 +406,7 @@ int box_connect(const char *name, struct box_conn *ret, struct err *err)
 		return -1;
 	}
 	ret->fd = steal_fd(&fd);
+	snprintf(ret->name, sizeof(ret->name), "%s", name);
 	buf_init(&ret->in, LINE_BYTES);
 	return 0;
 }
@@ -569,14 +577,23 @@ char *box_next_event(struct box_conn *c, bool *ret_gone)
 	return ret;
 }
 
+/* A sandbox that ran on while Hutch was replaced. */
+static int other_version(const struct box_conn *c, struct err *err)
+{
+	err_set(err, ERR_ENV, "sandbox %s was started by another version of hutch", c->name);
+	return err_hint(err, "hutch stop %s && hutch start %s", c->name, c->name);
+}
+
 /* 0 when the answer says ok, else its error. */
-static int check(const json_t *j, struct err *err)
+static int check(const struct box_conn *c, const json_t *j, struct err *err)
 {
 	const char *text = json_string_value(json_object_get(j, "error"));
 	const char *hint = json_string_value(json_object_get(j, "hint"));
 
 	if (json_is_true(json_object_get(j, "ok")))
 		return 0;
+	if (text && strcmp(text, "unknown request") == 0)
+		return other_version(c, err);
 	err_set(err, ERR_ENV, "%s", text ? text : "the supervisor gave no reason");
 	err_hint(err, "%s", hint ? hint : "");
 	if (err && json_is_true(json_object_get(j, "again")))
@@ -609,7 +626,7 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 		json_decref(j); /* of somebody who watches */
 	if (!j)
 		return -1;
-	result = check(j, err);
+	result = check(c, j, err);
 	if (result == 0 && ret_fd && fd < 0)
 		result = err_set(err, ERR_PEER, "the supervisor's answer lacks a descriptor");
 	if (result == 0 && ret_fd)
@@ -618,6 +635,22 @@ int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *r
 		*ret_answer = json_incref(j);
 	json_decref(j);
 	return result;
+}
+
+int box_open(struct box_conn *c, int *ret_fd, struct err *err)
+{
+	json_t *answer;
+	_close_ int fd = -1;
+	bool same;
+
+	if (box_request(c, json_pack("{s:s, s:i}", "op", "open", "agent", AGENT_VERSION), &answer, &fd, err) < 0)
+		return -1;
+	same = json_integer_value(json_object_get(answer, "agent")) == AGENT_VERSION;
+	json_decref(answer);
+	if (!same)
+		return other_version(c, err);
+	*ret_fd = steal_fd(&fd);
+	return 0;
 }
 
 int box_pass(struct box_conn *c, json_t *request, int fd, struct err *err)
@@ -629,7 +662,7 @@ int box_pass(struct box_conn *c, json_t *request, int fd, struct err *err)
 	if (send_line(c, request, fd, err) < 0)
 		return -1;
 	j = next_line(c, &ignored, err);
-	result = j ? check(j, err) : -1;
+	result = j ? check(c, j, err) : -1;
 	json_decref(j);
 	return result;
 }
@@ -655,7 +688,7 @@ static int wait_ready(struct box_conn *c, void (*progress)(const char *text), st
 			json_decref(j);
 			continue;
 		}
-		result = check(j, err);
+		result = check(c, j, err);
 		if (result == 0) {
 			const char *state = json_string_value(json_object_get(j, "state"));
 
@@ -687,6 +720,21 @@ int box_up(const char *name, bool hold, void (*progress)(const char *text), stru
 			progress("the virtual machine hung at its start; trying again");
 		else if (result == 0)
 			err_set(err, ERR_ENV, "sandbox %s stops whenever it starts", name);
+	}
+	return -1;
+}
+
+int box_up_open(const char *name, void (*progress)(const char *text), struct box_conn *ret, int *ret_fd,
+	struct err *err)
+{
+	for (int i = 0; i < STARTS_MAX; i++) {
+		if (box_up(name, false, progress, ret, err) < 0)
+			return -1;
+		if (box_open(ret, ret_fd, err) == 0)
+			return 0;
+		box_conn_close(ret);
+		if (err->errnum != EAGAIN && err->class != ERR_PEER)
+			return -1;
 	}
 	return -1;
 }

@@ -30,6 +30,7 @@ int boxes_delete(const char *name, struct err *err);
 /* A connection to a running supervisor. */
 struct box_conn {
 	int fd; /* owned */
+	char name[80];
 	struct buf in;
 };
 void box_conn_close(struct box_conn *c);
@@ -49,6 +50,12 @@ int box_up(const char *name, bool hold, void (*progress)(const char *text), stru
 int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);
 /* The same with a descriptor that goes along (borrowed). */
 int box_pass(struct box_conn *c, json_t *request, int fd, struct err *err);
+/* A fresh agent stream, owned. EAGAIN: the sandbox stops at this moment. A supervisor of another version,
+ * whose guest would not understand us, is refused. */
+int box_open(struct box_conn *c, int *ret_fd, struct err *err);
+/* box_up and box_open, again when the sandbox was stopped in between. */
+int box_up_open(const char *name, void (*progress)(const char *text), struct box_conn *ret, int *ret_fd,
+	struct err *err);
 /* The text of the next event on a connection that has asked to "watch"; owned. NULL: read again when
  * the descriptor is readable, or never when *ret_gone. */
 char *box_next_event(struct box_conn *c, bool *ret_gone);

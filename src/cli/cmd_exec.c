@@ -80,11 +80,9 @@ int cmd_exec(int argc, char **argv)
 		s.cwd = spec.workdir;
 	if (!s.user[0])
 		s.user = spec.user;
-	if (box_up(name, false, cli_progress, &conn, &err) < 0)
+	if (box_up_open(name, cli_progress, &conn, &fd, &err) < 0)
 		return cli_fail(&err);
 	cli_progress(NULL);
-	if (box_request(&conn, json_pack("{s:s}", "op", "open"), NULL, &fd, &err) < 0)
-		return cli_fail(&err);
 	box_conn_close(&conn);
 	status = session_run(fd, &s, &err);
 	spec_done(&spec);

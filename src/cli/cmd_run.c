@@ -352,7 +352,7 @@ static int attach(const struct box_spec *s, const struct request *r, struct box_
 		else
 			strv_addf(&session.env, "%s=%s", e, getenv(e));
 	}
-	if (box_request(conn, json_pack("{s:s}", "op", "open"), NULL, &fd, err) < 0)
+	if (box_open(conn, &fd, err) < 0)
 		return -1;
 	/* Nobody is worse off without: an older supervisor does not know the word. */
 	if (box_request(conn, json_pack("{s:s}", "op", "watch"), NULL, NULL, NULL) == 0)

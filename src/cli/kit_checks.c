@@ -98,7 +98,7 @@ static int run_command(const struct box_spec *s, struct box_conn *conn, const ch
 	*ret = (struct command_result){.capture.timeout_s = timeout_s};
 	buf_init(&ret->capture.out, OUTPUT_MAX);
 	buf_init(&ret->capture.err, OUTPUT_MAX);
-	if (box_request(conn, json_pack("{s:s}", "op", "open"), NULL, &fd, err) < 0)
+	if (box_open(conn, &fd, err) < 0)
 		return -1;
 	for (; *argv; argv++)
 		strv_add(&session.argv, *argv);

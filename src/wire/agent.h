@@ -31,7 +31,8 @@
 #include "base/mem.h"
 #include "base/rd.h"
 
-#define AGENT_VERSION	   1
+/* Raised with every change that the other side would not understand. */
+#define AGENT_VERSION	   2
 #define AGENT_PORT	   1024u
 #define AGENT_CONTROL_PORT 1024u
 #define AGENT_SSH_PORT	   1025u /* of the host, too: the user's ssh-agent, if the sandbox has it */

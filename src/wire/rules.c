@@ -41,7 +41,11 @@ int spec_rules_load(struct spec_rules *ret, struct err *err)
 		return err_set(err, ERR_ENV, "%s: line %d: %s", path, jerr.line, jerr.text);
 	rc = spec_rules_from_json(j, ret, err);
 	json_decref(j);
-	return rc < 0 ? err_wrap(err, "%s", path) : 0;
+	if (rc == 0)
+		return 0;
+	if (err && spec_err_is_skew(err))
+		err_hint(err, "another version of hutch wrote it; move it away to begin with no rules");
+	return err_wrap(err, "%s", path);
 }
 
 int spec_rules_save(const struct spec_rules *r, struct err *err)

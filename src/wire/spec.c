@@ -2,6 +2,8 @@
 /* struct box_spec as JSON: one table per struct drives encoding, strict decoding and release. */
 #include "wire/spec.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -480,6 +482,22 @@ void spec_done(struct box_spec *s)
 
 static int struct_from_json(const json_t *j, void *base, const struct type *t, struct err *err);
 
+/* What another version of Hutch would have written: says so by its errno value. */
+static int skew(struct err *err, const char *what, const char *how)
+{
+	char safe[64];
+
+	err_set(err, ERR_PEER, "%s: %s", log_safe(safe, sizeof(safe), what, strlen(what)), how);
+	if (err)
+		err->errnum = EPROTO;
+	return -1;
+}
+
+bool spec_err_is_skew(const struct err *err)
+{
+	return err->errnum == EPROTO;
+}
+
 static int bad(struct err *err, const char *expected)
 {
 	return err_set(err, ERR_PEER, "%s expected", expected);
@@ -623,7 +641,7 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 		if (!v && f->optional)
 			continue;
 		if (!v)
-			return err_set(err, ERR_PEER, "%s: missing", f->key);
+			return skew(err, f->key, "missing");
 		found++;
 		if (field_from_json(v, base, f, err) < 0)
 			return err_wrap(err, "%s", f->key);
@@ -635,13 +653,11 @@ static int struct_from_json(const json_t *j, void *base, const struct type *t, s
 	json_object_foreach((json_t *)(uintptr_t)j, key, v)
 	{
 		bool known = false;
-		char safe[64];
 
 		for (size_t i = 0; i < t->n && !known; i++)
 			known = strcmp(key, t->fields[i].key) == 0;
 		if (!known)
-			return err_set(err, ERR_PEER, "%s: unknown key",
-				log_safe(safe, sizeof(safe), key, strlen(key)));
+			return skew(err, key, "unknown key");
 	}
 	return 0;
 }
@@ -656,12 +672,14 @@ static int with_version_from_json(
 	const json_t *j, void *ret, const struct type *t, struct err *err)
 {
 	json_t *v = json_object_get(j, "version"), *body;
+	char expected[32];
 	int rc;
 
+	snprintf(expected, sizeof(expected), "%d expected", SPEC_VERSION);
 	if (!json_is_object(j))
 		return bad(err, "an object");
 	if (!json_is_integer(v) || json_integer_value(v) != SPEC_VERSION)
-		return err_set(err, ERR_PEER, "version: %d expected", SPEC_VERSION);
+		return skew(err, "version", expected);
 	body = json_copy((json_t *)(uintptr_t)j);
 	json_object_del(body, "version");
 	rc = struct_from_json(body, ret, t, err);

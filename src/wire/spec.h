@@ -221,6 +221,8 @@ json_t *spec_rules_to_json(const struct spec_rules *r);
 int spec_from_json(const json_t *j, struct box_spec *ret, struct err *err);
 int spec_net_from_json(const json_t *j, struct spec_net *ret, struct err *err);
 int spec_rules_from_json(const json_t *j, struct spec_rules *ret, struct err *err);
+/* Whether what the readers complain of is a key too many or too few: another version of Hutch wrote it. */
+bool spec_err_is_skew(const struct err *err);
 /* The user's file. That there is none is no error; one that cannot be read is: it may deny. */
 int spec_rules_load(struct spec_rules *ret, struct err *err);
 int spec_rules_save(const struct spec_rules *r, struct err *err);
