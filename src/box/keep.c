@@ -158,8 +158,9 @@ void keep_prepare(struct box *b)
 	struct err err = {0};
 	int in[2], out[2];
 
-	if (b->installed || !b->spec.cache_key[0] || !b->spec.n_install ||
-		faccessat(b->dir_fd, "setup-done", F_OK, 0) == 0 || pipe2(in, O_CLOEXEC) < 0)
+	/* Never the disk of a later generation, whose volumes are somebody's. */
+	if (b->installed || b->spec.generation || !b->spec.cache_key[0] || !b->spec.n_install ||
+		spec_is_set_up(b->dir_fd, &b->spec) || pipe2(in, O_CLOEXEC) < 0)
 		return;
 	if (pipe2(out, O_CLOEXEC) < 0) {
 		close(in[0]);

@@ -3,8 +3,8 @@
  *
  * The order is that of the kit rules: what must be mounted on every start; then files/home, install, setup.files, files/workspace on the first
  * start; start-up commands on every start, the background ones not waited for. Each job is one agent
- * stream. The file setup-done in the sandbox's directory marks a finished first start; without it the
- * next start begins with a new disk. */
+ * stream. The file setup-done in the sandbox's directory marks a finished first start of its generation;
+ * without it the next start begins with a new disk, or with a new layer of it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -169,11 +169,15 @@ static void add_files(struct box *b, bool first_start)
 
 static void add_steps(struct box *b, const struct spec_step *steps, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct job *j = add_job(b->setup, JOB_EXEC, steps[i].kit);
+	for (size_t i = 0; i < n; i++)
+		if (!steps[i].done)
+			add_job(b->setup, JOB_EXEC, steps[i].kit)->step = &steps[i];
+}
 
-		j->step = &steps[i];
-	}
+/* A workspace of the user's outlives the generations of the sandbox, and what was done there. */
+static bool brings_workspace(const struct box_spec *s)
+{
+	return !s->generation || !s->n_mounts || s->mounts[0].kit;
 }
 
 /* What is in the guest's memory goes to the disk, then the disk is kept. Twice, because what the file
@@ -491,7 +495,7 @@ static void next_job(struct box *b)
 		return;
 	if (u->at == u->n_jobs) {
 		if (u->first_start &&
-			fs_write_file(b->dir_fd, "setup-done", "", 0, 0600, &err) < 0)
+			spec_note_set_up(b->dir_fd, &b->spec, &err) < 0)
 			box_setup_done(b, &err);
 		else
 			box_setup_done(b, NULL);
@@ -515,7 +519,7 @@ void setup_start(struct box *b)
 	struct err err;
 
 	b->setup = u;
-	u->first_start = faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0;
+	u->first_start = !spec_is_set_up(b->dir_fd, s);
 	add_steps(b, s->prepare, s->n_prepare);
 	if (u->first_start) {
 		if (!b->installed &&
@@ -526,12 +530,13 @@ void setup_start(struct box *b)
 		/* Before anything that is not an install step, or outlives them, runs. */
 		if (b->phase == SPEC_INSTALL)
 			add_job(b->setup, JOB_PHASE, "");
-		if (!b->installed && s->cache_key[0] && s->n_install)
+		if (b->keep)
 			add_keep(b);
 	}
 	add_files(b, u->first_start);
 	if (u->first_start) {
-		if (add_trees(b, s->workspace_trees, s->n_workspace_trees, &err) < 0)
+		if (brings_workspace(s) &&
+			add_trees(b, s->workspace_trees, s->n_workspace_trees, &err) < 0)
 			goto fail;
 	}
 	add_steps(b, s->startup, s->n_startup);

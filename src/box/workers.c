@@ -408,18 +408,19 @@ static enum spec_phase first_phase(const struct box *b, bool first_start)
 {
 	bool phases = spec_net_has_phases(&b->spec.net) || b->spec.ssh_phase != SPEC_ALWAYS;
 
-	return first_start && !b->installed && b->spec.n_install && phases ? SPEC_INSTALL
-									  : SPEC_RUNTIME;
+	return first_start && !b->installed && spec_has_hooks(&b->spec) && phases ? SPEC_INSTALL
+										 : SPEC_RUNTIME;
 }
 
 static int open_disk(struct box *b, struct err *err)
 {
 	_free_ char *path = fs_join(b->dir, "disk.img");
-	bool first_start = faccessat(b->dir_fd, "setup-done", F_OK, 0) < 0;
+	bool first_start = !spec_is_set_up(b->dir_fd, &b->spec);
 	int fd;
 
-	/* A first start that did not finish left a disk in an unknown state: begin anew. */
-	if (first_start) {
+	/* A first start that did not finish left a disk in an unknown state: begin anew. Later ones have
+	 * volumes there, and only their layer is made anew (guest/layer.c). */
+	if (first_start && !b->spec.generation) {
 		int kept = 0;
 
 		unlinkat(b->dir_fd, "disk.img", 0);
@@ -496,20 +497,23 @@ static size_t qemu_rules(const struct box *b, const struct kernel_pack *pack, co
 }
 
 /* Kernel parameters besides the engine's. Owned. */
-static char *kernel_args(const struct box_spec *s)
+static char *kernel_args(const struct box *b)
 {
+	const struct box_spec *s = &b->spec;
 	const char *debugging = getenv("HUTCH_KERNEL_ARGS"); /* such as hutch.trace */
 	bool loop = false;
 
 	for (size_t i = 0; i < s->n_volumes; i++)
 		loop |= !s->volumes[i].tmpfs && s->volumes[i].size_bytes;
-	return xasprintf("%s %s", loop ? "hutch.loop" : "", debugging ? debugging : "");
+	return xasprintf("%s hutch.generation=%llu%s %s", loop ? "hutch.loop" : "",
+		(unsigned long long)s->generation,
+		spec_is_set_up(b->dir_fd, s) ? "" : " hutch.fresh", debugging ? debugging : "");
 }
 
 static int start_qemu(struct box *b, const struct boot_files *boot, struct pair dev[], struct err *err)
 {
 	static const char name[] = "qemu-system-x86_64";
-	_free_ char *args = kernel_args(&b->spec), *program = path_find(name);
+	_free_ char *args = kernel_args(b), *program = path_find(name);
 	_free_ char *dir = path_dir(program ? program : "/");
 	/* Its root directory has no /proc to tell it where its own files are. */
 	struct engine_files files = {.program = program ? program : name,
@@ -597,7 +601,7 @@ static int start_engine_kvm(struct box *b, const struct boot_files *boot, struct
 	_close_ int initrd = open(boot->pack.initrd, O_RDONLY | O_CLOEXEC);
 	int fds[] = {vmm_link->fd[1], gate_link->fd[0], kernel, initrd, boot->root_fd, boot->disk_fd,
 		boot->console_wr};
-	_free_ char *args = kernel_args(&b->spec);
+	_free_ char *args = kernel_args(b);
 	struct strv argv = {0};
 	int result;
 

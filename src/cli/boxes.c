@@ -305,6 +305,50 @@ int boxes_create(const struct box_spec *s, bool cache, struct err *err)
 	return result;
 }
 
+int boxes_add_trees(const struct box_spec *s, struct err *err)
+{
+	_free_ char *path = boxes_path(s->name, "files");
+	_close_ int files = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (files < 0)
+		return err_errno(err, "%s", path);
+	/* What a command that was killed had begun. */
+	for (size_t i = 0; i < s->n_home_trees; i++)
+		fs_remove_tree(files, s->home_trees[i].dir, NULL);
+	for (size_t i = 0; i < s->n_workspace_trees; i++)
+		fs_remove_tree(files, s->workspace_trees[i].dir, NULL);
+	if (copy_spec_trees(files, s->home_trees, s->n_home_trees, err) < 0)
+		return -1;
+	return copy_spec_trees(files, s->workspace_trees, s->n_workspace_trees, err);
+}
+
+static bool has_tree(const struct spec_tree *t, size_t n, const char *dir)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(t[i].dir, dir) == 0)
+			return true;
+	return false;
+}
+
+void boxes_forget_trees(const struct box_spec *s)
+{
+	_free_ char *path = boxes_path(s->name, "files");
+	DIR *dir = opendir(path);
+	struct strv old = {0};
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir)))
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 &&
+			!has_tree(s->home_trees, s->n_home_trees, d->d_name) &&
+			!has_tree(s->workspace_trees, s->n_workspace_trees, d->d_name))
+			strv_add(&old, d->d_name);
+	for (size_t i = 0; i < old.n; i++)
+		fs_remove_tree(dirfd(dir), old.v[i], NULL);
+	if (dir)
+		closedir(dir);
+	strv_done(&old);
+}
+
 int boxes_save_spec(const struct box_spec *s, struct err *err)
 {
 	_free_ char *path = boxes_path(s->name, "spec.json"), *text = NULL;
@@ -319,7 +363,7 @@ int boxes_save_spec(const struct box_spec *s, struct err *err)
 
 /* Hold off supervisors: one that is about to start may be without a socket yet, one that has just
  * answered needs a moment to end. 0 with the lock in *ret_fd, -1 there when there is no sandbox. */
-static int lock_box(const char *name, int *ret_fd, struct err *err)
+int boxes_lock(const char *name, int *ret_fd, struct err *err)
 {
 	_free_ char *path = boxes_path(name, "lock");
 	struct timespec pause = {.tv_nsec = 20000000};
@@ -358,7 +402,7 @@ int boxes_delete(const char *name, struct err *err)
 	_free_ char *boxes = path_state("boxes", err), *path = boxes_path(name, ""), *tmp = NULL;
 	_close_ int lock = -1;
 
-	if (!boxes || lock_box(name, &lock, err) < 0)
+	if (!boxes || boxes_lock(name, &lock, err) < 0)
 		return -1;
 	remove_sockets(name);
 	/* In one step: a crash leaves no half of it that would have the name. */
@@ -737,4 +781,23 @@ int box_up_open(const char *name, void (*progress)(const char *text), struct box
 			return -1;
 	}
 	return -1;
+}
+
+int box_end(const char *name, bool kill, bool remove, struct err *err)
+{
+	struct box_conn c;
+	int result = box_find(name, &c, err);
+
+	if (result == 0)
+		return 0;
+	if (result < 0) /* it cannot be asked */
+		return holder_kill(name, err);
+	result = box_request(&c,
+		json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", kill, "remove", remove), NULL,
+		NULL, err);
+	/* A supervisor that was killed meanwhile has ended too. */
+	if (result < 0 && err->class == ERR_PEER)
+		result = 0;
+	box_conn_close(&c);
+	return result;
 }

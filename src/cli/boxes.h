@@ -22,8 +22,15 @@ char *boxes_path(const char *name, const char *file);
  * EEXIST: the name is taken.
  * @cache: the disk after the install steps may come from the cache, or go there. */
 int boxes_create(const struct box_spec *s, bool cache, struct err *err);
+/* Copy the kits' file trees of @s to a sandbox that exists, and remove those of none of its
+ * specifications. */
+int boxes_add_trees(const struct box_spec *s, struct err *err);
+void boxes_forget_trees(const struct box_spec *s);
 /* Write the specification of a sandbox that exists anew. */
 int boxes_save_spec(const struct box_spec *s, struct err *err);
+/* Keep supervisors from starting: a descriptor owned by the caller, which has to close it before one
+ * can. *ret_fd is -1 when there is no such sandbox. */
+int boxes_lock(const char *name, int *ret_fd, struct err *err);
 /* Delete the directory of a sandbox that is not running. */
 int boxes_delete(const char *name, struct err *err);
 
@@ -45,6 +52,9 @@ int box_find(const char *name, struct box_conn *ret, struct err *err);
  * to end with this connection, for --rm. */
 int box_up(const char *name, bool hold, void (*progress)(const char *text), struct box_conn *ret,
 	struct err *err);
+/* Ask a supervisor that runs to end, and wait until it has. @kill: at once. @remove: it takes the
+ * directory along. */
+int box_end(const char *name, bool kill, bool remove, struct err *err);
 /* One request ({"op":…}, taken); *ret_answer (owned reference) and *ret_fd may be NULL. An answer
  * that is not ok becomes @err. */
 int box_request(struct box_conn *c, json_t *request, json_t **ret_answer, int *ret_fd, struct err *err);

@@ -8,27 +8,6 @@
 #include "base/mem.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
-#include "cli/holder.h"
-
-/* Ask a running supervisor to end and wait until it has. */
-static int end(const char *name, bool kill, bool remove, struct err *err)
-{
-	struct box_conn c;
-	int result = box_find(name, &c, err);
-
-	if (result == 0)
-		return 0;
-	if (result < 0) /* it cannot be asked */
-		return holder_kill(name, err);
-	result = box_request(&c,
-		json_pack("{s:s, s:b, s:b}", "op", "stop", "kill", kill, "remove", remove), NULL,
-		NULL, err);
-	/* A supervisor that was killed meanwhile has ended too. */
-	if (result < 0 && err->class == ERR_PEER)
-		result = 0;
-	box_conn_close(&c);
-	return result;
-}
 
 int cmd_stop(int argc, char **argv)
 {
@@ -43,7 +22,7 @@ int cmd_stop(int argc, char **argv)
 	for (int i = optind; i < argc; i++) {
 		if (!boxes_exists(argv[i]))
 			status = cli_no_sandbox(argv[i]);
-		else if (end(argv[i], false, false, &err) < 0)
+		else if (box_end(argv[i], false, false, &err) < 0)
 			status = cli_fail(&err);
 		else
 			printf("%s\n", argv[i]);
@@ -70,7 +49,7 @@ static int remove_one(const char *name, bool force, bool *ret_gone, struct err *
 		err_set(err, ERR_USER, "sandbox %s is running", name);
 		return err_hint(err, "hutch stop %s, or hutch rm -f %s", name, name);
 	}
-	if (end(name, true, true, err) < 0)
+	if (box_end(name, true, true, err) < 0)
 		return -1;
 	return boxes_delete(name, err);
 }

@@ -61,6 +61,10 @@ static const struct help table[] = {
 	{"ls", "[--json]", "list sandboxes", JSON},
 	{"start", "NAME...", "start sandboxes that are stopped", NULL},
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", NULL},
+	{"recreate", "[OPTION...] NAME [AGENT|KITDIR]",
+		"make a sandbox again, keeping its volumes and its workspace",
+		"  -f, --force              also a running one, which is stopped first\n"
+		"  --kit KIT                with AGENT: these kits instead of those it has\n" KIT_ARGS APPROVE},
 	{"rm", "[-f] NAME...", "delete sandboxes",
 		"  -f, --force              also running ones; names of none are no error\n"},
 	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", NULL},

@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{"ls", cmd_ls},
 	{"start", cmd_start},
 	{"stop", cmd_stop},
+	{"recreate", cmd_recreate},
 	{"rm", cmd_rm},
 	{"logs", cmd_logs},
 	{"ports", cmd_ports},

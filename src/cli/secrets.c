@@ -220,8 +220,9 @@ int secrets_check(const struct box_spec *s, bool tell, struct err *err)
 	_close_ int own = -1;
 	struct box_conn conn;
 	bool running = box_connect(s->name, &conn, NULL) == 0;
-	_free_ char *done = boxes_path(s->name, "setup-done");
-	bool installed = fs_exists(done);
+	_free_ char *path = boxes_path(s->name, "");
+	_close_ int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool installed = (dir >= 0 && spec_is_set_up(dir, s)) || !spec_has_hooks(s);
 
 	if (running)
 		box_conn_close(&conn);

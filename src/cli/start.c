@@ -70,6 +70,17 @@ static void show_log(const char *name, const char *file)
 	fclose(f);
 }
 
+void start_show_logs(const char *name, struct err *err)
+{
+	show_log(name, "setup.log");
+	/* "hutch logs" would find nothing of it any more: show what it would have said. */
+	if (strncmp(err->hint, "hutch logs", 10) == 0) {
+		show_log(name, "console.log");
+		show_log(name, "box.log");
+		err->hint[0] = '\0';
+	}
+}
+
 int start_box(const struct box_spec *s, bool is_new, struct box_conn *conn, struct err *err)
 {
 	struct err ignored;
@@ -98,13 +109,7 @@ int start_box(const struct box_spec *s, bool is_new, struct box_conn *conn, stru
 		start_undo(s->name, conn);
 		box_conn_close(conn);
 	} else if (result < 0 && is_new) {
-		show_log(s->name, "setup.log");
-		/* "hutch logs" would find nothing any more: show what it would have said. */
-		if (strncmp(err->hint, "hutch logs", 10) == 0) {
-			show_log(s->name, "console.log");
-			show_log(s->name, "box.log");
-			err->hint[0] = '\0';
-		}
+		start_show_logs(s->name, err);
 		boxes_delete(s->name, &ignored);
 	}
 	return result;

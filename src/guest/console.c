@@ -3,6 +3,7 @@
 #include "guest/init.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,6 +59,18 @@ void trace_print(void)
 			(unsigned long long)((steps[i].at_us - before) / 1000),
 			(unsigned long long)((steps[i].at_us - before) % 1000));
 	}
+}
+
+unsigned long cmdline_number(const char *cmdline, const char *key)
+{
+	const char *at = cmdline;
+
+	while ((at = strstr(at, key)) != NULL) {
+		if (at == cmdline || at[-1] == ' ')
+			return strtoul(at + strlen(key), NULL, 10);
+		at++;
+	}
+	return 0;
 }
 
 bool cmdline_has(const char *cmdline, const char *word)

@@ -43,6 +43,8 @@ void trace(const char *step);
 void trace_print(void);
 /* Whether the kernel command line has the word @word. */
 bool cmdline_has(const char *cmdline, const char *word);
+/* The number behind the word that begins with @key ("hutch.generation="); 0: there is none. */
+unsigned long cmdline_number(const char *cmdline, const char *key);
 
 /* files.c */
 /* Append a regular file's content. Anything else (FIFO, device) is an error, without blocking. */
@@ -69,10 +71,22 @@ void modules_load(bool late, bool pci, bool loop);
 /* Free the initramfs: remove the modules, the list and /init below @oldroot (a directory). */
 void modules_forget(int oldroot);
 
+/* layer.c */
+struct layer {
+	unsigned long generation;
+	bool fresh; /* no set-up has finished on it: it begins empty */
+};
+/* The directory of the layer's parts below @disk, made where it is missing; owned. */
+char *layer_make(const char *disk, const struct layer *l, struct err *err);
+/* Whether the entry @name of the disk is of a layer that is not @l. */
+bool layer_is_stale(const char *name, const struct layer *l);
+/* Remove those, in a child, where @l is set up. @disk: borrowed. */
+void layer_sweep(int disk, const struct layer *l);
+
 /* mounts.c */
 /* Mount the root image with its overlay and make it "/". *ret_disk and *ret_oldroot are directory
  * descriptors of the writable disk and of the initramfs, owned by the caller. */
-int root_mount(int *ret_disk, int *ret_oldroot, struct err *err);
+int root_mount(const struct layer *l, int *ret_disk, int *ret_oldroot, struct err *err);
 /* /dev/pts, /dev/shm, /run, /tmp and the links that programs expect. */
 int mounts_runtime(struct err *err);
 /* Mount an exported folder at its path. The virtio-fs device is mounted by the first one. */

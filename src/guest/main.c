@@ -293,14 +293,14 @@ static const struct control_ops control_ops = {
 
 /* ── boot ─────────────────────────────────────────────────────────────────────────────────── */
 
-static bool kernel_was_told(const char *word)
+/* Owned. */
+static char *kernel_parameters(void)
 {
 	_close_ int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
 	_buf_ struct buf line;
 
 	buf_init(&line, 8192);
-	return fd >= 0 && buf_read(&line, fd, 8192) > 0 &&
-	       cmdline_has(buf_cstr(&line), word);
+	return xstrdup(fd >= 0 && buf_read(&line, fd, 8192) > 0 ? buf_cstr(&line) : "");
 }
 
 static int start_serving(struct init *in, struct err *err)
@@ -330,7 +330,10 @@ static void be_idle_when_idle(void)
 
 static int boot(struct init *in, struct err *err)
 {
-	bool pci = !kernel_was_told("pci=off"), loop = kernel_was_told("hutch.loop");
+	_free_ char *told = kernel_parameters();
+	bool pci = !cmdline_has(told, "pci=off"), loop = cmdline_has(told, "hutch.loop");
+	struct layer layer = {.generation = cmdline_number(told, "hutch.generation="),
+		.fresh = cmdline_has(told, "hutch.fresh")};
 	pid_t network, groups;
 
 	modules_load(false, pci, loop);
@@ -339,12 +342,13 @@ static int boot(struct init *in, struct err *err)
 		return -1;
 	trace("hello sent");
 	network = start_network(pci, loop);
-	if (root_mount(&in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
+	if (root_mount(&layer, &in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
 		return -1;
 	warm_up();
+	layer_sweep(in->disk, &layer);
 	trace("mounts");
 	groups = cgroup_start();
-	in->tracing = kernel_was_told("hutch.trace");
+	in->tracing = cmdline_has(told, "hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	be_idle_when_idle();
 	pressure_watch(in->loop, &in->pressure_w);

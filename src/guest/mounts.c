@@ -6,10 +6,11 @@
  * and the bare disk stay mounted underneath, out of reach by path: we keep directory descriptors of
  * them, to free the former and to remount the latter read-only at the end.
  *
- *     /hutch/lower   image          /hutch/disk    ext4: upper, work, docker
+ *     /hutch/lower   image          /hutch/disk    ext4: layers (layer.c), store
  *     /hutch/new     overlay, becomes /
  *
- * /var/lib/docker sits on the ext4 itself because an overlay cannot be the upper layer of another.
+ * /var/lib/docker sits on the ext4 itself because an overlay cannot be the upper layer of another. So
+ * does the store of volumes, which is to outlive the layer.
  */
 #include "guest/init.h"
 
@@ -102,35 +103,39 @@ static int find_disks(
 	return 0;
 }
 
-static int make_dir(const char *path, mode_t mode, struct err *err)
-{
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
-		return err_errno(err, "writable disk: %s", path + strlen("/hutch"));
-	return 0;
-}
-
 static int mount_disk(const char *device, struct err *err)
 {
 	/* noinit_itable: no background thread that zeroes inode tables of a sparse disk. */
 	if (mount(device, DISK, "ext4", MS_NOATIME, "noinit_itable,discard") < 0 &&
 		mount(device, DISK, "ext4", MS_NOATIME, NULL) < 0)
 		return err_errno(err, "writable disk: mount %s", device);
-	if (make_dir(DISK "/upper", 0755, err) < 0 || make_dir(DISK "/work", 0700, err) < 0 ||
-		make_dir(DISK "/docker", 0710, err) < 0)
-		return -1;
+	if (mkdir(DISK "/store", 0700) < 0 && errno != EEXIST)
+		return err_errno(err, "writable disk: store");
 	return 0;
 }
 
-static int mount_overlay(struct err *err)
+static int bind_from_disk(const char *from, const char *to, struct err *err)
 {
-	if (mount("root", NEW, "overlay", MS_NOATIME,
-		    "lowerdir=" LOWER ",upperdir=" DISK "/upper,workdir=" DISK "/work") < 0)
-		return err_errno(err, "overlay");
-	if (dirs_make(NEW "/var/lib/docker", 0, 0, err) < 0)
+	if (dirs_make(to, 0, 0, err) < 0)
 		return -1;
-	if (mount(DISK "/docker", NEW "/var/lib/docker", NULL, MS_BIND, NULL) < 0)
-		return err_errno(err, "/var/lib/docker");
+	if (mount(from, to, NULL, MS_BIND, NULL) < 0)
+		return err_errno(err, "%s", to + strlen(NEW));
 	return 0;
+}
+
+static int mount_overlay(const struct layer *l, struct err *err)
+{
+	_free_ char *dir = layer_make(DISK, l, err), *options = NULL, *docker = NULL;
+
+	if (!dir)
+		return -1;
+	options = xasprintf("lowerdir=" LOWER ",upperdir=%s/upper,workdir=%s/work", dir, dir);
+	docker = xasprintf("%s/docker", dir);
+	if (mount("root", NEW, "overlay", MS_NOATIME, options) < 0)
+		return err_errno(err, "overlay");
+	if (bind_from_disk(docker, NEW "/var/lib/docker", err) < 0)
+		return -1;
+	return bind_from_disk(DISK "/store", NEW AGENT_STORE, err);
 }
 
 /* Kernel file systems go straight to their final place; /dev, already in use, moves there. */
@@ -151,7 +156,7 @@ static int mount_kernel(struct err *err)
 	return 0;
 }
 
-int root_mount(int *ret_disk, int *ret_oldroot, struct err *err)
+int root_mount(const struct layer *l, int *ret_disk, int *ret_oldroot, struct err *err)
 {
 	static const char *const dirs[] = {"/hutch", LOWER, DISK, NEW};
 	_close_ int disk = -1, oldroot = -1;
@@ -171,7 +176,7 @@ int root_mount(int *ret_disk, int *ret_oldroot, struct err *err)
 	oldroot = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (disk < 0 || oldroot < 0)
 		return err_errno(err, "initramfs");
-	if (mount_overlay(err) < 0 || mount_kernel(err) < 0)
+	if (mount_overlay(l, err) < 0 || mount_kernel(err) < 0)
 		return -1;
 	trace("overlay");
 	if (chdir(NEW) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||

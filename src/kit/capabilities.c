@@ -300,11 +300,67 @@ static void add_ssh(struct load *l, const struct ynode *n, struct kit *k)
 
 /* ---- storage, devices, resources ---- */
 
+/* An absolute path, made canonical: what is the same place is the same volume. */
+static void load_clean_path(
+	struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	const char *s = load_scalar(l, n, "an absolute path"), *why;
+	_buf_ struct buf out = {.max = 4096};
+
+	for (const char *at = s; at && *at == '/';) {
+		size_t len = strcspn(++at, "/");
+
+		if (len == 2 && memcmp(at, "..", 2) == 0) {
+			while (buf_len(&out) && out.data[--out.len] != '/')
+				;
+		} else if (len && (len != 1 || *at != '.')) {
+			buf_puts(&out, "/");
+			buf_put(&out, at, len);
+		}
+		at += len;
+	}
+	why = s ? (out.failed ? "a shorter path" : check_guest_path(*s == '/' ? buf_cstr(&out) : s))
+		: NULL;
+	if (why)
+		load_error(l, n, "expected %s", why);
+	else if (s)
+		*FIELD_AT(base, f, char *) = xstrdup(buf_cstr(&out));
+}
+
+/* Empty is not said. */
+static bool is_empty(const struct ynode *n)
+{
+	return n->kind == YNODE_SCALAR && !*n->value && !ynode_type(n);
+}
+
+static void load_volume_size(
+	struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	struct kit_volume *v = base;
+
+	if (is_empty(n))
+		return;
+	load_size(l, n, base, f);
+	v->zero_size = !v->size_bytes;
+}
+
+static void load_volume_mode(
+	struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	struct kit_volume *v = base;
+
+	if (is_empty(n))
+		return;
+	load_mode(l, n, base, f);
+	v->zero_mode = !v->mode;
+}
+
+#define JSON_MODE_OR_NONE "{\"type\":\"string\",\"pattern\":\"^(0?[0-7]{3,4})?$\"}"
 static const struct field volume_rows[] = {
-	ROW(kit_volume, "path", load_string, path, FIELD_REQUIRED, check_guest_path),
-	ROW(kit_volume, "size", load_size, size_bytes),
+	ROW(kit_volume, "path", load_clean_path, path, FIELD_REQUIRED, NULL, NULL, JSON_STRING),
+	ROW(kit_volume, "size", load_volume_size, size_bytes, 0, NULL, NULL, JSON_STRING),
 	ROW(kit_volume, "tmpfs", load_bool, tmpfs),
-	ROW(kit_volume, "mode", load_mode, mode),
+	ROW(kit_volume, "mode", load_volume_mode, mode, 0, NULL, NULL, JSON_MODE_OR_NONE),
 };
 static const struct shape volume3_shape = SHAPE(kit_volume, volume_rows);
 static const struct field port_rows[] = {

@@ -213,8 +213,7 @@ bool env_is_reserved(const char *name)
 int kit_parse_size(const char *s, uint64_t *ret)
 {
 	static const char units[] = "kmgtp";
-	uint64_t whole = 0, v;
-	double fraction = 0, place = 0.1;
+	uint64_t whole = 0, fraction = 0, place = 1, v;
 	const char *unit;
 	unsigned shift = 0;
 
@@ -227,8 +226,11 @@ int kit_parse_size(const char *s, uint64_t *ret)
 	if (*s == '.') {
 		if (s[1] < '0' || s[1] > '9')
 			return -1;
-		for (s++; *s >= '0' && *s <= '9'; s++, place /= 10)
-			fraction += place * (*s - '0');
+		for (s++; *s >= '0' && *s <= '9'; s++)
+			if (place <= UINT64_MAX / 100) {
+				place *= 10;
+				fraction = 10 * fraction + (uint64_t)(*s - '0');
+			}
 	}
 	if (*s == ' ')
 		s++;
@@ -243,7 +245,8 @@ int kit_parse_size(const char *s, uint64_t *ret)
 		s++;
 	if (*s || whole > ((uint64_t)INT64_MAX >> shift))
 		return -1;
-	v = (whole << shift) + (uint64_t)(fraction * (double)(1ULL << shift));
+	/* Whole bytes of it, exactly. */
+	v = (whole << shift) + (uint64_t)(((unsigned __int128)fraction << shift) / place);
 	if (v > INT64_MAX)
 		return -1;
 	*ret = v;

@@ -13,7 +13,7 @@
 static void add(struct kit_inputs *in, char *kit, char *name, char *value, bool from_file)
 {
 	in->v = xrealloc(in->v, in->n + 1, sizeof(*in->v));
-	in->v[in->n++] = (struct kit_input){kit, name, value, from_file, false};
+	in->v[in->n++] = (struct kit_input){kit, name, value, from_file, false, false};
 }
 
 int kit_inputs_add(struct kit_inputs *in, const char *text, struct err *err)
@@ -74,7 +74,7 @@ int kit_inputs_check_used(const struct kit_inputs *in, struct err *err)
 	for (size_t i = 0; i < in->n; i++) {
 		const struct kit_input *v = &in->v[i];
 
-		if (v->used)
+		if (v->used || v->kept)
 			continue;
 		err_set(err, ERR_USER, "argument %s%s%s: no kit here declares it",
 			v->kit ? v->kit : "", v->kit ? "." : "", v->name);

@@ -105,6 +105,7 @@ struct kit_volume {
 	bool tmpfs;
 	uint64_t size_bytes; /* 0: not said */
 	unsigned mode;       /* 0: not said */
+	bool zero_size, zero_mode; /* but said they were */
 };
 
 struct kit_sandbox {
@@ -280,6 +281,7 @@ struct kit_inputs {
 		char *name, *value;
 		bool from_file; /* the command line wins */
 		bool used;
+		bool kept; /* said for an earlier set of kits: these need not declare it */
 	} * v;
 	size_t n;
 	/* A required argument without a value is no error: what depends on it is not checked. */

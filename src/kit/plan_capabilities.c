@@ -60,7 +60,9 @@ static int check_volume(const struct kit *k, const struct kit_volume *v, const s
 		const struct kit_volume *w = &o->volumes[i];
 
 		if (strcmp(w->path, v->path) == 0 &&
-			(w->tmpfs != v->tmpfs || w->size_bytes != v->size_bytes || w->mode != v->mode))
+			(w->tmpfs != v->tmpfs || w->size_bytes != v->size_bytes ||
+				w->mode != v->mode || w->zero_size != v->zero_size ||
+				w->zero_mode != v->zero_mode))
 			return err_set(err, ERR_REFUSED,
 				"kit %s: volume %s, which kit %s has with another size, kind or mode",
 				k->name, v->path, o->name);

@@ -37,6 +37,7 @@
 #define AGENT_CONTROL_PORT 1024u
 #define AGENT_SSH_PORT	   1025u /* of the host, too: the user's ssh-agent, if the sandbox has it */
 #define AGENT_SSH_SOCKET   "/run/hutch-ssh-agent.sock"
+#define AGENT_STORE	   "/var/lib/hutch/store" /* volumes, on the bare disk; root's */
 #define AGENT_PAYLOAD_MAX  (64u << 10)
 #define AGENT_HEADER	   5u
 #define AGENT_DATA_MAX	   (32u << 10) /* bytes of stream data in one frame that we send */

@@ -66,6 +66,7 @@ static const struct field step_fields[] = {
 	FIELD(spec_step, background, F_BOOL),
 	OPTIONAL(spec_step, bounded, F_BOOL),
 	OPTIONAL(spec_step, env, F_STRV),
+	OPTIONAL(spec_step, done, F_BOOL),
 };
 static const struct field file_fields[] = {
 	FIELD(spec_file, path, F_STR),
@@ -95,6 +96,10 @@ static const struct field volume_fields[] = {
 	FIELD(spec_volume, kit, F_STR),
 	FIELD(spec_volume, tmpfs, F_BOOL),
 	FIELD(spec_volume, size_bytes, F_U64),
+	OPTIONAL(spec_volume, mode, F_UINT),
+	OPTIONAL(spec_volume, zero_size, F_BOOL),
+	OPTIONAL(spec_volume, zero_mode, F_BOOL),
+	OPTIONAL(spec_volume, retained, F_BOOL),
 };
 static const struct field origin_fields[] = {
 	FIELD(spec_origin, what, F_STR),
@@ -219,6 +224,9 @@ static const struct field box_fields[] = {
 	FIELD(box_spec, remove_on_exit, F_BOOL),
 	FIELD(box_spec, strict, F_BOOL),
 	FIELD(box_spec, cache_key, F_STR),
+	OPTIONAL(box_spec, generation, F_U64),
+	OPTIONAL(box_spec, made_with, F_STRV),
+	OPTIONAL(box_spec, made_in, F_STR_OR_NULL),
 	LIST(box_spec, origins, origin_type),
 };
 static const struct type box_type = TYPE(box_spec, box_fields);
@@ -366,8 +374,9 @@ static bool is_unset(const void *base, const struct field *f)
 		return AT(base, f, const struct strv)->n == 0;
 	case F_UINT:
 		return !*AT(base, f, const unsigned);
-	case F_STR:
 	case F_U64:
+		return !*AT(base, f, const uint64_t);
+	case F_STR:
 	case F_ENGINE:
 	case F_STRUCT:
 		break;

@@ -36,6 +36,7 @@ struct spec_step {
 	bool background;   /* start-up steps only */
 	bool bounded;	   /* of the sandbox's variables it sees those named in env, and no others */
 	struct strv env;   /* names; as K=V: with that value */
+	bool done;         /* ran in an earlier generation of the sandbox, and is not to run again */
 };
 
 /* One setup.files entry or generated file. ${WORKDIR} is already replaced. */
@@ -65,11 +66,14 @@ struct spec_port {
 	unsigned host; /* 0: any */
 };
 
-/* What is shown of a volume; prepare and install hold the steps that make it. */
+/* What is shown of a volume; prepare holds the steps that make and mount it. */
 struct spec_volume {
 	char *path, *kit;
 	bool tmpfs;
-	uint64_t size_bytes; /* 0: not said */
+	uint64_t size_bytes;        /* 0: not said */
+	unsigned mode;              /* 0: not said */
+	bool zero_size, zero_mode;  /* but said they were */
+	bool retained; /* of an earlier generation: its content is kept, and not mounted */
 };
 
 /* Where a single value came from: shown to people, never acted upon. */
@@ -208,6 +212,9 @@ struct box_spec {
 	bool remove_on_exit; /* --rm */
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
 	char *cache_key; /* of the install cache; "": neither read nor written */
+	uint64_t generation; /* how often the sandbox was recreated: which layer of the disk is its root */
+	struct strv made_with; /* words of "hutch create" that would make it again, in … */
+	char *made_in;         /* … this directory; or NULL */
 	struct spec_origin *origins;
 	size_t n_origins;
 };
@@ -234,5 +241,10 @@ const char *spec_inject_name(enum spec_inject_kind k);
 const char *spec_phase_name(enum spec_phase p); /* "install" */
 /* Whether anything of it changes when the installation ends. */
 bool spec_net_has_phases(const struct spec_net *n);
+/* The file setup-done in the sandbox's directory: the set-up of the generation in it has finished. */
+bool spec_is_set_up(int dir_fd, const struct box_spec *s);
+int spec_note_set_up(int dir_fd, const struct box_spec *s, struct err *err);
+/* Whether set-up runs hooks of kits that have an installation phase. */
+bool spec_has_hooks(const struct box_spec *s);
 /* A sandbox name: ^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$ */
 bool spec_name_valid(const char *name);

@@ -722,8 +722,8 @@ static void test_extends(void **state)
 	assert_string_equal(fx->s.net.credentials[0].env, "L");
 	assert_int_equal(fx->s.n_volumes, 1);
 	assert_false(fx->s.volumes[0].tmpfs);
-	assert_int_equal(fx->s.n_prepare, 0);
-	assert_int_equal(fx->s.n_install, 1);
+	assert_int_equal(fx->s.n_prepare, 1);
+	assert_int_equal(fx->s.n_install, 0);
 	assert_string_equal(fx->s.files[0].path, "/home/agent/ROOT.md");
 	assert_string_equal(fx->s.files[0].content, "root\n\nleaf");
 }
@@ -780,15 +780,15 @@ static void test_mixins(void **state)
 	assert_int_equal(COMPOSE(fx, "s", "t"), 0);
 	assert_int_equal(fx->s.n_ports, 1);
 	assert_string_equal(fx->s.ports[0].kit, "t");
-	assert_int_equal(fx->s.n_install, 1);
-	assert_string_equal(fx->s.install[0].user, "1000");
-	assert_int_equal(fx->s.n_prepare, 3);
-	assert_string_equal(fx->s.prepare[0].user, "0");
-	assert_string_equal(fx->s.prepare[0].argv.v[5], "mode=0755,size=1048576");
-	assert_string_equal(fx->s.prepare[1].user, "1000"); /* the way to it */
-	assert_string_equal(fx->s.prepare[2].user, "0");
-	assert_string_equal(fx->s.prepare[2].argv.v[4], "/home/agent/s");
-	assert_string_equal(fx->s.prepare[2].argv.v[5], "3 8388608 0700 1000");
+	assert_int_equal(fx->s.n_install, 0);
+	assert_int_equal(fx->s.n_prepare, 5);
+	assert_string_equal(fx->s.prepare[0].user, "1000"); /* the way to it */
+	assert_string_equal(fx->s.prepare[1].user, "0");
+	assert_string_equal(fx->s.prepare[1].argv.v[4], "/home/agent/c");
+	assert_string_equal(fx->s.prepare[1].argv.v[5] + 32, " 0755 1000 0");
+	assert_string_equal(fx->s.prepare[2].argv.v[5], "mode=0755,size=1048576,uid=0,gid=0");
+	assert_string_equal(fx->s.prepare[4].argv.v[4], "/home/agent/s");
+	assert_string_equal(fx->s.prepare[4].argv.v[5] + 32, " 0700 1000 8388608");
 	assert_int_equal(COMPOSE(fx, "s", "u"), -1);
 	assert_string_equal(fx->err.msg, "kit u: made for agent other, not for s");
 	assert_int_equal(COMPOSE(fx, "s", "t", "t"), -1);

@@ -126,6 +126,34 @@ static void test_words(void **state)
 	assert_true(cmdline_has("hutch.tracer hutch.trace\n", "hutch.trace"));
 	assert_false(cmdline_has("xhutch.trace hutch.trace=1", "hutch.trace"));
 	assert_false(cmdline_has("", "hutch.trace"));
+	assert_int_equal(cmdline_number("a hutch.generation=12 b\n", "hutch.generation="), 12);
+	assert_int_equal(cmdline_number("xhutch.generation=1 hutch.generation=2", "hutch.generation="), 2);
+	assert_int_equal(cmdline_number("hutch.generation", "hutch.generation="), 0);
+}
+
+static void test_layers(void **state)
+{
+	const struct layer first = {0}, third = {.generation = 3}, fresh = {.generation = 3, .fresh = true};
+	_free_ char *a = NULL, *b = NULL, *c = NULL, *kept = NULL;
+	struct err err;
+
+	a = layer_make(*state, &first, &err);
+	assert_string_equal(a, *state);
+	b = layer_make(*state, &third, &err);
+	kept = xasprintf("%s/upper/kept", b);
+	put(*state, "/g3/upper/kept", "x");
+	free(layer_make(*state, &third, &err));
+	assert_int_equal(access(kept, F_OK), 0);
+	c = layer_make(*state, &fresh, &err); /* half of an attempt */
+	assert_string_equal(b, c);
+	assert_int_equal(access(kept, F_OK), -1);
+	for (const char *const *n = (const char *const[]){"upper", "work", "docker", "g1", "g4", NULL}; *n; n++)
+		assert_true(layer_is_stale(*n, &third));
+	for (const char *const *n = (const char *const[]){"g3", "store", "lost+found", "g", "g0", "g03", "g1x", "G1", NULL};
+		*n; n++)
+		assert_false(layer_is_stale(*n, &third));
+	assert_false(layer_is_stale("upper", &first));
+	assert_true(layer_is_stale("g1", &first));
 }
 
 static void test_exports(void **state)
@@ -768,6 +796,7 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_exports),
 		cmocka_unit_test(test_environment),
+		T(test_layers),
 		T(test_file_put),
 		T(test_user_find),
 		T(test_agent_is_made),

@@ -21,7 +21,7 @@ static const char full[] =
 	"\"prepare\":[{\"argv\":[\"m\"],\"user\":\"0\",\"description\":\"\",\"kit\":\"hello\","
 	"\"background\":false}],"
 	"\"install\":[{\"argv\":[\"sh\",\"-c\",\"x\"],\"user\":\"0\",\"description\":\"d\","
-	"\"kit\":\"hello\",\"background\":false}],"
+	"\"kit\":\"hello\",\"background\":false,\"bounded\":true,\"done\":true}],"
 	"\"startup\":[{\"argv\":[\"y\"],\"user\":\"1000\",\"description\":\"\","
 	"\"kit\":\"hello\",\"background\":true}],"
 	"\"files\":[{\"path\":\"/f\",\"content\":\"l\\u00e9\\n\",\"kit\":\"hello\",\"mode\":420,"
@@ -30,7 +30,9 @@ static const char full[] =
 	"\"kit\":\"hello\",\"args\":[\"a=b\"]}],\"workspace_trees\":[],"
 	"\"ports\":[{\"container\":8080,\"udp\":true,\"name\":\"web\",\"kit\":\"hello\"},"
 	"{\"container\":80,\"udp\":false,\"name\":\"\",\"kit\":\"user\",\"host\":8000}],"
-	"\"volumes\":[{\"path\":\"/v\",\"kit\":\"hello\",\"tmpfs\":true,\"size_bytes\":7}],"
+	"\"volumes\":[{\"path\":\"/v\",\"kit\":\"hello\",\"tmpfs\":true,\"size_bytes\":7,\"mode\":448},"
+	"{\"path\":\"/w\",\"kit\":\"hello\",\"tmpfs\":false,\"size_bytes\":0,\"zero_size\":true,"
+	"\"zero_mode\":true,\"retained\":true}],"
 	"\"network\":{\"rules\":[{\"allow\":true,\"target\":\"a.test:443\",\"source\":\"kit "
 	"hello\"}],"
 	"\"credentials\":[{\"service\":\"hello\",\"env\":\"K\",\"kit\":\"hello\",\"required\":true,"
@@ -38,7 +40,8 @@ static const char full[] =
 	"\"format\":\"Bearer %s\",\"username\":null},{\"domain\":\"b.test\","
 	"\"header\":\"Authorization\",\"format\":\"Basic %s\",\"username\":\"u\"}]}],"
 	"\"resolves\":[{\"name\":\"a.test\",\"address\":\"127.0.0.1:8443\"}]},"
-	"\"remove_on_exit\":true,\"strict\":true,\"cache_key\":\"\","
+	"\"remove_on_exit\":true,\"strict\":true,\"cache_key\":\"\",\"generation\":3,"
+	"\"made_with\":[\"--kit=hello\",\"shell\"],\"made_in\":\"/w\","
 	"\"origins\":[{\"what\":\"env A\",\"from\":\"kit hello\"}]}";
 
 static json_t *parse(const char *text)
