@@ -18,12 +18,12 @@ enum { FD_FS = 3, FD_VSOCK, FD_ROOT, FD_DISK };
  * times as fast); the sandbox's boundary does not rest on address randomisation inside it.
  * swiotlb=noforce spares a guest of more than 3 GiB 64 MiB of bounce buffers, which would be cleared
  * at boot and which no virtio device needs. nowatchdog: nothing looks for hung processors. psi is
- * for src/guest/pressure.c. The
+ * for src/guest/pressure.c, hutch.few for src/guest/modules.c: no balloon, console or entropy device. The
  * blacklisted initcalls are certificate and key-derivation self-checks that nothing here uses. */
 #define CMDLINE                                                                                    \
 	"console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 pci=off tsc=reliable "           \
 	"no_timer_check nowatchdog norandmaps swiotlb=noforce cryptomgr.notests "                  \
-	"8250.nr_uarts=1 rcupdate.rcu_expedited=1 psi=1 "                                                \
+	"8250.nr_uarts=1 rcupdate.rcu_expedited=1 psi=1 hutch.few "                                      \
 	"initcall_blacklist=init_kprobe_trace,crypto_kdf108_init,load_system_certificate_list"
 
 static uint64_t raw_ns(void)

@@ -63,11 +63,10 @@ bool path_is_plain(const char *path);
 
 /* modules.c */
 /* Insert the modules of MODULE_LIST in its order. Its lines are "early PATH" or "late PATH"; the
- * early ones come first. @late: those that neither the root nor the first word to the host (vsock)
- * needs, else the others. One that fails is named on the console; what needs it will fail later with
- * its own message. @pci: the machine has such a bus; else drivers for it are left out. @loop:
- * so is what volumes with a size need. */
-void modules_load(bool late, bool pci, bool loop);
+ * early ones come first. @late: those that the root does not need, else the others. One that fails is
+ * named on the console; what needs it will fail later with its own message. Drivers of what the
+ * machine lacks, by its kernel's parameters @cmdline, are left out. */
+void modules_load(bool late, const char *cmdline);
 /* Free the initramfs: remove the modules, the list and /init below @oldroot (a directory). */
 void modules_forget(int oldroot);
 

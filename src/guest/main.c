@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hutch-init: PID 1 of every sandbox.
  *
- * boot() is the list of steps, in order. HELLO is sent as soon as vsock works, so that the host's
- * answer travels while the root is mounted; a child configures the network meanwhile. The rest of
+ * boot() is the list of steps, in order. While the root is mounted a child inserts the modules that
+ * this does not need, vsock's among them, and configures the network; then HELLO is sent. The rest of
  * the machine's life is one loop: the control stream, the agent server, and signals.
  *
  * The end comes from the host (SHUTDOWN, or the control stream's end) or from a signal inside.
@@ -43,6 +43,7 @@ struct init {
 	struct loop_timer timer;
 	struct strv env;   /* of every command */
 	int disk, oldroot; /* directories outside the root, see mounts.c */
+	pid_t network; /* the child of start_network(), until it is reaped */
 	bool stopping, tracing;
 };
 
@@ -69,24 +70,25 @@ static void first_steps(void)
 
 /* Insert the late modules and configure the network in a child, which still sees the initramfs when
  * the parent has another root. -1 when there can be none. */
-static pid_t start_network(bool pci, bool loop)
+static pid_t start_network(const char *cmdline)
 {
 	pid_t pid = fork();
 
 	if (pid <= 0)
-		modules_load(true, pci, loop);
+		modules_load(true, cmdline);
 	if (pid)
 		return pid;
 	_exit(net_up(NULL) < 0);
 }
 
 /* What the child could not do is done again here, for the message. */
-static int finish_network(pid_t pid, struct err *err)
+static int finish_network(struct init *in, struct err *err)
 {
 	int status = -1;
 
-	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (in->network > 0 && waitpid(in->network, &status, 0) < 0 && errno == EINTR)
 		;
+	in->network = 0;
 	return status == 0 ? 0 : net_up(err);
 }
 
@@ -293,14 +295,16 @@ static const struct control_ops control_ops = {
 
 /* ── boot ─────────────────────────────────────────────────────────────────────────────────── */
 
-/* Owned. */
-static char *kernel_parameters(void)
+/* The kernel's parameters. Owned. */
+static char *read_cmdline(void)
 {
 	_close_ int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
 	_buf_ struct buf line;
 
 	buf_init(&line, 8192);
-	return xstrdup(fd >= 0 && buf_read(&line, fd, 8192) > 0 ? buf_cstr(&line) : "");
+	if (fd < 0 || buf_read(&line, fd, 8192) <= 0)
+		say("/proc/cmdline: %s", strerror(errno));
+	return xstrdup(buf_cstr(&line));
 }
 
 static int start_serving(struct init *in, struct err *err)
@@ -308,9 +312,6 @@ static int start_serving(struct init *in, struct err *err)
 	struct server_config config = {.root = "", .env = &in->env};
 	int fd;
 
-	in->loop = loop_new(err);
-	if (!in->loop || watch_signals(in, err) < 0)
-		return -1;
 	in->server = server_new(in->loop, &config);
 	if (server_listen(in->server, AGENT_PORT, err) < 0)
 		return -1;
@@ -330,36 +331,38 @@ static void be_idle_when_idle(void)
 
 static int boot(struct init *in, struct err *err)
 {
-	_free_ char *told = kernel_parameters();
-	bool pci = !cmdline_has(told, "pci=off"), loop = cmdline_has(told, "hutch.loop");
-	struct layer layer = {.generation = cmdline_number(told, "hutch.generation="),
-		.fresh = cmdline_has(told, "hutch.fresh")};
-	pid_t network, groups;
+	_free_ char *cmdline = read_cmdline();
+	struct layer layer = {.generation = cmdline_number(cmdline, "hutch.generation="),
+		.fresh = cmdline_has(cmdline, "hutch.fresh")};
+	pid_t groups;
 
-	modules_load(false, pci, loop);
-	trace("modules");
-	if (start_serving(in, err) < 0)
+	in->loop = loop_new(err);
+	if (!in->loop || watch_signals(in, err) < 0)
 		return -1;
-	trace("hello sent");
-	network = start_network(pci, loop);
+	modules_load(false, cmdline);
+	trace("modules");
+	in->network = start_network(cmdline);
 	if (root_mount(&layer, &in->disk, &in->oldroot, err) < 0 || mounts_runtime(err) < 0)
 		return -1;
 	warm_up();
 	layer_sweep(in->disk, &layer);
 	trace("mounts");
 	groups = cgroup_start();
-	in->tracing = cmdline_has(told, "hutch.trace");
+	in->tracing = cmdline_has(cmdline, "hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	be_idle_when_idle();
 	pressure_watch(in->loop, &in->pressure_w);
 	if (users_ensure_agent("", err) < 0)
 		return -1;
 	trace("users");
-	if (finish_network(network, err) < 0)
+	if (finish_network(in, err) < 0)
 		return -1;
 	trace("network");
 	cgroup_finish(groups);
 	trace("control groups");
+	if (start_serving(in, err) < 0)
+		return -1;
+	trace("hello sent");
 	return 0;
 }
 
@@ -371,6 +374,8 @@ static void boot_failed(struct init *in, const struct err *err)
 	int fd;
 
 	say("%s", err->msg);
+	if (in->network)
+		finish_network(in, NULL); /* vsock is there then */
 	greeted = in->control.s != NULL;
 	fd = greeted ? stream_take(in->control.s, &unread) : control_connect(NULL);
 	if (fd >= 0)

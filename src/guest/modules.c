@@ -2,7 +2,7 @@
 /* Kernel modules from the initramfs, one after the other: inserting them from two processes at a
  * time takes several times as long under emulation, because each insertion changes page
  * permissions, for which all virtual CPUs have to stop. Beside other work it costs nothing: the
- * late ones are inserted by the child that configures the network, while PID 1 mounts. */
+ * late ones are inserted by a child, while PID 1 mounts. */
 #include "guest/init.h"
 
 #include <errno.h>
@@ -15,8 +15,30 @@
 
 #define LIST_MAX (64u << 10)
 
+/* What not every machine has, by the kernel parameter that says so: with @needed it is inserted only
+ * when that is there, else only when it is not. */
+static const struct {
+	const char *module, *word;
+	bool needed;
+} conditions[] = {
+	{"/virtio_pci", "pci=off", false},
+	{"/loop.", "hutch.loop", true}, /* volumes with a size */
+	{"/virtio_balloon.", "hutch.few", false},
+	{"/virtio-rng.", "hutch.few", false},
+	{"/virtio_console.", "hutch.few", false},
+};
+
+static bool is_of_use(const char *path, const char *cmdline)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++)
+		if (strstr(path, conditions[i].module) &&
+			cmdline_has(cmdline, conditions[i].word) != conditions[i].needed)
+			return false;
+	return true;
+}
+
 /* The next line of *@at, NUL-terminated in place, without its phase word; NULL at the end.
- * *ret_late (or NULL): neither the root nor the first word to the host needs it. */
+ * *ret_late (or NULL): the root does not need it. */
 static char *next_module(char **at, bool *ret_late)
 {
 	while (**at) {
@@ -25,7 +47,7 @@ static char *next_module(char **at, bool *ret_late)
 		*at = *end ? end + 1 : end;
 		*end = '\0';
 		if (ret_late)
-			*ret_late = strncmp(line, "late ", 5) == 0 && !strstr(line, "vsock");
+			*ret_late = strncmp(line, "late ", 5) == 0;
 		line += strcspn(line, "/");
 		if (*line)
 			return line;
@@ -42,7 +64,7 @@ static void load(const char *path)
 	say("module %s: %s", path, strerror(errno));
 }
 
-void modules_load(bool late, bool pci, bool loop)
+void modules_load(bool late, const char *cmdline)
 {
 	bool is_late;
 	_buf_ struct buf list;
@@ -53,8 +75,7 @@ void modules_load(bool late, bool pci, bool loop)
 		return; /* everything is built in */
 	at = buf_cstr(&list);
 	while ((path = next_module(&at, &is_late)))
-		if (is_late == late && (pci || !strstr(path, "/virtio_pci")) &&
-			(loop || !strstr(path, "/loop.")))
+		if (is_late == late && is_of_use(path, cmdline))
 			load(path);
 }
 

@@ -11,8 +11,10 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "image/internal.h"
+#include "image/module_slim.h"
 
 #define ARCHIVE_MAX (256u << 20)
+#define MODULE_MAX  (64u << 20)
 
 /* One member: header, name, data, each padded to four bytes (cpio(5), "New ASCII Format"). */
 static void put_member(struct buf *b, const char *name, unsigned mode, unsigned rdev_major,
@@ -42,6 +44,21 @@ static int put_file(struct buf *b, const char *name, unsigned mode, const char *
 	return 0;
 }
 
+static int put_module(struct buf *b, const char *name, const char *path, struct err *err)
+{
+	_buf_ struct buf whole, slim;
+
+	buf_init(&whole, MODULE_MAX);
+	buf_init(&slim, MODULE_MAX);
+	if (fs_read_file(AT_FDCWD, path, &whole, err) < 0)
+		return -1;
+	if (module_slim(buf_head(&whole), buf_len(&whole), &slim) == 0)
+		put_member(b, name, S_IFREG | 0644, 0, 0, buf_head(&slim), buf_len(&slim));
+	else
+		put_member(b, name, S_IFREG | 0644, 0, 0, buf_head(&whole), buf_len(&whole));
+	return 0;
+}
+
 /* Modules are stored as /hutch/m/NAME.ko; the list in the pack names them relative to the pack. */
 static int put_modules(struct buf *b, const char *pack_dir, struct err *err)
 {
@@ -64,7 +81,7 @@ static int put_modules(struct buf *b, const char *pack_dir, struct err *err)
 			return err_set(err, ERR_ENV, "%s: corrupt", list_path);
 		path = xasprintf("%s/modules/%s", pack_dir, file + 1);
 		name = xasprintf("hutch/m/%s", file + 1);
-		if (put_file(b, name, 0644, path, err) < 0)
+		if (put_module(b, name, path, err) < 0)
 			return -1;
 		buf_printf(&out, "%.*s /%s\n", (int)(file - line), line, name);
 	}

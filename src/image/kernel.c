@@ -21,6 +21,7 @@
 #include "base/paths.h"
 #include "image/internal.h"
 
+#define LAYOUT "2"      /* of an initramfs: another number is another file */
 #define RECIPE "recipe" /* in the packs of tools/build-kernel: what they were made from */
 
 void kernel_pack_done(struct kernel_pack *p)
@@ -119,7 +120,7 @@ static int find_initrd(const char *dir, const char *id, char **ret, struct err *
 		return -1;
 	if (stat(init, &st) < 0)
 		return err_errno(err, "%s", init);
-	name = xasprintf("%s+%llx.%llx.cpio", id, (unsigned long long)st.st_size,
+	name = xasprintf("%s+" LAYOUT ".%llx.%llx.cpio", id, (unsigned long long)st.st_size,
 		(unsigned long long)st.st_mtim.tv_sec * 1000000000ull +
 			(unsigned long long)st.st_mtim.tv_nsec);
 	path = fs_join(store, name);
