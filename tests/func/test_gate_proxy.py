@@ -253,5 +253,5 @@ def test_real_proxy():
         pytest.skip("tinyproxy is not installed (tools/deps test)")
     script = os.path.join(os.path.dirname(__file__), "ns_proxy.py")
     r = subprocess.run(["unshare", "-rmn", sys.executable, script], capture_output=True, text=True,
-                       timeout=180)
+                       timeout=600)
     assert r.returncode == 0 and "proxies: ok" in r.stdout, r.stdout + r.stderr
