@@ -296,6 +296,8 @@ def test_rebinding():
     probe = subprocess.run(["unshare", "-rmn", "true"], capture_output=True, text=True)
     if probe.returncode:
         pytest.skip("no namespaces here: " + probe.stderr)
+    if not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
     script = os.path.join(os.path.dirname(__file__), "ns_rebinding.py")
     r = subprocess.run(["unshare", "-rmn", sys.executable, script], capture_output=True, text=True,
                        timeout=600)

@@ -85,6 +85,10 @@ def test_layers(home, liar):
     assert t["null"][0][0] == "c" and t["pipe"][0][0] == "p"
     assert t["dir"][:2] == ("drwxr-xr-x", "0/0")  # no layer has an entry of it
     path = [r for r in listed(home).values() if r["pinned"] == pin][0]["path"]
+    try:
+        os.setxattr(home.base, "user.note", b"")
+    except OSError as e:
+        pytest.skip("no extended attributes to unpack where the tests' files are: " + e.strerror)
     subprocess.run(["unsquashfs", "-q", "-n", "-d", home.path("out"), path, "cap"], check=True,
                    stdout=subprocess.DEVNULL)
     names = os.listxattr(home.path("out", "cap"))
