@@ -82,6 +82,23 @@ int fs_mkdirs(const char *path, mode_t mode, struct err *err)
 	return 0;
 }
 
+/* What its owner may not read, search or change still has to go. */
+static int open_to_remove(int dirfd, const char *name)
+{
+	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(dirfd, name, flags);
+
+	if (fd < 0 && errno == EACCES) {
+		if (fchmodat(dirfd, name, 0700, AT_SYMLINK_NOFOLLOW) < 0)
+			errno = EACCES;
+		else
+			fd = openat(dirfd, name, flags);
+	}
+	if (fd >= 0 && faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
+		(void)fchmod(fd, 0700);
+	return fd;
+}
+
 static int remove_in(int dirfd, const char *name, int depth)
 {
 	DIR *dir = NULL;
@@ -98,15 +115,12 @@ static int remove_in(int dirfd, const char *name, int depth)
 		errno = ELOOP;
 		return -1;
 	}
-	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_to_remove(dirfd, name);
 	if (fd < 0) {
 		if (errno == ENOTDIR)
 			errno = why;
 		return -1;
 	}
-	/* A directory without write permission for its owner still has to go. */
-	if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS) < 0)
-		(void)fchmod(fd, 0700);
 	dir = fdopendir(fd);
 	if (!dir) {
 		close(fd);

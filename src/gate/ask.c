@@ -175,6 +175,7 @@ const char *asks_note(struct asks *a, const char *rule)
 			return NULL;
 		if (a->n == ASK_MAX || !take_token(a)) {
 			a->unasked++;
+			changed(a);
 			return NULL;
 		}
 		q = &a->open[a->n++];

@@ -91,7 +91,8 @@ int gate_seal(int dirfd, int tokens, unsigned *missing, struct err *err)
 	allow_trust_store(&l);
 	if (TRACEABLE)
 		allow(&l, "/proc", -1, LANDLOCK_LOOK);
-	jail_limit(RLIMIT_NPROC, 0);
+	else
+		jail_limit(RLIMIT_NPROC, 0); /* the check's thread as well, unless root runs it */
 	result = jail_seal(&(struct jail_seal){.rules = l.r,
 				   .n_rules = l.n,
 				   .more = LANDLOCK_ALONE,

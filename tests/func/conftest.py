@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,17 @@ for _ in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_) == signal.SIG_IGN:
         signal.signal(_, signal.SIG_DFL)
 
-# The engine of every sandbox that does not ask for another one; tests/lab sets it.
-ENGINE = None
+# How long what has to happen may take, in seconds, on a machine that has other work to do.
+PATIENCE = 120
+
+# The engine of every sandbox that does not ask for another one: what works on every machine, and what
+# the tests look for. tests/lab sets the other one.
+ENGINE = "qemu"
+
+# Of the environment of whoever tests. The rest would change what comes out: proxies, keys of services,
+# the desktop's keyring, an ssh-agent, a login of docker's, a language.
+KEPT = re.compile(r"(PATH|USER|LOGNAME|SHELL|TERM|TMPDIR|TZ|LD_.*|HUTCH_.*|.*SAN_OPTIONS)$")
+os.umask(0o022)
 
 
 class Home:
@@ -31,16 +41,17 @@ class Home:
     def __init__(self, base):
         self.base = base
         # /tmp keeps socket paths short.
-        self.runtime = tempfile.mkdtemp(prefix="hutch-rt-")
+        self.runtime = tempfile.mkdtemp(prefix="hutch-rt-", dir="/tmp")
         self.env = dict(
-            os.environ,
+            {k: v for k, v in os.environ.items() if KEPT.match(k)},
+            HOME=os.path.join(base, "user-home"),
+            LC_ALL="C.UTF-8",
             XDG_DATA_HOME=os.path.join(base, "data"),
             XDG_STATE_HOME=os.path.join(base, "state"),
             XDG_CONFIG_HOME=os.path.join(base, "config"),
             XDG_RUNTIME_DIR=self.runtime,
         )
-        for name in [n for n in self.env if n.lower().endswith("_proxy")]:
-            del self.env[name]  # of the machine that tests
+        os.makedirs(self.env["HOME"])
         self.project = os.path.join(base, "project")  # to share
         os.makedirs(self.project)
         data = os.path.join(base, "data", "hutch")
@@ -76,7 +87,7 @@ class Home:
 
     def audit(self, name):
         with open(self.box(name, "gate", "audit.jsonl")) as f:
-            return [json.loads(line) for line in f]
+            return [json.loads(line) for line in f if line.endswith("\n")]
 
     def state(self, name):
         for row in json.loads(self.ok("ls", "--json")):
@@ -107,7 +118,7 @@ class Home:
         shutil.rmtree(self.runtime, ignore_errors=True)
 
 
-def wait_for(condition, seconds=10.0, what="condition"):
+def wait_for(condition, seconds=PATIENCE, what="condition"):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()

@@ -20,6 +20,7 @@ BINARY = os.path.join(BUILD, "hutch-gate")
 
 TCP_OPEN, DNS_QUERY, TCP_ACCEPT, TCP_REFUSE, TCP_RESET, DNS_ANSWER = 6, 7, 8, 9, 10, 11
 UDP_OUT, UDP_IN, UDP_REFUSE = 12, 13, 14
+PATIENCE = 120  # seconds, as in conftest.py
 MSG = struct.Struct("=HHIIII")  # type, port, id, addr, arg, len
 GATEWAY = "10.0.2.2"
 
@@ -117,7 +118,7 @@ class Gate:
         env = dict(os.environ, ASAN_OPTIONS="detect_leaks=1:abort_on_error=1:disable_coredump=1",
                    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1")
         for name in list(env):
-            if name == "SSL_CERT_DIR" or name.lower().endswith("_proxy"):
+            if name in ("SSL_CERT_DIR", "SSL_CERT_FILE") or name.lower().endswith("_proxy"):
                 del env[name]
         env.update(self.env)
         if self.ca_file:
@@ -140,7 +141,7 @@ class Gate:
         link.close()
         for fd in fds[2:]:
             os.close(fd)
-        self.control.settimeout(60)
+        self.control.settimeout(PATIENCE)
         self.control_file = self.control.makefile("r")
         self.ca_pem = self.configure()["ca"]
         if self.link:
@@ -151,7 +152,7 @@ class Gate:
     def __exit__(self, *exc):
         (self.link or self.control).shutdown(socket.SHUT_RDWR)
         try:
-            status = self.proc.wait(20)
+            status = self.proc.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.proc.kill()
             status = self.proc.wait()
@@ -190,7 +191,7 @@ class Gate:
     def pending(self, condition=lambda q: True):
         """The open questions, {rule: question}, as soon as @condition is true of them."""
         path = os.path.join(self.box_dir, "pending.json")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while True:
             found = {}
             if os.path.exists(path):
@@ -233,7 +234,7 @@ class Gate:
                     self.events.setdefault(ident, []).append(kind)
                 self.lock.notify_all()
 
-    def wait_for(self, predicate, timeout=60):
+    def wait_for(self, predicate, timeout=PATIENCE):
         with self.lock:
             assert self.lock.wait_for(predicate, timeout), self.log()
 
@@ -241,7 +242,7 @@ class Gate:
         packet = MSG.pack(kind, port, ident, addr, 0, len(data)) + data
         socket.send_fds(self.link, [packet], list(fds))
 
-    def ask(self, question, timeout=60):
+    def ask(self, question, timeout=PATIENCE):
         """The answer to a DNS message, or None when there is none in time."""
         ident = next(self.ids)
         self.send_link(DNS_QUERY, ident, data=question)
@@ -267,7 +268,7 @@ class Gate:
             ours.close()
             return None
         assert self.events[ident][0] == TCP_ACCEPT
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE)
         return Conn(self, ident, ours, host)
 
     def datagram(self, host, port, data, guest_port=40000):
@@ -276,7 +277,7 @@ class Gate:
         self.send_link(UDP_OUT, guest_port, addr_int(addr), port, data=data)
         return addr
 
-    def next_datagram(self, timeout=20):
+    def next_datagram(self, timeout=PATIENCE):
         with self.lock:
             self.lock.wait_for(lambda: self.datagrams, timeout)
             return self.datagrams.pop(0) if self.datagrams else None
@@ -286,10 +287,10 @@ class Gate:
     def audit(self, count=None, opens=False):
         """All audit lines, without those of beginnings; waits until there are @count."""
         path = os.path.join(self.box_dir, "audit.jsonl")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         if count is None and self.link and self.proc.poll() is None:
             for _ in range(2):  # lines are written a turn of the gate's loop later
-                self.ask(dns_question("localhost"), timeout=60)
+                self.ask(dns_question("localhost"))
         while True:
             lines = []
             if os.path.exists(path):
@@ -302,7 +303,7 @@ class Gate:
 
     def audit_wait(self, predicate):
         """The last audit line that @predicate is true of; waits until there is one."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while True:
             found = [x for x in self.audit() if predicate(x)]
             if found:
@@ -348,7 +349,7 @@ class Secret:
         self.sock.close()
 
     def ended(self):
-        return self.proc.wait(20)
+        return self.proc.wait(PATIENCE)
 
     def log(self):
         with open(self.log_path, errors="replace") as f:
@@ -556,7 +557,7 @@ class Server:
             threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
 
     def _serve(self, conn):
-        conn.settimeout(30)
+        conn.settimeout(PATIENCE)
         try:
             if self.tls:
                 conn = self.tls.wrap_socket(conn, server_side=True)
@@ -565,6 +566,20 @@ class Server:
             self.errors.append(e)
         finally:
             conn.close()
+
+
+class Nobody:
+    """An address where nothing listens, and nothing else can while this is used."""
+
+    def __init__(self, kind=socket.SOCK_STREAM):
+        self.sock = socket.socket(socket.AF_INET, kind)
+        self.sock.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_DGRAM:
+            self.sock.connect(self.sock.getsockname())  # takes nothing from anybody else
+        self.address = "127.0.0.1:%d" % self.sock.getsockname()[1]
+
+    def __exit__(self, *exc):
+        self.sock.close()
 
 
 class EchoServer:

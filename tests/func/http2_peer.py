@@ -12,7 +12,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from gate_driver import Server
+from gate_driver import PATIENCE, Server
 
 
 class Http2Server(Server):
@@ -41,7 +41,7 @@ class Request:
         self.reset = None  # the code
 
     def read_all(self):
-        assert self.ended.wait(20)
+        assert self.ended.wait(PATIENCE)
         return bytes(self.body)
 
     def head(self, status=200, *headers, end=False):
@@ -87,6 +87,10 @@ class Channel:
     def recv(self, size):
         return self._do(lambda: self.sock.recv(size), select.POLLIN)
 
+    def shutdown(self):
+        """Ends the connection below TLS, whose state stays the receiving thread's."""
+        socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
     def sendall(self, data):
         data = memoryview(data)
         while data:
@@ -131,7 +135,7 @@ class Endpoint:
                     room = min(self.h2.local_flow_control_window(stream),
                                self.h2.max_outbound_frame_size)
                     if not room:
-                        assert self.lock.wait(20), "no window"
+                        assert self.lock.wait(PATIENCE), "no window"
                         assert not self.closed, "closed"
                 part, data = data[:room], data[room:]
                 self.h2.send_data(stream, bytes(part), end_stream=end and not data)
@@ -231,7 +235,7 @@ class Client(Endpoint):
             return stream
         return self.do(send)
 
-    def wait(self, predicate, timeout=20):
+    def wait(self, predicate, timeout=PATIENCE):
         with self.lock:
             assert self.lock.wait_for(lambda: predicate() or self.closed, timeout), "too late"
             return predicate()
@@ -270,4 +274,4 @@ class Client(Endpoint):
             self.h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
 
     def close(self):
-        self.sock.shutdown(socket.SHUT_RDWR)
+        self.channel.shutdown()

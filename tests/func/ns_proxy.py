@@ -11,7 +11,7 @@ import threading
 import time
 
 import gate_driver
-from gate_driver import Gate, HttpServer, rule
+from gate_driver import PATIENCE, Gate, HttpServer, rule
 from ns_abroad import Abroad
 from servers import Authority
 
@@ -21,7 +21,8 @@ USER, PASSWORD = "user", "pr0xy-word"
 
 
 def listening(port):
-    for _ in range(200):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         with socket.socket() as s:
             if s.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -7,12 +7,12 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tarfile
 import threading
-import time
-import urllib.request
+
+from conftest import PATIENCE, wait_for
+from programs import free_port, listens
 
 KIT = "application/vnd.docker.sandbox.kit.v2"
 SPEC = KIT + ".spec+yaml"
@@ -21,34 +21,24 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class DockerRegistry:
     """The real one."""
 
     def __init__(self, base):
-        self.host = "127.0.0.1:%d" % free_port()
+        port = free_port()
+        self.host = "127.0.0.1:%d" % port
         config = os.path.join(base, "registry.yml")
         with open(config, "w") as f:
             json.dump({"version": "0.1", "log": {"level": "error"}, "http": {"addr": self.host},
                        "storage": {"filesystem": {"rootdirectory": os.path.join(base, "registry")}}}, f)
         self.proc = subprocess.Popen([shutil.which("docker-registry"), "serve", config],
                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                urllib.request.urlopen("http://%s/v2/" % self.host, timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("docker-registry does not start")
+        wait_for(lambda: listens(port) or self.proc.poll() is not None, what="docker-registry")
+        assert self.proc.poll() is None, "docker-registry does not start"
 
     def close(self):
         self.proc.terminate()
-        self.proc.wait(10)
+        self.proc.wait(PATIENCE)
 
 
 def digest(data):

@@ -78,7 +78,7 @@ def check_absent(home, name, key):
     home.ok("exec", name, "--", "sh", "-c",
             "echo {0} >~/mark; sync; MARK={0} sleep 600 >/dev/null 2>&1 &".format(mark))
     assert key not in home.ok("exec", name, "--", "env")
-    wait_for(lambda: places(home, name, mark) == {"disk.img"}, 30, "the mark on the disk")
+    wait_for(lambda: places(home, name, mark) == {"disk.img"}, what="the mark on the disk")
     assert places(home, name, key) == set()
     workers = home.workers(name)
     machine = workers.get("qemu", workers["hutch-vmm"])

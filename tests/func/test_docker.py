@@ -62,11 +62,11 @@ def docker(tmp_path_factory, images):
     home.ok("create", "--name", "dock", "--memory", "1g", "--kit", "docker", "--kit",
             home.path("kit"), "--resolve", "web.test=" + home.web.address, "--resolve",
             "plain.test=" + home.plain.address, "shell", home.path("work"), timeout=1500)
-    home.ok("exec", "dock", "--", "bash", "-c", IMAGE, timeout=300)
+    home.ok("exec", "dock", "--", "bash", "-c", IMAGE, timeout=600)
 
     def run(command, options=""):
         return home.run("exec", "dock", "--", "docker", "run", "--rm", "-v", "/usr:/usr:ro",
-                        *options.split(), "own", "/bin/dash", "-c", command, timeout=120)
+                        *options.split(), "own", "/bin/dash", "-c", command, timeout=240)
 
     yield home, run
     home.web.shutdown()
@@ -83,8 +83,8 @@ def test_names_and_rules(docker):
     assert r.stdout == "hello\n", r.stderr
     r = run("curl -s http://other.test/")
     assert "hutch policy allow other.test" in r.stdout, (r.stdout, r.stderr)
-    refused = [e for e in home.audit("dock") if e["name"] == "other.test" and e["verdict"] == "deny"]
-    assert refused, home.audit("dock")
+    wait_for(lambda: [e for e in home.audit("dock")
+                      if e["name"] == "other.test" and e["verdict"] == "deny"], what="the refusal's line")
 
 
 def test_keys(docker):
@@ -109,14 +109,14 @@ def test_published_port(docker):
     home, _ = docker
     home.ok("exec", "dock", "--", "docker", "run", "-d", "--name", "server", "-p", "8080:80", "-v",
             "/usr:/usr:ro", "-w", "/usr/share/common-licenses", "own", "/usr/bin/python3", "-m",
-            "http.server", "80", timeout=120)
+            "http.server", "80", timeout=240)
     home.ok("ports", "dock", "--publish", "8080")
     port = ports(home, "dock")[8080, "tcp"]["port"]
 
     def fetch():
         with contextlib.suppress(OSError):
-            with urllib.request.urlopen("http://127.0.0.1:%d/GPL-3" % port, timeout=20) as r:
+            with urllib.request.urlopen("http://127.0.0.1:%d/GPL-3" % port, timeout=60) as r:
                 return r.read()
 
-    assert b"GNU GENERAL PUBLIC LICENSE" in wait_for(fetch, 60, "an answer from the container")
-    home.ok("exec", "dock", "--", "docker", "rm", "-f", "server", timeout=120)
+    assert b"GNU GENERAL PUBLIC LICENSE" in wait_for(fetch, what="an answer from the container")
+    home.ok("exec", "dock", "--", "docker", "rm", "-f", "server", timeout=240)

@@ -2,6 +2,7 @@
 """Wrong input: one line that says what and why, status 125, nothing left behind."""
 import json
 import os
+import re
 import resource
 import shutil
 import stat
@@ -190,6 +191,10 @@ def test_kernel_pack_corrupt(home, work):
 
 
 def test_kvm_engine_is_refused_honestly(home, work):
+    with open("/proc/cpuinfo") as f:
+        virtualizes = re.search(r"^flags.* (vmx|svm)\b", f.read(), re.M)
+    if virtualizes and os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("it works here")
     refused(home, "run", "--engine", "kvm", "shell", work, says=["kvm"])
 
 

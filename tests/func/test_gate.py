@@ -17,9 +17,9 @@ import time
 
 import pytest
 
-from gate_driver import (DNS_QUERY, GATEWAY, MSG, TCP_OPEN, TCP_REFUSE, Conn, EchoServer, Gate, HttpServer,
-                         Server, credential, dns_addresses, dns_question, dns_rcode, rule,
-                         send_response)
+from gate_driver import (DNS_QUERY, GATEWAY, MSG, PATIENCE, TCP_OPEN, TCP_REFUSE, Conn, EchoServer,
+                         Gate, HttpServer, Nobody, Server, credential, dns_addresses, dns_question, dns_rcode,
+                         rule, send_response)
 
 SECRET = "s3cr3t-value-0123456789"
 NAMES = ["api.example.test", "www.example.test", "other.example.test", "host.hutch.internal"]
@@ -129,7 +129,7 @@ def test_ends_when_the_other_side_has_gone(tmp_path, side):
         g.link.shutdown(socket.SHUT_RDWR)
     else:
         g.control.shutdown(socket.SHUT_RDWR)
-    assert g.proc.wait(20) == 0, g.log()
+    assert g.proc.wait(PATIENCE) == 0, g.log()
     g.__exit__(None, None, None)
 
 
@@ -137,7 +137,7 @@ def test_bad_first_configuration_is_told(tmp_path):
     g = Gate(str(tmp_path), rules=[rule("not a host!")])
     with pytest.raises(KeyError):  # no "ca" in an error event
         g.__enter__()
-    assert g.proc.wait(20) == 1
+    assert g.proc.wait(PATIENCE) == 1
 
 
 def test_bad_reconfiguration_changes_nothing(gate, serve):
@@ -290,13 +290,11 @@ def test_guest_that_leaves_frees_the_server(gate, serve):
     c = g.open("raw.test", 7)
     assert c.recv_some() == b"x"
     c.close()
-    assert gone.wait(10)
+    assert gone.wait(PATIENCE)
 
 
-def test_unreachable_server(gate):
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        dead = f"127.0.0.1:{s.getsockname()[1]}"
-    g = gate(rules=[rule("raw.test:*")], resolves={"raw.test": dead})
+def test_unreachable_server(gate, serve):
+    g = gate(rules=[rule("raw.test:*")], resolves={"raw.test": serve(Nobody()).address})
     c = g.open("raw.test", 9)
     c.send(b"\x01\x02\x03")
     assert c.was_reset()
@@ -384,7 +382,7 @@ def test_denied_and_silent_is_reset(gate):
     g = gate()
     began = time.monotonic()
     assert g.open("evil.test", 8443).was_reset()
-    assert 2 < time.monotonic() - began < 6
+    assert time.monotonic() - began > 2
 
 
 def test_other_port_of_an_allowed_host_is_denied(gate, serve):
@@ -474,7 +472,7 @@ def test_private_results_are_refused(gate, serve):
     assert s.accepted == 0
     g.configure(rules=[rule(f"{name}:{s.port}"), rule(f"{addr}:{s.port}")])
     code = g.open(name, s.port).request(host=f"{name}:{s.port}")[0]
-    assert code == (200 if addr.startswith("127.") else 502)
+    assert code == (200 if addr == "127.0.0.1" else 502)  # where the server is
 
 
 def local_names():
@@ -672,7 +670,7 @@ def test_reserved_header_is_refused_at_configure(tmp_path, header):
              credentials=[credential("svc", "a.test", header, "%s")])
     with pytest.raises(KeyError):
         g.__enter__()
-    assert g.proc.wait(20) == 1
+    assert g.proc.wait(PATIENCE) == 1
 
 
 def test_untrusted_server_gets_nothing(gate, serve, pki):
@@ -992,19 +990,19 @@ def test_http_1_0(web):
 
 
 def test_early_answer_while_the_body_is_still_coming(web):
-    def reply(r):
-        return None
+    read = threading.Event()
 
     def handler(sock):
         sock.recv(1000)
         sock.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
-        time.sleep(0.3)
+        read.wait(PATIENCE)
 
     web.server.handler = handler
     c = web.open()
     c.send(b"POST / HTTP/1.1\r\nHost: www.example.test\r\nContent-Length: 100000000\r\n\r\nstart")
     code, _, body = c.response()
     assert (code, body) == (413, b"big")
+    read.set()
 
 
 # ---- rules at run time, load ----
@@ -1068,11 +1066,11 @@ def test_thousands_of_connections(gate, serve):
                 for c in batch:
                     assert c.recv_exactly(5) == b"\0ello"
                 conns += batch
-            begun = time.monotonic()
+            before = g.cpu_seconds()
             c = g.open(addr, 7)
             c.send(b"\0new")
             assert c.recv_exactly(4) == b"\0new"
-            assert time.monotonic() - begun < 2
+            assert g.cpu_seconds() - before < 2
             for c in conns:
                 c.close()
             assert len(g.audit(count)) >= count
@@ -1178,13 +1176,16 @@ def test_broken_hello_is_not_passed_on(gate, serve, hello):
 
 def test_server_that_closes_an_idle_connection(api):
     """Opened ahead of time, closed by the server: the client is told before its first request."""
+    opened = threading.Event()
+
     def handler(sock):
-        time.sleep(0.2)
+        opened.wait(PATIENCE)
         sock.unwrap()
 
     api.server.handler = handler
     g = api.gate()
     c = g.open("api.example.test", 443).tls()
+    opened.set()
     assert c.recv_all() == b""
 
 
@@ -1232,7 +1233,7 @@ def test_vmm_that_does_not_read_its_messages(tmp_path):
             time.sleep(0.01)
     assert g.proc.poll() is None, g.log()
     g.link.setblocking(True)
-    g.link.settimeout(20)
+    g.link.settimeout(PATIENCE)
     for _ in range(sent):  # late, but none is lost
         assert g.link.recv(4096)
     g.link.settimeout(0.1)
@@ -1300,15 +1301,19 @@ def test_refused_upload_gets_its_answer(gate):
     check_denied(c.response(), "evil.test", 80)
 
 
-def test_more_connections_than_there_is_room_for(gate):
-    g = gate(max_files=200)  # room for 32
-    conns = [g.open("evil.test", 8443) for _ in range(40)]
+def test_more_connections_than_there_is_room_for(gate, serve):
+    over = threading.Event()
+    deaf = serve(Server(lambda sock: over.wait(PATIENCE)))
+    g = gate(max_files=200, rules=[rule("deaf.test:7")],  # room for 32
+             resolves={"deaf.test": deaf.address})
+    conns = [g.open("deaf.test", 7) for _ in range(40)]
     assert [c is not None for c in conns] == [True] * 32 + [False] * 8
     conns[0].close()
-    deadline = time.monotonic() + 10
-    while g.open("evil.test", 8443) is None:
+    deadline = time.monotonic() + PATIENCE
+    while g.open("deaf.test", 7) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    over.set()
 
 
 def test_waiting_costs_nothing(gate, serve):
@@ -1316,11 +1321,11 @@ def test_waiting_costs_nothing(gate, serve):
     hold = threading.Event()
 
     def deaf(sock):  # neither reads nor ends
-        hold.wait(20)
+        hold.wait(PATIENCE)
 
     def half(sock):
         sock.shutdown(socket.SHUT_WR)
-        hold.wait(20)
+        hold.wait(PATIENCE)
 
     def flood(sock):
         sock.setblocking(False)
@@ -1350,7 +1355,7 @@ def test_waiting_costs_nothing(gate, serve):
             c.send(b"\0" * 65536)
     except TimeoutError:
         c.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:  # until what has been begun is done
         before = g.cpu_seconds()
         time.sleep(2)
@@ -1412,8 +1417,8 @@ def nginx(tmp_path, pki):
     binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     if not binary:
         pytest.skip("nginx is not installed")
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port = s.getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    port = listener.getsockname()[1]
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "file").write_bytes(b"0123456789" * 200000)
     (tmp_path / "nginx.conf").write_text(f"""
@@ -1433,14 +1438,13 @@ http {{
 """)
     tmp_path.chmod(0o755)
     (tmp_path / "www").chmod(0o755)
+    # It takes the socket over, as a new version of it does: so nobody else can get the port, and
+    # connections wait until it accepts them.
     proc = subprocess.Popen([binary, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-g",
-                             "user root;" if os.getuid() == 0 else ""], stderr=subprocess.DEVNULL)
-    for _ in range(100):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.05)
+                             "user root;" if os.getuid() == 0 else ""], stderr=subprocess.DEVNULL,
+                            pass_fds=[listener.fileno()],
+                            env=dict(os.environ, NGINX=f"{listener.fileno()};"))
+    listener.close()
     yield port
     proc.terminate()
     proc.wait()
@@ -1458,7 +1462,7 @@ def test_curl_and_nginx(gate, nginx, tmp_path):
 
     def curl(*args):
         return subprocess.run(
-            ["curl", "-sS", "--max-time", "30", "--cacert", tmp_path / "sandbox-ca.pem",
+            ["curl", "-sS", "--max-time", str(PATIENCE), "--cacert", tmp_path / "sandbox-ca.pem",
              "--connect-to", f"api.example.test:443:127.0.0.1:{bridge.port}",
              "--connect-to", f"evil.test:443:127.0.0.1:{evil.port}", *args],
             capture_output=True, env={"PATH": os.environ["PATH"]})

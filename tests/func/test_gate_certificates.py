@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from conftest import wait_for
 from gate_driver import HttpServer, Server, credential, credential_of, send_response
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 from test_gate_credentials import HOST, VALUE, WWW, at, world  # noqa: F401 (fixtures)
@@ -145,7 +146,5 @@ def test_client_certificate_that_is_fetched(world, certs, serve):  # noqa: F811
     time.sleep(0.3)
     assert not first
     broker.answer(ident, data=pem.encode())
-    deadline = time.monotonic() + 10
-    while not first and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: first, what="the server to hear something")
     assert first[0][:1] == b"\x16"  # a TLS record

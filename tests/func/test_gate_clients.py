@@ -16,7 +16,7 @@ import zipfile
 import pytest
 
 from gate_client import Guest
-from gate_driver import HttpServer, Server, credential, rule, send_response
+from gate_driver import PATIENCE, HttpServer, Server, credential, rule, send_response
 from test_gate import SECRET, gate, pki, serve  # noqa: F401 (fixtures)
 
 API = "api.example.test"
@@ -254,7 +254,7 @@ git -c http.postBuffer=65536 push -q origin HEAD:refs/heads/main
 cd ..
 git clone -q -b main https://{API}/one.git again
 cmp work/blob again/blob
-""", timeout=120)
+""")
         out = c.run("git", "ls-remote", "https://denied.example.test/x.git")
         assert out.returncode != 0 and b"403" in out.stderr
     expected = "Basic " + base64.b64encode(f"x-access-token:{SECRET}".encode()).decode()
@@ -288,7 +288,7 @@ def test_pip_installs(world, pki):  # noqa: F811
             send_response(r, b"", status="404 Not Found")
     s, c = world(https(pki, reply))
     c.ok(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-cache-dir",
-         "--index-url", f"https://{API}/simple/", "--target", "lib", "tiny-thing", timeout=120)
+         "--index-url", f"https://{API}/simple/", "--target", "lib", "tiny-thing")
     assert c.ok(PYTHON, "-c", "import tiny_thing; print(tiny_thing.VALUE)",
                 env={"PYTHONPATH": os.path.join(c.home, "lib")}) == "42\n"
     check(s, 2)
@@ -323,7 +323,7 @@ def test_npm_installs(world, pki):  # noqa: F811
     with open(os.path.join(project, "package.json"), "w") as f:
         f.write('{"name": "p", "version": "1.0.0"}')
     c.ok("npm", "install", "--registry", f"https://{API}/", "--no-audit", "--no-fund",
-         "--no-update-notifier", "tiny-thing", cwd=project, timeout=120)
+         "--no-update-notifier", "tiny-thing", cwd=project)
     assert c.ok("node", "-p", "require('tiny-thing')", cwd=project) == "42\n"
     check(s, 2)
 
@@ -373,7 +373,7 @@ asyncio.run(main())
         assert line["bytes_up"] > 2000000 and line["bytes_down"] > 2000000
     finally:
         server.stdin.close()
-        server.wait(20)
+        server.wait(PATIENCE)
 
 
 # ---- without reading: tunnels ----
@@ -470,6 +470,6 @@ public class Get {
 """)
     out = c.ok("java", f"-Djavax.net.ssl.trustStore={store}",
                "-Djavax.net.ssl.trustStorePassword=changeit", "Get.java", f"https://{API}/j",
-               "https://denied.example.test/", timeout=120)
+               "https://denied.example.test/")
     assert out.splitlines() == ["HTTP_1_1 200 GET /j ", "HTTP_1_1 403 blocked by hutch policy"]
     check(s)

@@ -1,52 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Protocols that are not HTTP, by a rule for name and port: ssh and PostgreSQL with their own programs on
 both sides, and a static Go program, which brings a resolver and a TLS of its own."""
-import contextlib
 import getpass
 import glob
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 
 import pytest
 
 from gate_client import Guest
 from gate_driver import rule
+from programs import free_port, running
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 from test_gate_clients import API, check, https, world  # noqa: F401 (fixtures)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(port, argv):
-    """A server of somebody else's, from the moment that it listens."""
-    with tempfile.TemporaryFile() as log:
-        proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            for _ in range(300):
-                with socket.socket() as s:
-                    if s.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                if proc.poll() is not None:
-                    break
-                time.sleep(0.1)
-            else:
-                proc.kill()
-            log.seek(0)
-            assert proc.poll() is None, log.read()
-            yield
-        finally:
-            proc.terminate()
-            proc.wait(20)
 
 
 def key(path):

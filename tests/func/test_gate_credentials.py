@@ -11,7 +11,7 @@ import urllib.parse
 
 import pytest
 
-from gate_driver import HttpServer, credential, credential_of, rule, send_response
+from gate_driver import PATIENCE, HttpServer, credential, credential_of, rule, send_response
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
 HOST, WWW, OTHER, LOCAL = ("api.example.test", "www.example.test", "other.example.test",
@@ -291,7 +291,7 @@ def test_events_are_not_delayed(world):
         for i in range(5):
             event = b"data: %d s\n\n" % i
             r.conn.send(b"%x\r\n%s\r\n" % (len(event), event))
-            assert go.acquire(timeout=10)
+            assert go.acquire(timeout=PATIENCE)
         r.conn.send(b"0\r\n\r\n")
 
     world.reply(events)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from conftest import memory_has, wait_for
-from gate_driver import HttpServer, Secret, credential, rule
+from gate_driver import PATIENCE, HttpServer, Secret, credential, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 from test_gate_values import FAILED, HEAD, HOST, LASTING, NONE, VALUE, WATCH, Request, World, conn
 
@@ -43,8 +43,9 @@ def world(gate, serve, pki):
 def asked(world, c, data, kind=LASTING, status=200):
     """A request that waits for its own answer."""
     r = Request(c, headers=["X-svc: proxy-managed"])
-    world.broker.answer(world.broker.question()[0], kind, data)
-    world.answered = time.monotonic(), kind, data
+    ident, _ = world.broker.question()
+    world.answered = time.monotonic(), kind, data  # not before: the gate's second is no shorter
+    world.broker.answer(ident, kind, data)
     assert r.result()[0] == status
 
 
@@ -57,8 +58,9 @@ def unasked(world, c):
     late = not world.broker.quiet(0)
     if late:
         assert time.monotonic() - when > 0.9
-        world.broker.answer(world.broker.question()[0], kind, data)
+        ident, _ = world.broker.question()
         world.answered = time.monotonic(), kind, data
+        world.broker.answer(ident, kind, data)
     assert r.result()[0] == 200
     return not late
 
@@ -80,7 +82,7 @@ def test_lasting_answer_serves_the_next_requests(world, kind, data):
     asked(world, c, data, kind)
     assert is_kept(world, c)
     # Not for ever, however often it is used.
-    wait_for(lambda: not unasked(world, c), 20, "another question")
+    wait_for(lambda: not unasked(world, c), what="another question")
     assert steps(world) == [data.decode() or None]
 
 
@@ -155,7 +157,7 @@ def test_watch_has_two_descriptors_and_comes_once(world, count):
     c = conn(g)
     asked(world, c, b"one")
     world.watch.give(*[world.watch.changed] * count)
-    wait_for(lambda: c.request()[0] == 403, 10, "the link to end")
+    wait_for(lambda: c.request()[0] == 403, what="the link to end")
     assert steps(world) == ["one"]
 
 
@@ -201,7 +203,7 @@ class Live:
         self.going = False
         for t in self.noise:
             if t.ident:
-                t.join(20)
+                t.join()
 
     def got(self):
         """What one request carries."""
@@ -296,7 +298,7 @@ def test_change_that_hutch_secret_has_not_seen(live):
 def test_gate_is_told_before_a_change_is_taken_notice_of(tmp_path):
     """Whoever looks at the one and then at the other cannot miss it."""
     s = Secret(str(tmp_path), ["svc"])
-    s.sock.settimeout(20)
+    s.sock.settimeout(PATIENCE)
     pending, changed = socket.recv_fds(s.sock, 1000, 8)[1]
     os.set_blocking(changed, False)
     look = select.poll()
@@ -327,4 +329,4 @@ def test_value_leaves_the_gates_memory(tmp_path, gate, serve, pki):
         assert live.got() == needle
         if remove:
             live.gate.remove_secret("svc")
-        wait_for(lambda: not memory_has(pid, needle.encode()), 10, "the value to be wiped")
+        wait_for(lambda: not memory_has(pid, needle.encode()), what="the value to be wiped")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gate_driver import UDP_OUT, Gate, addr_int, rule
+from gate_driver import PATIENCE, UDP_OUT, Gate, Nobody, addr_int, rule
 
 
 @pytest.fixture
@@ -52,16 +52,8 @@ def echo_server(address="127.0.0.1"):
         sock.close()
 
 
-def closed_port():
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
-    sock.close()
-    return port
-
-
 def udp_lines(g, count=1):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         lines = [x for x in g.audit() if x["proto"] == "udp"]
         if len(lines) >= count:
@@ -156,10 +148,11 @@ def test_this_machine_needs_its_own_rule(gate):
 
 
 def test_nobody_there(gate):
-    port = closed_port()
-    g = gate(rules=[rule("udp gone.test:500")], resolves={"gone.test": f"127.0.0.1:{port}"})
+    gone = Nobody(socket.SOCK_DGRAM)
+    g = gate(rules=[rule("udp gone.test:500")], resolves={"gone.test": gone.address})
     addr = g.datagram("gone.test", 500, b"x")
     assert g.next_datagram() == (40000, addr, 500, None)
+    gone.__exit__()
 
 
 def test_new_rules_end_flows_at_once(gate):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gate_driver import HttpServer, credential, credential_of, rule
+from gate_driver import PATIENCE, HttpServer, credential, credential_of, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
 GET, VALUE, NONE, FAILED, LASTING, WATCH = 1, 2, 3, 4, 5, 6
@@ -21,7 +21,7 @@ class Broker:
 
     def __init__(self):
         self.sock, self.gates = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(20)
+        self.sock.settimeout(PATIENCE)
 
     def question(self):
         data = self.sock.recv(65536)
@@ -70,7 +70,7 @@ class Request(threading.Thread):
         self.response = self.conn.request(**self.kw)
 
     def result(self):
-        self.join(20)
+        self.join(PATIENCE)
         assert self.response, "no response"
         return self.response
 

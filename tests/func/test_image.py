@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import tarfile
@@ -14,7 +15,7 @@ import pytest
 
 import image_world as world
 import registry
-from conftest import Home, wait_for
+from conftest import PATIENCE, Home, wait_for
 from image_world import add_image, add_index, busybox, content, entry, folder, hardlink, layer, link, listed, store
 from kit_world import docker, liar  # noqa: F401
 
@@ -84,6 +85,10 @@ def test_layers(home, liar):
     assert t["null"][0][0] == "c" and t["pipe"][0][0] == "p"
     assert t["dir"][:2] == ("drwxr-xr-x", "0/0")  # no layer has an entry of it
     path = [r for r in listed(home).values() if r["pinned"] == pin][0]["path"]
+    try:
+        os.setxattr(home.base, "user.note", b"")
+    except OSError as e:
+        pytest.skip("no extended attributes to unpack where the tests' files are: " + e.strerror)
     subprocess.run(["unsquashfs", "-q", "-n", "-d", home.path("out"), path, "cap"], check=True,
                    stdout=subprocess.DEVNULL)
     names = os.listxattr(home.path("out", "cap"))
@@ -143,12 +148,12 @@ def test_bombs(home, liar):
     big = tarfile.TarInfo("big")
     big.size = 100 << 30
     add_image(liar, [registry.layer(raw=big.tobuf(tarfile.PAX_FORMAT) + bytes(1024))])
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     refused(home, liar.host + "/x:1", "big: more than 64 GiB of files")
     big.size = 1 << 30
     add_image(liar, [registry.layer(raw=big.tobuf(tarfile.PAX_FORMAT) + bytes(1024))])
     refused(home, liar.host + "/x:1", "expands to more than 200 times its size")
-    assert time.monotonic() - began < 20
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 20
 
 
 @pytest.mark.parametrize("compression, kind", [("gzip", world.GZIP), ("zstd", world.ZSTD),
@@ -200,6 +205,7 @@ def test_diff_id_of_all(home, liar):
 def test_pins(home, liar):
     """A tag is pinned, moves, and is forgotten; what was pinned stays."""
     first = add_image(liar, [layer([entry("a", b"1")])])
+    days = {time.strftime("%Y-%m-%d")}
     pin = pull(home, "%s/team/tool:1" % liar.host)
     assert pin == "oci://%s/team/tool@%s" % (liar.host, first)
     n = len(liar.seen)
@@ -213,7 +219,8 @@ def test_pins(home, liar):
     assert set(rows) == {"%s/team/tool:1" % liar.host, pin[6:]}
     assert rows[pin[6:]]["pinned"] == pin and time.time() - rows[pin[6:]]["pulled"] < 600
     text = home.ok("image", "ls")
-    assert "%s/team/tool:1" % liar.host in text and time.strftime("%Y-%m-%d") in text
+    days.add(time.strftime("%Y-%m-%d"))
+    assert "%s/team/tool:1" % liar.host in text and any(d in text for d in days)
     liar.close()
     r = home.run("image", "pull", "%s/team/tool:1" % liar.host)
     assert r.returncode == 125 and "connect" in r.stderr.lower() and "it was " + moved in r.stderr
@@ -343,12 +350,12 @@ def test_killed(home, liar):
         handler.end_headers()
         handler.wfile.write(data[:200000])
         handler.wfile.flush()
-        hold.wait(30)
+        hold.wait(PATIENCE)
         return None
     liar.answers[path] = slow
     p = home.popen("image", "pull", liar.host + "/x:1", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     part = home.path("data", "hutch", "blobs", ".%s.part" % registry.digest(data)[7:])
-    wait_for(lambda: os.path.exists(part) and os.path.getsize(part) >= 150000, 20, "half a layer")
+    wait_for(lambda: os.path.exists(part) and os.path.getsize(part) >= 150000, what="half a layer")
     p.kill()
     p.wait()
     hold.set()
@@ -366,7 +373,7 @@ def test_interrupted_while_unpacking(home, liar):
     while b"unpacking" not in p.stderr.readline():
         pass
     p.send_signal(signal.SIGINT)
-    p.communicate(timeout=30)
+    p.communicate(timeout=PATIENCE)
     assert p.returncode != 0 and store(home, killed=True)[:2] == ([], [])
     assert "f99" in world.tree(home, pull(home, liar.host + "/x:1"))
     store(home)
@@ -450,7 +457,7 @@ def test_two_at_once(home, liar):
     add_image(liar, [data])
     both = [home.popen("image", "pull", liar.host + "/x:1", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(2)]
-    outs = [p.communicate(timeout=60) for p in both]
+    outs = [p.communicate(timeout=PATIENCE) for p in both]
     assert [p.returncode for p in both] == [0, 0], outs
     assert outs[0][0] == outs[1][0]
     assert [p for p, _ in liar.seen].count("/v2/x/blobs/" + registry.digest(data)) == 1

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, HUTCH, REPO, alive, wait_for
+from conftest import BUILD, HUTCH, PATIENCE, REPO, alive, wait_for
 from gate_driver import Gate
 
 EXPORT, SEAL, READY = 1, 3, 4
@@ -72,9 +72,9 @@ class Vmm:
         self.box.sendmsg([MSG.pack(kind, 0, 0, 0, arg, len(data)) + data],
                          [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
 
-    def ready(self, timeout=20):
+    def ready(self):
         """The layers that it lacks, or None when it died first."""
-        self.box.settimeout(timeout)
+        self.box.settimeout(PATIENCE)
         data = self.box.recv(8192)
         if not data:
             return None
@@ -89,13 +89,14 @@ class Vmm:
     def tasks(self):
         found = []
         for tid in os.listdir("/proc/%d/task" % self.proc.pid):
-            with open("/proc/%d/task/%s/status" % (self.proc.pid, tid)) as f:
+            with contextlib.suppress(OSError), open(
+                    "/proc/%d/task/%s/status" % (self.proc.pid, tid)) as f:
                 found.append(dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line))
         return found
 
     def wait_confined(self):
         """Both threads: each confines itself before it serves."""
-        wait_for(lambda: [t["Seccomp"] for t in self.tasks()] == ["2", "2"], 10, "the filters")
+        wait_for(lambda: [t["Seccomp"] for t in self.tasks()] == ["2", "2"], what="the filters")
 
     def close(self):
         self.proc.kill()
@@ -142,7 +143,7 @@ def test_vmm_thread_cannot(tmp_path, victim, probe_env, who, attempt):
     v = Vmm(str(tmp_path), [(str(share), False)], probe_env(who, attempt))
     v.send(SEAL)
     try:
-        wait_for(lambda: "probe " in v.log() or v.proc.poll() is not None, 20, "the attempt")
+        wait_for(lambda: "probe " in v.log() or v.proc.poll() is not None, what="the attempt")
         result = outcome(v.log(), v.proc.poll(), who, attempt)
     finally:
         v.close()
@@ -168,7 +169,7 @@ def test_gate_cannot(tmp_path, victim, probe_env, monkeypatch, attempt):
             pass
         code = 0
     except (AssertionError, OSError):
-        code = gate.proc.wait(10)
+        code = gate.proc.wait(PATIENCE)
     result = outcome(gate.log(), code, "gate", attempt)
     assert result == "killed" or code == 0, gate.log()
     assert alive(victim.pid) and not (tmp_path / "new").exists()
@@ -177,7 +178,7 @@ def test_gate_cannot(tmp_path, victim, probe_env, monkeypatch, attempt):
     elif attempt in ("open", "write"):
         assert result == errno.EACCES  # Landlock
     elif is_sanitized() and attempt in ("ptrace", "fork", "executable-memory"):
-        # Needed by the leak check; no_new_privs, Landlock and NPROC remain.
+        # Needed by the leak check; no_new_privs and Landlock remain.
         assert attempt == "executable-memory" or result in (errno.EPERM, errno.EAGAIN, "killed")
     elif attempt in ("openat2", "unix-socket", "raw-socket", "executable-memory", "fork"):
         assert result == errno.EPERM
@@ -207,7 +208,7 @@ def test_box_cannot(home, victim, probe_env, attempt):
         return None
 
     try:
-        result = wait_for(decided, 20, "the attempt")
+        result = wait_for(decided, what="the attempt")
     finally:
         p.kill()
         p.wait()
@@ -352,7 +353,7 @@ def test_supervisor_killed(home, stopped):
         if stopped and program != "hutch-box":
             os.kill(pid, signal.SIGSTOP)
     os.kill(workers["hutch-box"], signal.SIGKILL)
-    wait_for(lambda: not any(alive(p) for p in workers.values()), 2, "the others to end")
+    wait_for(lambda: not any(alive(p) for p in workers.values()), what="the others to end")
 
 
 @needs_hooks

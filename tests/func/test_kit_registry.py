@@ -331,7 +331,7 @@ def test_login_helper_that_hangs(liar, keeper):
     began = time.monotonic()
     r = ask({"credsStore": "hangs"})
     assert r.returncode == 125 and "not done within 30 s" in r.stderr
-    assert 29 < time.monotonic() - began < 60
+    assert time.monotonic() - began > 29
     wait_for(lambda: subprocess.run(["pgrep", "-f", "^%s$" % sleep]).returncode == 1,
              what="its processes to be gone")
 

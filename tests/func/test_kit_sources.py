@@ -362,7 +362,7 @@ def test_many_at_once(home, liar):
     running = [home.popen("kit", "inspect", ref, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                for _ in range(6)]
     for p in running:
-        out, err = p.communicate(timeout=120)
+        out, err = p.communicate(timeout=240)
         assert p.returncode == 0, err
     assert len(fetched(home)) == 1
 

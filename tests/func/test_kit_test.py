@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from conftest import PATIENCE
 from test_kits import DOCS, write
 
 
@@ -163,8 +164,8 @@ def test_testdata_is_not_signed(home):
     assert home.ok("kit", "verify", "--list", path) == before
 
 
-def gone(home, tmp, seconds=120):
-    end = time.monotonic() + seconds
+def gone(home, tmp):
+    end = time.monotonic() + PATIENCE
     while os.listdir(tmp) or not nothing_left(home):
         assert time.monotonic() < end, (os.listdir(tmp), home.ok("ls"))
         time.sleep(0.2)
@@ -184,7 +185,7 @@ def test_that_is_killed(home, empty_tmp, sig, when):
     else:
         assert p.stdout.readline() == "ok    kit slow is installed\n"
     os.killpg(p.pid, sig)
-    assert p.wait(60) != 0
+    assert p.wait(PATIENCE) != 0
     p.stdout.close()
     gone(home, empty_tmp)
 

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD
+from conftest import BUILD, PATIENCE
 from kit_world import (
     ALLOW, NO_VALUE, SECRET, SPEC, commit, docker, home, kit, liar, plan, repo, settings)
 
@@ -74,7 +74,7 @@ def test_approval_on_a_terminal(home, liar):
                 out += os.read(ours, 4096)
             except OSError:
                 break
-        p.wait(60)
+        p.wait(PATIENCE)
         os.close(ours)
         assert b"approve this? [y/N]" in out and says in out, out
 
@@ -272,7 +272,7 @@ def test_program_cannot(home, liar, keys, tmp_path, who, attempt):
     liar.kit(SPEC)
     command = {"archive": ["kit", "pack", kit(home)], "sign": ["kit", "sign", "--key", keys("ed.pem"), kit(home)],
                "fetch": ["kit", "inspect", "oci://%s/jq:1" % liar.host]}[who]
-    victim = subprocess.Popen(["sleep", "60"])
+    victim = subprocess.Popen(["sleep", "600"])
     path = str(tmp_path / "new") if attempt == "write" else str(secret)
     r = home.run(*command, env={"HUTCH_TEST_PROBE": "%s:%s" % (who, attempt), "HUTCH_TEST_FILE": path,
                                 "HUTCH_TEST_VICTIM": str(victim.pid)})

@@ -24,7 +24,7 @@ def test_kill_9_of_any_process(home, work, victim):
     workers = home.workers("k")
     assert set(workers) == {"hutch-box", "hutch-vmm", "hutch-gate", "qemu"}
     os.kill(workers[victim], signal.SIGKILL)
-    wait_for(lambda: not any(alive(p) for p in workers.values()), 2, "the others to end")
+    wait_for(lambda: not any(alive(p) for p in workers.values()), what="the others to end")
     assert home.state("k") == "stopped"
     assert home.ok("run", "--name", "k", "shell", work, "--", "-c", "echo back") == "back\n"
     home.ok("rm", "-f", "k")
@@ -63,14 +63,14 @@ def start_that_hangs(home, name):
     """A command that waits for a virtual machine that stands still before the sandbox is ready."""
     while True:
         p = home.popen("exec", name, "--", "true", stderr=subprocess.PIPE, text=True)
-        wait_for(lambda: "qemu" in home.workers(name) or p.poll() is not None, 60, "the start")
+        wait_for(lambda: "qemu" in home.workers(name) or p.poll() is not None, what="the start")
         qemu = home.workers(name).get("qemu")
         if qemu:
             os.kill(qemu, signal.SIGSTOP)
             if home.state(name) == "starting":
                 return p
             os.kill(qemu, signal.SIGCONT)
-        p.communicate(timeout=120)  # it was faster
+        p.communicate(timeout=240)  # it was faster
         home.ok("stop", name)
 
 
@@ -80,7 +80,7 @@ def test_stop_while_it_starts(home, work):
     home.ok("stop", "s")
     p = start_that_hangs(home, "s")
     home.ok("stop", "s")
-    said = p.communicate(timeout=120)[1]
+    said = p.communicate(timeout=240)[1]
     assert p.returncode == 125 and "sandbox s was stopped while it started" in said, said
     assert home.state("s") == "stopped"
     assert home.ok("exec", "s", "--", "echo", "on") == "on\n"
@@ -108,7 +108,7 @@ def test_another_runtime_directory(home, work):
     assert r.returncode == 125 and "control socket is gone" in r.stderr
     assert "hutch stop far" in r.stderr.splitlines()[-1]
     home.ok("stop", "far")
-    wait_for(lambda: not any(alive(p) for p in workers.values()), 10, "its processes to end")
+    wait_for(lambda: not any(alive(p) for p in workers.values()), what="its processes to end")
     home.ok("rm", "far")
     assert not os.path.exists(home.box("far"))
 
@@ -129,7 +129,7 @@ def test_failing_install_step_leaves_nothing(home, work):
 def test_guest_powers_itself_off(home, work):
     home.ok("create", "--name", "p", "shell", work)
     home.run("exec", "p", "--", "sudo", "kill", "-TERM", "1")
-    wait_for(lambda: home.state("p") == "stopped", 30, "the sandbox to stop")
+    wait_for(lambda: home.state("p") == "stopped", what="the sandbox to stop")
     assert home.ok("exec", "p", "--", "echo", "again") == "again\n"
 
 
@@ -175,13 +175,13 @@ setup:
 def test_killed_client_of_rm_leaves_nothing(home, work):
     p = home.popen("run", "--rm", "--name", "gone", "shell", work, "--", "-c", "sleep 300",
                    stdout=-3, stderr=-3)
-    wait_for(lambda: home.state("gone") == "ready", 120, "the sandbox to be ready")
+    wait_for(lambda: home.state("gone") == "ready", what="the sandbox to be ready")
     workers = home.workers("gone")
     workers.pop("hutch", None)
     p.kill()
     p.wait()
-    wait_for(lambda: not os.path.exists(home.box("gone")), 10, "the sandbox to go")
-    wait_for(lambda: not any(alive(pid) for pid in workers.values()), 5, "its processes to end")
+    wait_for(lambda: not os.path.exists(home.box("gone")), what="the sandbox to go")
+    wait_for(lambda: not any(alive(pid) for pid in workers.values()), what="its processes to end")
 
 
 @pytest.mark.parametrize("args,sig", [
@@ -189,14 +189,14 @@ def test_killed_client_of_rm_leaves_nothing(home, work):
 def test_interrupted_first_start_leaves_nothing(home, work, args, sig):
     p = home.popen(*args, "--name", "int", "shell", work, stdin=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: os.path.exists(home.box("int", "box.log")), 20, "its supervisor")
+    wait_for(lambda: os.path.exists(home.box("int", "box.log")), what="its supervisor")
     workers = home.workers("int")
     p.send_signal(sig)
-    _, err = p.communicate(timeout=60)
+    _, err = p.communicate(timeout=240)
     assert p.returncode == 128 + sig and err.splitlines()[-1] == "hutch: interrupted", err
     assert os.listdir(home.path("state", "hutch", "boxes")) == []
     workers.pop("hutch", None)
-    wait_for(lambda: not any(alive(pid) for pid in workers.values()), 5, "its processes to end")
+    wait_for(lambda: not any(alive(pid) for pid in workers.values()), what="its processes to end")
     assert os.listdir(os.path.join(home.runtime, "hutch")) == []
 
 
@@ -204,10 +204,10 @@ def test_rm_that_is_killed_at_once(home, work):
     """Before it could tell the supervisor that it holds the sandbox."""
     p = home.popen("run", "--rm", "--name", "now", "shell", work, stdin=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: os.path.exists(home.box("now", "lock")), 20, "its supervisor")
+    wait_for(lambda: os.path.exists(home.box("now", "lock")), what="its supervisor")
     p.kill()
     p.wait()
-    wait_for(lambda: not os.path.exists(home.box("now")), 30, "the sandbox to go")
+    wait_for(lambda: not os.path.exists(home.box("now")), what="the sandbox to go")
 
 
 def test_detached_agent_from_a_kit_directory(home, work):
@@ -219,8 +219,8 @@ def test_detached_agent_from_a_kit_directory(home, work):
                 '  command: {default: [from, the, kit]}\n')
     r = home.run("run", "-d", path, cwd=work)
     assert r.returncode == 0 and r.stdout == "counter-work\n", r.stderr
-    wait_for(lambda: os.path.exists(os.path.join(work, "finished")), 30, "the agent to finish")
-    wait_for(lambda: "args: from the kit" in home.ok("logs", "counter-work"), 10, "its output")
+    wait_for(lambda: os.path.exists(os.path.join(work, "finished")), what="the agent to finish")
+    wait_for(lambda: "args: from the kit" in home.ok("logs", "counter-work"), what="its output")
     assert home.state("counter-work") == "ready"
     r = home.run("run", path, "--", "own", "args", cwd=work)
     assert r.stdout == "args: own args\n", r.stderr

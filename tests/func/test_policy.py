@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import HUTCH, Home
+from conftest import HUTCH, PATIENCE, Home
 from gate_driver import Gate, HttpServer, rule
 
 
@@ -242,7 +242,7 @@ def test_many_at_once_lose_nothing(home, box):
     procs = [home.popen("policy", "allow", f"n{i}.test", *(["--sandbox", "one"] if i % 2 else []),
                         stderr=subprocess.PIPE) for i in range(24)]
     for p in procs:
-        assert p.wait(60) == 0, p.stderr.read()
+        assert p.wait(PATIENCE) == 0, p.stderr.read()
         p.stderr.close()
     seen = {r[2] for r in rules(home)}
     assert {f"n{i}.test" for i in range(24)} <= seen
@@ -256,7 +256,7 @@ def test_lock_is_waited_for(home):
         p = home.popen("policy", "allow", "a.test")
         time.sleep(0.3)
         assert p.poll() is None
-    assert p.wait(20) == 0
+    assert p.wait(PATIENCE) == 0
 
 
 def test_dry_run_shows_the_rules_for_all(home):
@@ -302,7 +302,7 @@ def test_log_and_denied(home, logged):
 def test_follow(home, logged):
     p = home.popen("policy", "log", "one", "--follow", "--denied", "--json",
                    stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(60, p.kill)
+    watchdog = threading.Timer(PATIENCE, p.kill)
     watchdog.start()
     try:
         first = [json.loads(p.stdout.readline()) for _ in range(6)]

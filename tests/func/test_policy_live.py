@@ -4,8 +4,12 @@ import json
 import os
 import pty
 import subprocess
+import threading
 
-from conftest import HUTCH, wait_for
+import pytest
+
+from conftest import HUTCH, PATIENCE, wait_for
+from gate_driver import Nobody
 
 CURL = "curl -sS --max-time 60 -o /dev/stderr -w %{{http_code}} http://{}/"
 
@@ -20,42 +24,74 @@ def pending(home):
             for q in json.loads(home.ok("policy", "pending", "--json"))}
 
 
-def test_rules_and_answers_while_it_runs(box):
+@pytest.fixture(scope="module")
+def ports():
+    """Of this machine's, where nobody listens: what is allowed gets 502."""
+    held = [Nobody() for _ in range(4)]
+    yield [n.address.rsplit(":", 1)[1] for n in held]
+    for n in held:
+        n.__exit__()
+
+
+def test_rules_and_answers_while_it_runs(box, ports):
     home, name, _ = box
-    # 502: allowed, and nobody listens on that port of this machine
-    code, text = curl(home, name, "host.hutch.internal:9001")
+    one, two = ("host.hutch.internal:" + p for p in ports[:2])
+    code, text = curl(home, name, one)
     assert code == "403" and "hutch policy approve shared/" in text
-    ids = wait_for(lambda: pending(home), 60, "a question")
-    home.ok("policy", "approve", ids["host.hutch.internal:9001"])
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9001")[0] == "502", 60, "the approval")
-    wait_for(lambda: pending(home) == {}, 60, "the question to go")  # the file follows within 0.3 s
-    home.ok("policy", "allow", "GET host.hutch.internal:9002/**")  # for all: hutch-box reads policy.json
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "502", 60, "the rule for all")
-    home.ok("policy", "deny", "host.hutch.internal:9002", "--sandbox", name)
-    wait_for(lambda: curl(home, name, "host.hutch.internal:9002")[0] == "403", 60, "the deny rule")
-    r = home.run("policy", "check", "http://host.hutch.internal:9002/", "--sandbox", name)
-    assert r.returncode == 1 and "host.hutch.internal:9002" in r.stdout
+    ids = wait_for(lambda: pending(home), what="a question")
+    home.ok("policy", "approve", ids[one])
+    wait_for(lambda: curl(home, name, one)[0] == "502", what="the approval")
+    wait_for(lambda: pending(home) == {}, what="the question to go")
+    home.ok("policy", "allow", "GET %s/**" % two)  # for all: hutch-box reads policy.json
+    wait_for(lambda: curl(home, name, two)[0] == "502", what="the rule for all")
+    home.ok("policy", "deny", two, "--sandbox", name)
+    wait_for(lambda: curl(home, name, two)[0] == "403", what="the deny rule")
+    r = home.run("policy", "check", "http://%s/" % two, "--sandbox", name)
+    assert r.returncode == 1 and two in r.stdout
     assert "unbroken" in home.ok("policy", "log", "--verify", name)
 
 
-def test_question_beside_an_attached_command(box):
-    home, _, work = box
-    r = home.run("run", "--name", "shared", "shell", work, "--", "-c",
-                 CURL.format("host.hutch.internal:9003") + "; sleep 2")
-    assert r.returncode == 0, r.stderr
-    assert "hutch: asks for host.hutch.internal:9003: hutch policy approve shared/" in r.stderr
+def until(work, name):
+    """What a command waits with for a file that the test makes: its question has been seen then."""
+    return "; until test -e %s/%s; do sleep 0.1; done" % (work, name)
 
 
-def test_question_on_a_terminal_is_in_its_title(box):
+def test_question_beside_an_attached_command(box, ports):
     home, _, work = box
+    host = "host.hutch.internal:" + ports[2]
+    p = home.popen("run", "--name", "shared", "shell", work, "--", "-c",
+                   CURL.format(host) + until(work, "beside"), stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    said = "hutch: asks for %s: hutch policy approve shared/" % host
+    watchdog = threading.Timer(PATIENCE, p.kill)
+    watchdog.start()
+    try:
+        assert any(said in line for line in iter(p.stderr.readline, ""))
+        open(os.path.join(work, "beside"), "w").close()
+        assert p.wait() == 0, p.stderr.read()
+    finally:
+        watchdog.cancel()
+        p.kill()
+        p.wait()
+        p.stderr.close()
+
+
+def test_question_on_a_terminal_is_in_its_title(box, ports):
+    home, _, work = box
+    host = "host.hutch.internal:" + ports[3]
     ours, theirs = pty.openpty()
     p = subprocess.Popen([HUTCH, "run", "--name", "shared", "shell", work, "--", "-c",
-                          "printf 'a\\033[1;3'; " + CURL.format("host.hutch.internal:9004") +
-                          " 2>/dev/null >/dev/null; sleep 2; printf '1mb'"],
+                          "printf 'a\\033[1;3'; " + CURL.format(host) + " 2>/dev/null >/dev/null"
+                          + until(work, "asked") + "; printf '1mb'" + until(work, "title")],
                          stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=home.env,
                          cwd=home.base, start_new_session=True)
     os.close(theirs)
+    watchdog = threading.Timer(PATIENCE, p.kill)
+    watchdog.start()
+    title = ("\x1b[22;0t\x1b]0;hutch: asks for %s: hutch policy approve shared/" % host).encode()
     seen = b""
+    wait_for(lambda: host in pending(home), what="the question")
+    open(os.path.join(work, "asked"), "w").close()
     while True:
         try:
             data = os.read(ours, 4096)
@@ -64,11 +100,13 @@ def test_question_on_a_terminal_is_in_its_title(box):
         if not data:
             break
         seen += data
+        if title in seen:
+            open(os.path.join(work, "title"), "w").close()
+    watchdog.cancel()
     err = p.stderr.read().decode()
-    assert p.wait(120) == 0, err
+    assert p.wait() == 0, (seen, err)
     p.stderr.close()
     os.close(ours)
-    title = b"\x1b[22;0t\x1b]0;hutch: asks for host.hutch.internal:9004: hutch policy approve shared/"
     assert title in seen and seen.endswith(b"\x1b[23;0t")
     assert b"a\x1b[1;31mb" in seen  # the sequence that was under way has not been cut
     assert "1 question came up: hutch policy pending" in err

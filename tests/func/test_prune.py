@@ -10,7 +10,7 @@ import pytest
 
 import image_world as world
 import registry
-from conftest import CACHE, wait_for
+from conftest import CACHE, PATIENCE
 from image_world import add_image, entry, layer, listed, store
 from kit_world import liar  # noqa: F401
 
@@ -183,13 +183,14 @@ def test_waits(home, lock):
         p = home.popen("image", "prune", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert "waiting for another" in p.stderr.readline()
         assert os.path.exists(images(home, OLD + ".img")) and p.poll() is None
-    assert "base@" + OLD in p.communicate(timeout=60)[0] and p.returncode == 0
+    assert "base@" + OLD in p.communicate(timeout=PATIENCE)[0] and p.returncode == 0
     with open(home.path("data", "hutch", "build.lock"), "w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         r = home.run("image", "prune")
         assert r.returncode == 125 and "another hutch image build is running" in r.stderr
 
 
+@pytest.mark.usefixtures("images")
 def test_a_sandbox_is_being_made(home, liar):
     """From the moment that its image is looked for, nobody removes images."""
     os.rmdir(home.path("data", "hutch", "kernels"))
@@ -200,17 +201,17 @@ def test_a_sandbox_is_being_made(home, liar):
 
     def slow(handler):
         asked.set()
-        go.wait(60)
+        go.wait(PATIENCE)
         return 404, {}, b"{}"
     liar.answers["/v2/x/blobs/" + registry.digest(data)] = slow
     p = home.popen("create", kit(home, liar.host + "/x:1"), home.path("work"), stdout=subprocess.DEVNULL,
                    stderr=subprocess.PIPE, text=True)
-    assert asked.wait(60)
+    assert asked.wait(PATIENCE)
     with open(images(home, "use.lock"), "w") as f:
         with pytest.raises(BlockingIOError):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         go.set()
-        assert "no such layer" in p.communicate(timeout=60)[1] and p.returncode == 125
+        assert "no such layer" in p.communicate(timeout=PATIENCE)[1] and p.returncode == 125
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import HUTCH, wait_for
+from conftest import HUTCH, PATIENCE, wait_for
 
 
 def test_kernel_is_not_the_hosts(box):
@@ -42,7 +42,7 @@ def test_out_of_memory_is_noticed(home):
     os.makedirs(work)
     home.ok("create", "--name", "small", "--memory", "512m", "shell", work)
     for _ in range(3):
-        r = home.run("exec", "small", "--", "tail", "/dev/zero", timeout=60)
+        r = home.run("exec", "small", "--", "tail", "/dev/zero")
         assert r.returncode == 128 + signal.SIGKILL
         assert "ran out of memory" in r.stderr
     r = home.run("exec", "small", "--", "sh", "-c", "kill -9 $$")
@@ -58,7 +58,7 @@ def test_fork_bomb_starves_nobody(home):
     home.ok("create", "--name", "bomb", "--memory", "512m", "shell", work)
 
     def groups(what):
-        return home.ok("exec", "bomb", "--", "sh", "-c", "cd /sys/fs/cgroup/commands; " + what, timeout=60)
+        return home.ok("exec", "bomb", "--", "sh", "-c", "cd /sys/fs/cgroup/commands; " + what)
 
     # Of those that ran before nothing is left, and each sees its own below what it takes for the root.
     before, after = [groups("echo [0-9]*; cat /proc/self/cgroup").split() for _ in range(2)]
@@ -70,7 +70,7 @@ def test_fork_bomb_starves_nobody(home):
     assert groups("echo ours") == "ours\n"
     assert groups("sh -c 'echo ours'; true") == "ours\n"  # it can have processes of its own
     home.ok("stop", "bomb")
-    assert bomb.wait(30) != 0
+    assert bomb.wait(PATIENCE) != 0
     with open(home.box("bomb", "console.log"), errors="replace") as f:
         assert f.read().rstrip().endswith("reboot: Restarting system")
 
@@ -118,7 +118,7 @@ def test_input_that_nobody_reads_does_not_delay_a_signal(box):
         except BlockingIOError:
             time.sleep(0.1)
     p.send_signal(signal.SIGTERM)
-    assert p.wait(30) == 128 + 15
+    assert p.wait(PATIENCE) == 128 + 15
     p.stdin.close()
 
 
@@ -137,13 +137,13 @@ def test_signals_where_the_sandbox_does_not_answer(box):
     os.kill(qemu, signal.SIGSTOP)
     try:
         waiting = home.popen("exec", name, "--", "true")
-        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), 60, "the request")
+        wait_for(lambda: blocks(waiting.pid, signal.SIGTERM), what="the request")
         waiting.send_signal(signal.SIGTERM)
-        assert waiting.wait(60) == 128 + 15
+        assert waiting.wait(PATIENCE) == 128 + 15
         assert begun.poll() is None
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):  # so many are meant for us
             begun.send_signal(sig)
-        assert begun.wait(60) != 0  # by the last of them, or a status that says so
+        assert begun.wait(PATIENCE) != 0  # by the last of them, or a status that says so
     finally:
         os.kill(qemu, signal.SIGCONT)
         begun.kill()
@@ -155,10 +155,10 @@ def test_killed_client_ends_the_command(box):
     home, name, _ = box
     p = home.popen("exec", name, "--", "sleep", "4242", stdout=subprocess.DEVNULL)
     seen = lambda: "4242" in home.run("exec", name, "--", "pgrep", "-fa", "^sleep 4242").stdout
-    wait_for(seen, 20, "the command to start")
+    wait_for(seen, what="the command to start")
     p.kill()
     p.wait()
-    wait_for(lambda: not seen(), 20, "the command to end")
+    wait_for(lambda: not seen(), what="the command to end")
 
 
 def test_output_that_cannot_be_written(box):
@@ -185,15 +185,15 @@ def test_output_to_a_pipe_that_does_not_block(box):
 def test_output_that_nobody_reads_ends_the_command(box):
     home, name, _ = box
     r = subprocess.run(["sh", "-c", '"$0" exec "$1" -- yes hutch | head -2', HUTCH, name],
-                       env=home.env, capture_output=True, text=True, timeout=60)
+                       env=home.env, capture_output=True, text=True, timeout=240)
     assert r.stdout == "hutch\nhutch\n", r.stderr
-    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-x", "yes").returncode == 1, 20,
-             "the command to end")
+    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-x", "yes").returncode == 1,
+             what="the command to end")
 
 
-def read_until(fd, text, seconds=30):
+def read_until(fd, text):
     data = b""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while text not in data:
         left = end - time.monotonic()
         assert left > 0, data
@@ -222,7 +222,7 @@ def test_terminal(box):
     os.write(fd, b"stty size; tty\n")
     assert b"33 99" in read_until(fd, b"/dev/pts/")
     os.write(fd, b"sleep 301\n")
-    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-fx", "sleep 301").returncode == 0, 30, "sleep")
+    wait_for(lambda: home.run("exec", name, "--", "pgrep", "-fx", "sleep 301").returncode == 0, what="sleep")
     os.write(fd, b"\x03")
     read_until(fd, b"^C")
     os.write(fd, b"echo status $?\n")

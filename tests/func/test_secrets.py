@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, memory_has, wait_for
+from conftest import BUILD, PATIENCE, memory_has, wait_for
 from gate_driver import HttpServer, Secret, credential, rule
 from test_gate import gate, pki, serve  # noqa: F401 (fixtures)
 
@@ -77,7 +77,7 @@ def test_command_is_kept_and_rotates(world):
     g.set_source("svc", f"cmd:echo x >>{runs}; wc -l <{runs}", ttl=4)
     begin = time.monotonic()
     c = conn(g)
-    while time.monotonic() < begin + 20 and "2" not in world.got():
+    while time.monotonic() < begin + PATIENCE and "2" not in world.got():
         assert c.request()[0] == 200
         time.sleep(0.2)
     assert time.monotonic() - begin > 4
@@ -123,7 +123,7 @@ def test_value_leaves_memory_when_it_is_removed(world):
         pytest.skip("looking into hutch-secret's memory needs root")
     assert memory_has(pid, b"needle-40002-end")
     g.remove_secret("svc")
-    wait_for(lambda: not memory_has(pid, b"needle-40002-end"), 5, "the value to be wiped")
+    wait_for(lambda: not memory_has(pid, b"needle-40002-end"), what="the value to be wiped")
 
 
 def test_failures_say_why(world):
@@ -141,9 +141,11 @@ def test_guest_cannot_make_commands_run_often(world):
     runs = world.dir / "runs"
     g = world.gate()
     g.set_source("svc", f"cmd:echo x >>{runs}; exit 1")
+    begin = time.monotonic()
     for _ in range(20):
         refused(conn(g).request())
-    assert len(runs.read_text().split()) <= 2
+    # A failure counts for two seconds.
+    assert len(runs.read_text().split()) <= 2 + (time.monotonic() - begin) / 2
 
 
 def test_variable_that_is_not_set(world):
@@ -153,25 +155,26 @@ def test_variable_that_is_not_set(world):
     assert world.got() == [None]
 
 
-def test_command_runs_while_the_server_is_dialled(world):
+def test_command_runs_once_for_all_who_wait(world):
+    runs = world.dir / "runs"
     g = world.gate()
-    g.set_source("svc", "cmd:sleep 1; echo v")
-    started = time.monotonic()
+    g.set_source("svc", f"cmd:echo x >>{runs}; sleep 1; echo v")
     threads = [threading.Thread(target=lambda: conn(g).request()) for _ in range(8)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
     assert world.got() == ["v"] * 8
-    assert time.monotonic() - started < 6
+    assert runs.read_text() == "x\n"  # all wait for the same one
 
 
 def test_crash_of_the_process(world):
     g = world.gate()
-    g.set_source("svc", "cmd:sleep 20; echo v")
+    runs = world.dir / "runs"
+    g.set_source("svc", f"cmd:echo x >{runs}; sleep 20; echo v")
     c = conn(g)
     c.send(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nX-svc: proxy-managed\r\n\r\n".encode())
-    time.sleep(0.5)
+    wait_for(runs.exists, what="the command to run")
     world.secret.proc.kill()
     refused(c.response(), "has ended")
     assert not world.server.requests
@@ -192,7 +195,7 @@ def test_only_services_of_the_sandbox(tmp_path):
     s = Secret(str(tmp_path), ["mine"])
     for name in ("mine", "other"):
         (tmp_path / "secrets" / name).write_text("value of " + name)
-    s.sock.settimeout(20)
+    s.sock.settimeout(PATIENCE)
     first, fds, _, _ = socket.recv_fds(s.sock, 1 << 17, 8)
     assert HEAD.unpack(first)[0] == WATCH
     # What it is given has no names in it, and leads nowhere.
@@ -319,7 +322,7 @@ def desktop(home, tmp_path):
     daemon.stdin.write(b"pw")
     daemon.stdin.close()
     try:
-        wait_for(lambda: in_keyring(env, "no-such") == (3, ""), 20, "the keyring")
+        wait_for(lambda: in_keyring(env, "no-such") == (3, ""), what="the keyring")
         yield env
     finally:
         for process in (daemon, bus):
@@ -332,7 +335,7 @@ KEYRING = os.path.join(BUILD, "hutch-keyring")
 
 def in_keyring(env, service):
     r = subprocess.run([KEYRING, "get", service], env=dict(os.environ, **env),
-                       capture_output=True, text=True, timeout=60)
+                       capture_output=True, text=True, timeout=PATIENCE)
     return r.returncode, r.stdout
 
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from conftest import Home
+from conftest import PATIENCE, Home
 from test_policy import Box
 
 RESTART = "hutch stop old && hutch start old"
@@ -100,7 +100,7 @@ class Supervisor:
                 with theirs:
                     socket.send_fds(c, [json.dumps(dict({"ok": True}, **self.agent)).encode() + b"\n"],
                                     [theirs.fileno()])
-                ours.settimeout(30)
+                ours.settimeout(PATIENCE)
                 self.heard += ours.recv(100)
         elif request["op"] == "stop":
             c.sendall(b'{"ok": true}\n')

@@ -14,7 +14,8 @@ import threading
 
 import pytest
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, PATIENCE, wait_for
+from programs import free_port
 from test_jail import (ATTEMPTS, is_sanitized, needs_hooks, outcome, probe_env,  # noqa: F401
                        victim)
 
@@ -28,7 +29,7 @@ READY, SSH_AGENT = 4, 15
 
 
 def run(*args, **kw):
-    return subprocess.run(args, capture_output=True, text=True, timeout=60, **kw)
+    return subprocess.run(args, capture_output=True, text=True, timeout=PATIENCE, **kw)
 
 
 def keygen(path, kind="ed25519", comment="key"):
@@ -48,8 +49,7 @@ class Sshd:
         os.makedirs(path)
         self.key = keygen(os.path.join(path, "host"), kind)
         self.config = os.path.join(path, "config")
-        with socket.create_server(("127.0.0.1", 0)) as s:
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         with open(os.path.join(path, "authorized"), "w") as f:
             for k in authorized:
                 f.write(open(k + ".pub").read())
@@ -62,10 +62,10 @@ class Sshd:
         self.log = open(os.path.join(path, "log"), "w")
         self.proc = subprocess.Popen([SSHD, "-D", "-e", "-f", self.config], stderr=self.log)
         self.address = f"127.0.0.1:{self.port}"
-        wait_for(self.answers, 20, "sshd")
+        wait_for(self.answers, what="sshd")
 
     def answers(self):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as s:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), PATIENCE) as s:
             return s.recv(4) == b"SSH-"
 
     def known_hosts_line(self, name):
@@ -81,7 +81,7 @@ class Agent:
     def __init__(self, path):
         self.socket = path
         self.proc = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-        wait_for(lambda: os.path.exists(path), 20, "ssh-agent")
+        wait_for(lambda: os.path.exists(path), what="ssh-agent")
         self.env = dict(os.environ, SSH_AUTH_SOCK=path)
 
     def add(self, key, *options):
@@ -119,7 +119,7 @@ class Filter:
                 env={**os.environ, "HOME": home, "ASAN_OPTIONS": "detect_leaks=0", **(env or {})})
         theirs.close()
         up.close()
-        self.box.settimeout(20)
+        self.box.settimeout(PATIENCE)
         self.ready = self.box.recv(100)
         if not env:
             assert MSG.unpack(self.ready)[0] == READY, self.log()
@@ -143,7 +143,7 @@ class Filter:
     def connect(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.hand_over(theirs)
-        ours.settimeout(20)
+        ours.settimeout(PATIENCE)
         return ours
 
     def log(self):
@@ -154,7 +154,7 @@ class Filter:
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         self.box.close()
-        assert self.proc.wait(20) == 0, self.log()
+        assert self.proc.wait(PATIENCE) == 0, self.log()
 
 
 class World:
@@ -404,7 +404,7 @@ def test_process_cannot(world, tmp_path, victim, probe_env, attempt):  # noqa: F
                env=probe_env("ssh", attempt))
     f.listener.close()
     f.box.close()
-    code = f.proc.wait(20)
+    code = f.proc.wait(PATIENCE)
     result = outcome(f.log(), code, "ssh", attempt)
     assert result == "killed" or (code == 0 and MSG.unpack(f.ready)[0] == READY), f.log()
     assert victim.poll() is None and not (tmp_path / "new").exists()

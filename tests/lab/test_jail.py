@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not has_hooks(), reason="this build has no test 
 
 @pytest.fixture
 def victim():
-    p = subprocess.Popen(["sleep", "300"])
+    p = subprocess.Popen(["sleep", "3600"])
     yield p
     assert p.poll() is None
     p.kill()

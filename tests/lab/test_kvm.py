@@ -23,7 +23,8 @@ def test_an_ordinary_user_may_use_it():
     argv = [sys.executable, SCRIPT, "100"]
     nobody = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] + argv,
                             capture_output=True, text=True)
-    assert nobody.returncode != 0 and "Permission denied" in nobody.stderr
+    if not os.stat("/dev/kvm").st_mode & 0o006:  # some systems open it to all
+        assert nobody.returncode != 0 and "Permission denied" in nobody.stderr
     group = str(os.stat("/dev/kvm").st_gid)
     member = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--groups", group]
                             + argv, capture_output=True, text=True)

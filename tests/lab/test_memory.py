@@ -24,7 +24,7 @@ def test_guest_gives_memory_back(home, work, engine):
     assert p.stdout.readline() == b"held\n"
     peak = resident(vmm)
     p.stdin.close()
-    assert p.wait(60) == 0
+    assert p.wait(600) == 0
     assert peak > before + 200 * MIB
-    wait_for(lambda: resident(vmm) < peak - 200 * MIB, 60, "the guest's memory to come back")
+    wait_for(lambda: resident(vmm) < peak - 200 * MIB, what="the guest's memory to come back")
     print("MiB: before %d, in use %d, after %d" % (before / MIB, peak / MIB, resident(vmm) / MIB))

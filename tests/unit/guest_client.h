@@ -24,7 +24,7 @@
 #include "guest/server.h"
 
 /* Generous: the sanitizer build on a busy machine. */
-#define PATIENCE_MS 30000
+#define PATIENCE_MS 120000
 
 struct guest {
 	char root[64]; /* scratch directory: etc/passwd, home */

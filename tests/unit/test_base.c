@@ -634,7 +634,7 @@ static void child_dies_with_its_parent(void **state)
 
 		/* The grandchild holds the writing end as its descriptor 3. */
 		if (child_spawn(&(struct child_spec){.path = "sleep",
-					.argv = ARGV("sleep", "60"),
+					.argv = ARGV("sleep", "600"),
 					.in = CHILD_NULL,
 					.out = CHILD_NULL,
 					.errout = CHILD_NULL,
@@ -646,7 +646,7 @@ static void child_dies_with_its_parent(void **state)
 	}
 	close(p[1]);
 	assert_int_equal(waitpid(middle, NULL, 0), middle);
-	alarm(20);
+	alarm(120);
 	assert_int_equal(read(p[0], &byte, 1), 0);
 	alarm(0);
 	close(p[0]);

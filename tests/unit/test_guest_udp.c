@@ -141,7 +141,7 @@ static void check_found(const struct guest *g, int family)
 		return;
 	}
 	fd_set_nonblock(s, true);
-	for (unsigned i = 0; i < 300 && !found; i++) {
+	for (unsigned i = 0; i < 6000 && !found; i++) {
 		talk_send(&t, AGENT_DATAGRAM, "late", 4);
 		usleep(20000);
 		found = recv(s, got, sizeof(got), 0) == 4;

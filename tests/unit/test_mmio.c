@@ -419,7 +419,7 @@ static void wait_used(struct rig *r, unsigned q)
 {
 	struct vqd *d = &r->drv[q];
 
-	for (int i = 0; i < 10000; i++) {
+	for (int i = 0; i < 1000000; i++) {
 		driver_irq(r);
 		vqd_set_used_event(d, d->last_used);
 		if (vqd_get_used(d, NULL) >= 0)

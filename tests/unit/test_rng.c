@@ -60,6 +60,7 @@ static void is_bounded(void **state)
 		uint32_t len;
 		uint64_t cost;
 	} rows[] = {{65536, 65536}, {4096, 4096}, {1, 256}};
+	const uint64_t least = RNG_BURST + RNG_BURST / 4;
 	struct bed *b = *state;
 
 	for (size_t row = 0; row < ARRAY_SIZE(rows); row++) {
@@ -71,7 +72,7 @@ static void is_bounded(void **state)
 		gpa = vqd_alloc(&b->mem, 65536, 1);
 		start = now_ms();
 		loop_once(b->loop, 0, NULL); /* the loop's clock stands still between wake-ups */
-		for (ms = 0; ms < 250; ms = now_ms() - start) {
+		for (ms = 0; ms < 250 || (got < least && ms < 120000); ms = now_ms() - start) {
 			while (b->q[0].n_free)
 				bed_add(b, 0, gpa, rows[row].len, true);
 			bed_kick(b, 0);
@@ -87,7 +88,7 @@ static void is_bounded(void **state)
 			(unsigned long long)got, (unsigned long long)ms,
 			(unsigned long long)allowed);
 		assert_true(got <= allowed);
-		assert_true(got >= RNG_BURST + RNG_BURST / 4); /* and it goes on */
+		assert_true(got >= least); /* and it goes on */
 		/* When the guest has enough, its kicks are wanted again. */
 		for (int i = 0; i < 2000 && b->q[0].n_free < 128; i++) {
 			loop_once(b->loop, 5, NULL);

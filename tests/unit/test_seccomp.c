@@ -497,7 +497,7 @@ static void child_dies_with_its_parent(void **state)
 	assert_int_equal(pipe2(pipefd, 0), 0);
 	parent = fork();
 	if (parent == 0) {
-		char **argv = ARGV("sleep", "100");
+		char **argv = ARGV("sleep", "600");
 		struct child c;
 
 		close(pipefd[0]);
@@ -519,7 +519,7 @@ static void child_dies_with_its_parent(void **state)
 	kill(seen, SIGSTOP);
 	kill(parent, SIGKILL);
 	waitpid(parent, &status, 0);
-	alarm(5);
+	alarm(120);
 	assert_int_equal(read(pipefd[0], &byte, 1), 0); /* its end of the pipe goes with it */
 	alarm(0);
 	close(pipefd[0]);
