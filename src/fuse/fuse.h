@@ -39,6 +39,9 @@ struct fuse_usage {
  * saves a chmod per new file. NULL with @err on failure. */
 struct fuse_server *fuse_server_new(const struct fuse_config *cfg, struct err *err);
 void fuse_server_free(struct fuse_server *s);
+/* Let a thread delete what the guest removed (fuse/closer.h), which calls @begin first. Once, before the
+ * server is used. Without it the server's own thread does. */
+int fuse_start_closer(struct fuse_server *s, void (*begin)(void), struct err *err);
 
 /* Show the directory @dirfd (taken, also on failure) as child @name of the root directory. The one
  * function that may be called from any thread while another one is in fuse_handle. Exports stay

@@ -43,10 +43,15 @@ static void list_add(struct fuse_server *s, struct inode *n, enum lru_list list)
 
 void inode_drop_fd(struct fuse_server *s, struct inode *n)
 {
+	bool removed = n->list == LRU_PINNED;
+
 	if (n->fd < 0)
 		return;
 	list_remove(s, n);
-	close(n->fd);
+	if (removed)
+		closer_close(s->closer, n->fd);
+	else
+		close(n->fd);
 	n->fd = -1;
 	s->n_fds--;
 }

@@ -394,12 +394,19 @@ struct fuse_server *fuse_server_new(const struct fuse_config *cfg, struct err *e
 	return s;
 }
 
+int fuse_start_closer(struct fuse_server *s, void (*begin)(void), struct err *err)
+{
+	s->closer = closer_new(begin, err);
+	return s->closer ? 0 : -1;
+}
+
 void fuse_server_free(struct fuse_server *s)
 {
 	if (!s)
 		return;
 	handles_done(s);
 	inodes_done(s);
+	closer_free(s->closer);
 	for (unsigned i = 0; i < exports_count(s); i++) {
 		free(s->exports[i].name);
 		close(s->exports[i].dirfd);

@@ -42,6 +42,7 @@
 #include <sys/types.h>
 
 #include "base/rd.h"
+#include "fuse/closer.h"
 #include "fuse/fuse.h"
 
 /* Linux <= 6.0 headers */
@@ -137,8 +138,9 @@ struct fuse_server {
 	uint32_t free_handle, fresh_handle;
 	unsigned n_handles, n_fds;
 
-	uint8_t *scratch; /* the request */
-	uint8_t *reply;   /* SCRATCH bytes for building replies */
+	struct closer *closer; /* or NULL */
+	uint8_t *scratch;      /* the request */
+	uint8_t *reply;	       /* SCRATCH bytes for building replies */
 };
 
 struct req {

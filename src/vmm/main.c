@@ -184,7 +184,7 @@ static int run(const struct machine_config *machine, struct err *err)
 	 * user namespace. */
 	if (machine && machine_load(machine, err) < 0)
 		return -1;
-	if (open_devices(&v, fds, err) < 0 ||
+	if (open_devices(&v, fds, err) < 0 || fuse_start_closer(v.files, seal_closer, err) < 0 ||
 		(machine ? machine_start(&v, hv, err) : serve_start(&v, err)) < 0 ||
 		seal_main(&ready.m.arg, err) < 0)
 		return -1;

@@ -23,6 +23,9 @@
 /* The thread of the file server. */
 /* syscalls(vmm-files): +libc +loop +fd +vhost-user +fuse */
 
+/* The thread that deletes for it, by closing descriptors. */
+/* syscalls(vmm-closer): +libc close */
+
 /* A thread that runs a virtual CPU: guest code, registers, exits that end in a device's register or
  * an eventfd. */
 /* syscalls(vmm-vcpu): +hv-run write +libc */
@@ -69,6 +72,12 @@ void seal_files(const struct seal_export *exports, size_t n)
 			.n_rules = n,
 			.more = LANDLOCK_NO_TCP,
 			.filter = &filter_vmm_files});
+}
+
+void seal_closer(void)
+{
+	seal_thread("vmm-closer",
+		&(struct jail_seal){.more = LANDLOCK_NO_TCP, .filter = &filter_vmm_closer});
 }
 
 void seal_vcpu(void)

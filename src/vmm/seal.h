@@ -18,5 +18,6 @@ struct seal_export {
 int seal_main(unsigned *missing, struct err *err);
 /* These end the process when they fail. */
 void seal_files(const struct seal_export *exports, size_t n);
+void seal_closer(void);
 void seal_vcpu(void);
 void seal_disk(void);

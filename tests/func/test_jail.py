@@ -95,8 +95,8 @@ class Vmm:
         return found
 
     def wait_confined(self):
-        """Both threads: each confines itself before it serves."""
-        wait_for(lambda: [t["Seccomp"] for t in self.tasks()] == ["2", "2"], what="the filters")
+        """All threads: main, files and closer; each confines itself before it serves."""
+        wait_for(lambda: [t["Seccomp"] for t in self.tasks()] == ["2"] * 3, what="the filters")
 
     def close(self):
         self.proc.kill()
@@ -136,7 +136,7 @@ def outcome(log, returncode, who, attempt):
 
 @needs_hooks
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-@pytest.mark.parametrize("who", ["vmm", "vmm-files"])
+@pytest.mark.parametrize("who", ["vmm", "vmm-files", "vmm-closer"])
 def test_vmm_thread_cannot(tmp_path, victim, probe_env, who, attempt):
     share = tmp_path / "share"
     share.mkdir()

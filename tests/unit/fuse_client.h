@@ -395,6 +395,7 @@ static inline struct client *client_new(unsigned fds, unsigned inodes)
 	other_credentials();
 	c->s = fuse_server_new(&cfg, &err);
 	assert_non_null(c->s);
+	assert_int_equal(fuse_start_closer(c->s, NULL, &err), 0);
 	assert_int_equal(fuse_export_add(c->s, "w", dup(c->share), false, &err), 0);
 	assert_int_equal(fuse_export_add(c->s, "r", dup(c->ro), true, &err), 0);
 	c->room = CLIENT_ROOM;
