@@ -168,12 +168,15 @@ static int add_registry(struct inject *in, const struct spec_inject *s, const st
 	struct secret *value, bool *ret_used, struct err *err)
 {
 	const struct http1_header *auth = http1_find(h, "authorization");
+	const char *p = secret_bytes(value), *colon = memchr(p, ':', secret_len(value));
 
 	*ret_used = false;
 	if (auth && (auth->value.n < 6 || strncasecmp(auth->value.p, "Basic ", 6) != 0))
 		return 0;
-	if (!s->username && !memchr(secret_bytes(value), ':', secret_len(value)))
+	if (!s->username && !colon)
 		return err_set(err, ERR_USER, "the stored value is not USER:PASSWORD");
+	if (!s->username)
+		inject_mask(in, colon + 1, secret_len(value) - (size_t)(colon + 1 - p));
 	*ret_used = true;
 	return inject_basic(in, "Authorization", s->username, value, err);
 }
@@ -314,7 +317,7 @@ static int replace_body(struct inject *in, struct buf *body, struct err *err)
 	return 0;
 }
 
-/* The guest chooses in how many fields and with what around it a value goes out. */
+/* Many credentials, with many characters that somebody escapes. */
 static int check_masks(const struct inject *in, struct err *err)
 {
 	if (!in->answer.mask || !filter_is_over(in->answer.mask))
