@@ -60,9 +60,9 @@ static int copy_mounts(const struct landlock_rule *rule)
 }
 
 /* Put @tree (taken) at @path below the working directory. What that lies in may be there already. */
-static int put_mounts(int tree, const char *path)
+static int put_mounts(int tree_, const char *path)
 {
-	_close_ int own = tree;
+	_close_ int tree = tree_;
 	char at[PATH_MAX];
 	struct stat st;
 	size_t len = strlen(path);

@@ -38,7 +38,7 @@ static int make_shared(const struct spec_mount *m, struct err *err)
 
 static int send_export(struct box *b, const struct spec_mount *m, size_t i, struct err *err)
 {
-	struct link_packet p;
+	static struct link_packet p; /* large, off the stack */
 	_close_ int dir = -1;
 	int len;
 
@@ -56,14 +56,14 @@ static int send_export(struct box *b, const struct spec_mount *m, size_t i, stru
 
 int exports_send(struct box *b, struct err *err)
 {
-	struct link_packet p = {.m = {.type = LINK_SEAL}};
+	struct link_msg seal = {.type = LINK_SEAL};
 
 	for (size_t i = 0; i < b->spec.n_mounts; i++)
 		if (send_export(b, &b->spec.mounts[i], i, err) < 0)
 			return -1;
 	if (b->modules.host_path && send_export(b, &b->modules, b->spec.n_mounts, err) < 0)
 		return -1;
-	if (fd_send(b->vmm_link, &p, sizeof(p.m), NULL, 0) < 0)
+	if (fd_send(b->vmm_link, &seal, sizeof(seal), NULL, 0) < 0)
 		return err_errno(err, "share");
 	return 0;
 }

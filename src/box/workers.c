@@ -104,7 +104,7 @@ static void vmm_message(struct box *b, const struct link_packet *p, int fds[], s
 static void on_vmm(struct loop *l, struct loop_watch *w, uint32_t events)
 {
 	struct box *b = container_of(w, struct box, vmm_w);
-	static struct link_packet p; /* 4 KiB, off the stack */
+	static struct link_packet p; /* large, off the stack */
 	int fds[FD_PASS_MAX];
 	size_t nfds;
 	ssize_t n = fd_recv(b->vmm_link, &p, sizeof(p), fds, &nfds);
@@ -713,12 +713,12 @@ int workers_reload(struct box *b, struct err *err)
 
 int workers_open_stream(struct box *b, int *ret_fd, struct err *err)
 {
-	struct link_packet p = {.m = {.type = LINK_CONNECT, .arg = AGENT_PORT}};
+	struct link_msg m = {.type = LINK_CONNECT, .arg = AGENT_PORT};
 	_pair_ struct pair s = {{-1, -1}};
 
 	if (pair_make(&s, SOCK_STREAM, err) < 0)
 		return -1;
-	if (fd_send(b->vmm_link, &p, sizeof(p.m), &s.fd[1], 1) < 0)
+	if (fd_send(b->vmm_link, &m, sizeof(m), &s.fd[1], 1) < 0)
 		return err_errno(err, "open stream");
 	*ret_fd = steal_fd(&s.fd[0]);
 	return 0;

@@ -48,7 +48,7 @@ void *gmem_ptr(const struct gmem *m, uint64_t gpa, uint64_t len);
 /* The same for a front-end virtual address (vhost-user SET_VRING_ADDR). */
 void *gmem_ptr_uva(const struct gmem *m, uint64_t uva, uint64_t len);
 
-/* Give the host these pages back; the guest finds zeros there, or what its snapshot holds. The range must
+/* Give the host these pages back; the guest finds zeros there. The range must
  * lie inside one region and be aligned to host pages, else nothing happens and it is false. */
 bool gmem_discard(const struct gmem *m, uint64_t gpa, uint64_t len);
 /* The same for a pointer that gmem_ptr returned. */

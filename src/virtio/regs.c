@@ -11,7 +11,7 @@
  *
  * A queue's addresses are checked for their whole extent when it is enabled; guest memory never
  * moves in this engine, so the pointers hold. A bad one breaks the device, as a bad descriptor
- *does. */
+ * does. */
 #include "virtio/regs.h"
 
 #include <errno.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a driver negotiates with a device through registers (virtio 1.2, 2.1 to 2.5 and 3.1),
  * whatever the layout of those registers: features, status, queues, configuration space. Both
- * register transports (vmm/mmio.c, vmm/pci.c) are layouts over this.
+ * register transports (vmm/mmio.c, vmm/virtio_pci.c) are layouts over this.
  *
  * Threads. Register accesses come from vCPU threads, several at once; the device lives on its
  * loop's thread and may have threads of its own. Three kinds of state:
  *   - atomic (status, generation): the device's threads write them as well;
  *   - under `lock`: what drivers select and set. Only vCPU threads take the lock, so one that holds
- * it may wait for the loop; what runs there on its behalf may use the same state;
+ *     it may wait for the loop; what runs there on its behalf may use the same state;
  *   - the vdev and its queues: touched on the loop's thread only, through loop_call. */
 #pragma once
 

@@ -42,14 +42,14 @@ static void on_gate_gone(void *arg)
 
 static int accept_stream(void *arg, uint32_t port)
 {
-	struct link_packet p = {.m = {.type = port == AGENT_SSH_PORT ? LINK_SSH_AGENT : LINK_CONTROL}};
+	struct link_msg m = {.type = port == AGENT_SSH_PORT ? LINK_SSH_AGENT : LINK_CONTROL};
 	int fd[2], ours;
 
 	if ((port != AGENT_CONTROL_PORT && port != AGENT_SSH_PORT) ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
 		return -1;
 	ours = fd[0];
-	if (fd_send(VMM_FD_BOX, &p, sizeof(p.m), &fd[1], 1) < 0)
+	if (fd_send(VMM_FD_BOX, &m, sizeof(m), &fd[1], 1) < 0)
 		close_and_reset(&ours);
 	close(fd[1]);
 	return ours;
@@ -166,7 +166,7 @@ static int open_devices(struct vmm *v, unsigned fds, struct err *err)
 /* @machine: NULL for --serve. */
 static int run(const struct machine_config *machine, struct err *err)
 {
-	struct link_packet ready = {.m = {.type = LINK_READY}};
+	struct link_msg ready = {.type = LINK_READY};
 	struct hv *hv = NULL;
 	static struct vmm v; /* the threads have it */
 	unsigned fds;
@@ -178,7 +178,7 @@ static int run(const struct machine_config *machine, struct err *err)
 	if (machine && !(hv = hv_open(err)))
 		return -1;
 	if (jail_enter(JAIL_USERNS | JAIL_NET | JAIL_IPC | JAIL_ROOT | JAIL_NEWPRIVS | JAIL_CAPS,
-		    &ready.m.arg, err) < 0)
+		    &ready.arg, err) < 0)
 		return -1;
 	/* First, for it goes on beside everything else; not before the jail, for whoever has threads gets no
 	 * user namespace. */
@@ -186,11 +186,11 @@ static int run(const struct machine_config *machine, struct err *err)
 		return -1;
 	if (open_devices(&v, fds, err) < 0 || fuse_start_closer(v.files, seal_closer, err) < 0 ||
 		(machine ? machine_start(&v, hv, err) : serve_start(&v, err)) < 0 ||
-		seal_main(&ready.m.arg, err) < 0)
+		seal_main(&ready.arg, err) < 0)
 		return -1;
 	if (machine)
 		machine_go();
-	if (fd_send(VMM_FD_BOX, &ready, sizeof(ready.m), NULL, 0) < 0)
+	if (fd_send(VMM_FD_BOX, &ready, sizeof(ready), NULL, 0) < 0)
 		return err_errno(err, "box link");
 	return loop_run(v.loop, err);
 }
