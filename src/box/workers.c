@@ -504,7 +504,8 @@ static char *kernel_args(const struct box *b)
 	bool loop = false;
 
 	for (size_t i = 0; i < s->n_volumes; i++)
-		loop |= !s->volumes[i].tmpfs && s->volumes[i].size_bytes;
+		loop |= !s->volumes[i].tmpfs &&
+			(s->volumes[i].size_bytes || s->volumes[i].zero_size);
 	return xasprintf("%s hutch.generation=%llu%s %s", loop ? "hutch.loop" : "",
 		(unsigned long long)s->generation,
 		spec_is_set_up(b->dir_fd, s) ? "" : " hutch.fresh", debugging ? debugging : "");

@@ -22,10 +22,6 @@ char *boxes_path(const char *name, const char *file);
  * EEXIST: the name is taken.
  * @cache: the disk after the install steps may come from the cache, or go there. */
 int boxes_create(const struct box_spec *s, bool cache, struct err *err);
-/* Copy the kits' file trees of @s to a sandbox that exists, and remove those of none of its
- * specifications. */
-int boxes_add_trees(const struct box_spec *s, struct err *err);
-void boxes_forget_trees(const struct box_spec *s);
 /* Write the specification of a sandbox that exists anew. */
 int boxes_save_spec(const struct box_spec *s, struct err *err);
 /* Keep supervisors from starting: a descriptor owned by the caller, which has to close it before one

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "cli/box_trees.h"
 #include "cli/boxes.h"
 #include "cli/cli.h"
 #include "cli/recompose.h"
@@ -122,10 +123,10 @@ static int recreate(
 	advance(was, s);
 	/* Whatever can be known to fail is found out while the old sandbox still runs. */
 	if (hold < 0 || start_check(s, err) < 0 || secrets_check(s, true, err) < 0 ||
-		check_stopped(s->name, force, err) < 0 || (other && boxes_add_trees(s, err) < 0) ||
+		check_stopped(s->name, force, err) < 0 || (other && box_trees_add(s, err) < 0) ||
 		replace(was, s, err) < 0 || start(was, s, err) < 0)
 		return -1;
-	boxes_forget_trees(s);
+	box_trees_sweep(s);
 	return 0;
 }
 

@@ -45,10 +45,11 @@ struct help {
 static const struct help table[] = {
 	{"run", "[OPTION...] AGENT|KITDIR [PATH[:ro]]... [-- ARG...]",
 		"run an agent in its sandbox, creating it when missing",
-		MAKE "  --prompt TEXT            have the agent do what the text says\n"
-		     "  --resume ID, --continue  go on with a session of the agent, or the last one\n"
-		     "  --rm                     delete the sandbox when the command ends\n"
-		     "  -d, --detach             do not attach; output in hutch logs\n"},
+		MAKE
+		"  --prompt TEXT            have the agent do what the text says\n"
+		"  --resume ID, --continue  go on with a session of the agent, or the last one\n"
+		"  --rm                     delete the sandbox when the command ends\n"
+		"  -d, --detach             do not attach; output in hutch logs\n"},
 	{"create", "[OPTION...] AGENT|KITDIR [PATH[:ro]]...", "create a sandbox without attaching",
 		MAKE},
 	{"exec", "[-it] [-u USER] [-w DIR] [-e NAME[=VALUE]] NAME [--] CMD...",
@@ -59,22 +60,27 @@ static const struct help table[] = {
 		"  -w, --workdir DIR        directory to start in\n"
 		"  -e, --env NAME[=VALUE]   set a variable; without a value, that of the host\n"},
 	{"ls", "[--json]", "list sandboxes", JSON},
+	{"inspect", "[--json] NAME", "what a sandbox is made of, and what its kits were given",
+		JSON},
 	{"start", "NAME...", "start sandboxes that are stopped", NULL},
 	{"stop", "NAME...", "power sandboxes off, keeping their disks", NULL},
 	{"recreate", "[OPTION...] NAME [AGENT|KITDIR]",
 		"make a sandbox again, keeping its volumes and its workspace",
 		"  -f, --force              also a running one, which is stopped first\n"
-		"  --kit KIT                with AGENT: these kits instead of those it has\n" KIT_ARGS APPROVE},
+		"  --kit KIT                with AGENT: these kits instead of those it "
+		"has\n" KIT_ARGS APPROVE},
 	{"rm", "[-f] NAME...", "delete sandboxes",
 		"  -f, --force              also running ones; names of none are no error\n"},
 	{"logs", "NAME", "console, set-up and supervisor logs of a sandbox", NULL},
-	{"ports", "[--publish [HOST:]PORT[/udp]]... [--unpublish [HOST:]PORT[/udp]]... [--json] NAME",
+	{"ports",
+		"[--publish [HOST:]PORT[/udp]]... [--unpublish [HOST:]PORT[/udp]]... [--json] NAME",
 		"ports of a sandbox on this machine",
 		"  --publish [HOST:]PORT    lead port HOST of 127.0.0.1 (or any) to PORT inside\n"
 		"  --unpublish [HOST:]PORT  end that\n" JSON},
 	{"policy", NULL, "network rules, and what they allowed and refused", NULL},
 	{"policy allow", "[OPTION...] RULE...", "allow destinations", RULE},
-	{"policy deny", "[OPTION...] RULE...", "refuse destinations, whatever else allows them", RULE},
+	{"policy deny", "[OPTION...] RULE...", "refuse destinations, whatever else allows them",
+		RULE},
 	{"policy rm", "[OPTION...] RULE...", "remove rules that were added so", RULE},
 	{"policy ls", "[--sandbox NAME] [--json]", "list rules", SANDBOX JSON},
 	{"policy check", "[OPTION...] DESTINATION",
@@ -94,8 +100,8 @@ static const struct help table[] = {
 	{"secret", NULL, "credentials that never enter a sandbox", NULL},
 	{"secret set", "[OPTION...] SERVICE", "keep a credential, read from standard input",
 		"  --from env:NAME|file:PATH|cmd:COMMAND  keep where the value is instead\n"
-		"  --ttl TIME               how long what a command printed may be used: 30s, 5m\n" SANDBOX
-		"  --no-keyring             use a file\n"},
+		"  --ttl TIME               how long what a command printed may be used: 30s, "
+		"5m\n" SANDBOX "  --no-keyring             use a file\n"},
 	{"secret import", "[--sandbox NAME] [--no-keyring] [FILE|--from-env]",
 		"keep what built-in services have in a file of NAME=VALUE lines",
 		"  --from-env               read the environment instead\n" SANDBOX
@@ -114,8 +120,8 @@ static const struct help table[] = {
 		"  --no-cache               run install steps anew\n" JSON},
 	{"kit schema", "1|2|3|testdata", "print a JSON Schema, for editors", NULL},
 	{"kit cache", "ls [--json] | rm [KEY...]", "disks that are kept after install steps", JSON},
-	{"kit mounts", "ls [--json] [KIT] | rm ID...", "directories that sandboxes with one kit share",
-		JSON},
+	{"kit mounts", "ls [--json] [KIT] | rm ID...",
+		"directories that sandboxes with one kit share", JSON},
 	{"kit pack", "[-o FILE] KIT", "write a kit as a ZIP file",
 		"  -o, --output FILE        else NAME.zip\n"},
 	{"kit push", "KIT oci://HOST/NAME[:TAG]", "put a kit into a registry", NULL},
@@ -125,7 +131,8 @@ static const struct help table[] = {
 		"  --key FILE               private key in PEM\n"
 		"  --plain                  a bare signature, no Sigstore bundle\n"},
 	{"kit verify", "[--key FILE]... [--list] KIT", "check who signed a kit",
-		"  --key FILE               public key in PEM; else kit.trustedKeys of the settings\n"
+		"  --key FILE               public key in PEM; else kit.trustedKeys of the "
+		"settings\n"
 		"  --list                   print what is signed\n"},
 	{"image", NULL, "kernel pack and root images", NULL},
 	{"image ls", "[--json]", "list kernel packs and images", JSON},

@@ -7,26 +7,22 @@
 
 #include "base/child.h"
 
-#define VALUE_MAX 1024
+#define VALUE_MAX 512 /* bytes of a name or an address */
 
 /* Owned; NULL when there is none. Of the user, not of a repository that may be a stranger's. */
 static char *read_value(const char *key)
 {
-	char **argv = ARGV("git", "config", "--global", "--includes", "--get", key);
+	char **argv = ARGV("git", "config", "--global", "--includes", "--null", "--get", key);
 	char *out = NULL;
 	struct err err;
-	int status = child_run(&(struct child_spec){.path = argv[0],
-				       .argv = argv,
-				       .in = CHILD_NULL},
-		&out, VALUE_MAX, &err);
+	int status =
+		child_run(&(struct child_spec){.path = argv[0], .argv = argv, .in = CHILD_NULL},
+			&out, 2 * VALUE_MAX, &err);
 
-	if (status == 0 && out) {
-		size_t n = strcspn(out, "\n");
-
-		out[n] = '\0';
-		if (n > 0)
-			return out;
-	}
+	/* A NUL ends it. Of a value that is too long, or with a line break, no part is the user's
+	 * name: the plan refuses the latter. */
+	if (status == 0 && out && *out && strlen(out) <= VALUE_MAX)
+		return out;
 	free(out);
 	return NULL;
 }

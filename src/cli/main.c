@@ -19,6 +19,7 @@ static const struct command commands[] = {
 	{"create", cmd_create},
 	{"exec", cmd_exec},
 	{"ls", cmd_ls},
+	{"inspect", cmd_inspect},
 	{"start", cmd_start},
 	{"stop", cmd_stop},
 	{"recreate", cmd_recreate},

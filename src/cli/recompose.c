@@ -177,6 +177,10 @@ static int plan(struct request *r, const struct box_spec *was, struct box_spec *
 	struct err err;
 
 	r->plan.name = was->name;
+	if (was->git_name) { /* who the user was to git, for the life of the sandbox */
+		r->plan.git_name = was->git_name;
+		r->plan.git_email = was->git_email;
+	}
 	if (request_plan(r, ret, &err) < 0)
 		return cli_fail(&err);
 	secrets_settle(ret);

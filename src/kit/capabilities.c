@@ -337,11 +337,15 @@ static void load_volume_size(
 	struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
 	struct kit_volume *v = base;
+	uint64_t bytes;
 
 	if (is_empty(n))
 		return;
-	load_size(l, n, base, f);
-	v->zero_size = !v->size_bytes;
+	/* A size, too, though of nothing; as a limit it is a small one. */
+	v->zero_size = n->kind == YNODE_SCALAR && !ynode_type(n) &&
+		       kit_parse_size(n->value, &bytes) == 0 && !bytes;
+	if (!v->zero_size)
+		load_size(l, n, base, f);
 }
 
 static void load_volume_mode(
@@ -352,7 +356,7 @@ static void load_volume_mode(
 	if (is_empty(n))
 		return;
 	load_mode(l, n, base, f);
-	v->zero_mode = !v->mode;
+	v->zero_mode = n->kind == YNODE_SCALAR && !v->mode;
 }
 
 #define JSON_MODE_OR_NONE "{\"type\":\"string\",\"pattern\":\"^(0?[0-7]{3,4})?$\"}"

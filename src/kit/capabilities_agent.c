@@ -256,6 +256,12 @@ static void load_verb(struct load *l, const struct ynode *n, void *base, const s
 	load_tail(l, n, base, f, NULL);
 }
 
+static void load_picker(struct load *l, const struct ynode *n, void *base, const struct field *f)
+{
+	load_verb(l, n, base, f);
+	load_warn(l, n, "without effect: hutch run --resume ID begins a session that is chosen");
+}
+
 static void load_list_command(
 	struct load *l, const struct ynode *n, void *base, const struct field *f)
 {
@@ -285,7 +291,7 @@ static const struct field interactive_rows[] = {
 	VERB(terminal, "resume", load_resume, resume, JSON_STRINGS),
 	VERB(terminal, "continue", load_verb, last, JSON_STRINGS),
 	VERB(terminal, "newSession", load_verb, fresh, JSON_STRINGS),
-	VERB(terminal, "sessionPicker", load_verb, picker, JSON_STRINGS),
+	VERB(terminal, "sessionPicker", load_picker, picker, JSON_STRINGS),
 	VERB(terminal, "list", load_list_command, list, JSON_COMMAND),
 };
 const struct shape interactive3_shape = SHAPE(kit, interactive_rows, NULL, finish_sessions);

@@ -210,11 +210,35 @@ bool env_is_reserved(const char *name)
 	return strncmp(name, "HUTCH_", 6) == 0;
 }
 
+/* The whole bytes of the fraction with the @n digits @s of a unit of 2^@shift, exactly: digits
+ * behind the 60th are none of them. */
+static uint64_t fraction_bytes(const char *s, size_t n, unsigned shift)
+{
+	unsigned char digits[60];
+	uint64_t v = 0;
+
+	n = MIN(n, sizeof(digits));
+	for (size_t i = 0; i < n; i++)
+		digits[i] = (unsigned char)(s[i] - '0');
+	for (unsigned bit = 0; bit < shift; bit++) {
+		unsigned carry = 0;
+
+		for (size_t i = n; i-- > 0;) {
+			carry += 2u * digits[i];
+			digits[i] = (unsigned char)(carry % 10);
+			carry /= 10;
+		}
+		v = v << 1 | carry;
+	}
+	return v;
+}
+
 int kit_parse_size(const char *s, uint64_t *ret)
 {
 	static const char units[] = "kmgtp";
-	uint64_t whole = 0, fraction = 0, place = 1, v;
-	const char *unit;
+	const char *unit, *fraction = "";
+	uint64_t whole = 0, v;
+	size_t n_fraction = 0;
 	unsigned shift = 0;
 
 	if (*s < '0' || *s > '9')
@@ -226,11 +250,9 @@ int kit_parse_size(const char *s, uint64_t *ret)
 	if (*s == '.') {
 		if (s[1] < '0' || s[1] > '9')
 			return -1;
-		for (s++; *s >= '0' && *s <= '9'; s++)
-			if (place <= UINT64_MAX / 100) {
-				place *= 10;
-				fraction = 10 * fraction + (uint64_t)(*s - '0');
-			}
+		fraction = s + 1;
+		n_fraction = strspn(fraction, "0123456789");
+		s = fraction + n_fraction;
 	}
 	if (*s == ' ')
 		s++;
@@ -245,8 +267,7 @@ int kit_parse_size(const char *s, uint64_t *ret)
 		s++;
 	if (*s || whole > ((uint64_t)INT64_MAX >> shift))
 		return -1;
-	/* Whole bytes of it, exactly. */
-	v = (whole << shift) + (uint64_t)(((unsigned __int128)fraction << shift) / place);
+	v = (whole << shift) + fraction_bytes(fraction, n_fraction, shift);
 	if (v > INT64_MAX)
 		return -1;
 	*ret = v;

@@ -348,7 +348,11 @@ static void load_apart(
 static void load_capability(struct load *l, const struct ynode *n, struct kit *k, int group,
 	bool group_optional, bool skipped)
 {
-	struct kit_capability c = {.at = n, .group = group, .optional = group_optional};
+	struct kit_capability c = {.at = n,
+		.group = group,
+		.optional = group_optional,
+		.item = group >= 0 ? (size_t)group : n->index,
+		.member = n->index};
 	bool had_identity = k->git_identity;
 	const struct capability_type *t;
 

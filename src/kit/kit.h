@@ -202,6 +202,8 @@ struct kit_capability {
 	const struct ynode *at; /* in the text, while loading */
 	char *type, *label;
 	int group; /* -1: none; else those with one number are chosen as a whole */
+	size_t item, member; /* its place: capabilities[item], or
+				capabilities[item].group.capabilities[member] */
 	bool optional;
 	bool known;
 	bool skipped; /* it, or one of its group, cannot be provided; what it says is not in the kit */

@@ -155,11 +155,15 @@ static bool same_list(const struct strv *a, const struct strv *b)
 	return a->n == b->n;
 }
 
-static int check_grant(const struct plan_request *req, struct err *err)
+static int check_grant(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
 	for (size_t i = 0; i < req->n_kits && !req->ssh_agent && !req->inspecting; i++)
 		for (size_t m = 0; m < req->kits[i].n_ssh; m++)
-			if (!req->kits[i].ssh[m].optional) {
+			if (req->kits[i].ssh[m].optional) {
+				if (plan_reject(s, &req->kits[i], "com.docker.sandbox/ssh-agent@1",
+					    err) < 0)
+					return -1;
+			} else {
 				err_set(err, ERR_REFUSED,
 					"kit %s: requires com.docker.sandbox/ssh-agent@1, your "
 					"ssh-agent",
@@ -199,7 +203,7 @@ static int unite_phases(
 static int add_ssh(struct box_spec *s, const struct plan_request *req, struct err *err)
 {
 	struct kit_ssh install = {0}, runtime = {0};
-	int result = check_grant(req, err);
+	int result = check_grant(s, req, err);
 
 	unite_ssh(req, KIT_INSTALL, &install);
 	unite_ssh(req, KIT_RUNTIME, &runtime);
@@ -268,11 +272,14 @@ static void fix_hook_env(const struct box_spec *s, struct spec_step *step)
 
 /* ---- git-identity ---- */
 
+#define GIT_IDENTITY "com.docker.sandbox/git-identity@1"
+
 /* With git where it is there: it knows what the file may hold. Else the agent has none to use it. */
 static const char identity_script[] =
 	"command -v git >/dev/null || { umask 022; printf '[user]\\n\\tname = \"%s\"\\n\\temail = "
 	"\"%s\"\\n' \"$3\" \"$4\" >>\"$HOME/.gitconfig\"; exit; }\n"
-	"git config --global user.name \"$1\" && git config --global user.email \"$2\"";
+	"git config --global --replace-all user.name \"$1\" &&\n"
+	"git config --global --replace-all user.email \"$2\"";
 
 /* For a file of git's: quotes and backslashes. */
 static char *quoted(const char *s)
@@ -298,7 +305,7 @@ static int add_identity(
 		name = email = "(yours)";
 	if (!name || !email || check_text(name) || check_text(email)) {
 		if (k->git_optional)
-			return 0;
+			return plan_reject(s, k, GIT_IDENTITY, err);
 		err_set(err, ERR_REFUSED,
 			"kit %s: requires com.docker.sandbox/git-identity@1, and git here knows no "
 			"name and address of yours",
@@ -310,6 +317,10 @@ static int add_identity(
 	plan_add_own_step(s, k->name, "1000", "git identity", identity_script,
 		(const char *const[]){name, email, q1, q2}, 4);
 	plan_set_origin(s, "git identity", "yours");
+	free(s->git_name);
+	free(s->git_email);
+	s->git_name = xstrdup(name);
+	s->git_email = xstrdup(email);
 	/* Before any hook. */
 	step = s->install[s->n_install - 1];
 	memmove(s->install + 1, s->install, (s->n_install - 1) * sizeof(step));
@@ -355,28 +366,76 @@ static void wrap_in_bash(struct box_spec *s)
 	s->entrypoint = all;
 }
 
+#define SBX "com.docker.sandbox/sbx@1"
+
+static bool is_required(const struct kit *k, const char *type)
+{
+	for (size_t i = 0; i < k->n_capabilities; i++)
+		if (!k->capabilities[i].optional && strcmp(k->capabilities[i].type, type) == 0)
+			return true;
+	return false;
+}
+
+/* Whether the agent is who the image says. */
+static bool is_agent(const char *user)
+{
+	static const char *const names[] = {
+		"agent", "1000", "agent:agent", "1000:1000", "agent:1000", "1000:agent"};
+
+	for (size_t i = 0; user && i < ARRAY_SIZE(names); i++)
+		if (strcmp(user, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The agent runs as the user that the image declares, or the kit does not run. */
+static int add_sbx(
+	struct box_spec *s, const struct plan_request *req, const struct kit *k, struct err *err)
+{
+	const char *user =
+		req->image_config ? req->image_config->user : "agent"; /* not known yet */
+
+	if (is_agent(user)) {
+		if (s->entrypoint.n)
+			wrap_in_bash(s);
+		return 0;
+	}
+	if (!is_required(k, SBX))
+		return plan_reject(s, k, SBX, err);
+	err_set(err, ERR_REFUSED, "kit %s: requires " SBX ", and its image declares %s%.80s",
+		k->name, user ? "the user " : "no user", user ? user : "");
+	return err_hint(
+		err, "Hutch runs agents as the user agent, with the number 1000: USER agent");
+}
+
+/* How a session on a terminal begins: said by interactive of lifecycle, or else by newSession. */
+static void add_interactive(struct box_spec *s, const struct kit *k)
+{
+	const struct strv *tail = k->sandbox.command_interactive.n ? &k->sandbox.command_interactive
+								   : &k->terminal.fresh.tail;
+	_free_ char *from = xasprintf("kit %s", k->name);
+
+	if (!tail->n || (tail == &k->terminal.fresh.tail && k->kind != KIT_SANDBOX))
+		return;
+	strv_copy(&s->command_interactive, tail);
+	plan_set_origin(s, "command", from);
+}
+
 static int add_kit(
 	struct box_spec *s, const struct plan_request *req, const struct kit *k, struct err *err)
 {
-	_free_ char *from = xasprintf("kit %s", k->name);
-
 	if (k->kind == KIT_MIXIN && is_image(k) && !strv_has(&s->layers, k->pin))
 		strv_add(&s->layers, k->pin);
 	add_variables(s, k);
 	if (plan_add_host_mounts(s, k, err) < 0 ||
 		(k->git_identity && add_identity(s, req, k, err) < 0))
 		return -1;
-	if (k->sandbox.command_interactive.n) {
-		strv_copy(&s->command_interactive, &k->sandbox.command_interactive);
-		plan_set_origin(s, "command", from);
-	}
+	add_interactive(s, k);
 	if (k->kind != KIT_SANDBOX)
 		return 0;
 	add_sessions(s, &k->sessions, false);
 	add_sessions(s, &k->terminal, true);
-	if (k->sbx && s->entrypoint.n)
-		wrap_in_bash(s);
-	return 0;
+	return k->sbx ? add_sbx(s, req, k, err) : 0;
 }
 
 int plan_add_capabilities(struct box_spec *s, const struct plan_request *req,
@@ -384,6 +443,8 @@ int plan_add_capabilities(struct box_spec *s, const struct plan_request *req,
 {
 	if (!req->n_kits || order[0]->schema != 3)
 		return 0;
+	for (size_t i = 0; i < req->n_kits; i++)
+		plan_add_selection(s, order[i]);
 	plan_set_env(&s->env, "WORKSPACE_DIR", s->workdir);
 	plan_set_origin(s, "env WORKSPACE_DIR", "Hutch");
 	for (size_t i = 0; i < req->n_kits; i++)

@@ -176,6 +176,9 @@ static int add_skills(struct box_spec *s, const struct kit *const *order, size_t
 			strv_add(&done, skill->name);
 			if (places.n)
 				add_skill(s, order[i], skill, &places);
+			else if (skill->optional)
+				result = plan_reject(
+					s, order[i], "com.docker.sandbox/agent-skill@1", err);
 			else if (!skill->optional)
 				result = err_set(err, ERR_REFUSED,
 					"kit %s: requires com.docker.sandbox/agent-skill@1 for skill %s, "

@@ -34,6 +34,12 @@ int plan_check_capabilities(const struct kit *kits, size_t n, struct err *err);
 /* What only they have, behind all else that kits bring. @order: providers before requirers. */
 int plan_add_capabilities(struct box_spec *s, const struct plan_request *req,
 	const struct kit *const *order, struct err *err);
+/* plan_selection.c: what became of their capabilities, as far as that is known when they are
+ * loaded. */
+void plan_add_selection(struct box_spec *s, const struct kit *k);
+/* The optional ones of @type in @k are not to be had after all. A group is chosen as a whole, and
+ * what else is in it has taken effect by now: that is refused. */
+int plan_reject(struct box_spec *s, const struct kit *k, const char *type, struct err *err);
 /* plan_env.c: variables in their hooks and files; when all variables are known. */
 int plan_fill_env(struct box_spec *s, const struct plan_request *req, struct err *err);
 /* plan_context.c: their instructions and skills. */

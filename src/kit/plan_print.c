@@ -101,17 +101,32 @@ static void print_environment(const struct box_spec *s, FILE *out)
 	}
 }
 
+/* What optional capabilities are not there; the others show themselves. */
+static void print_skipped(const struct box_spec *s, FILE *out)
+{
+	const char *label = "skipped";
+
+	for (size_t i = 0; i < s->n_selection; i++)
+		for (size_t m = 0; m < s->selection[i].types.n && s->selection[i].rejected.n; m++)
+			line(out, &label, "%s, kit %s%s", show(s->selection[i].types.v[m]).text,
+				s->selection[i].kit,
+				strv_has(&s->selection[i].rejected, s->selection[i].members.v[m])
+					? ""
+					: ", with its group");
+}
+
 static void print_volumes(const struct box_spec *s, FILE *out)
 {
 	const char *label = "volumes";
 
 	for (size_t i = 0; i < s->n_volumes; i++)
-		line(out, &label, "%s%s%s%s, kit %s", show(s->volumes[i].path).text,
+		line(out, &label, "%s%s%s%s%s, kit %s", show(s->volumes[i].path).text,
+			s->volumes[i].retained ? ", kept and not mounted" : "",
 			s->volumes[i].tmpfs ? ", tmpfs" : "",
-			!s->volumes[i].size_bytes ? "" : s->volumes[i].tmpfs ? " of " : ", ",
-			s->volumes[i].size_bytes
-				? show_bytes(s->volumes[i].size_bytes).text
-				: "",
+			!s->volumes[i].size_bytes ? ""
+			: s->volumes[i].tmpfs     ? " of "
+						  : ", ",
+			s->volumes[i].size_bytes ? show_bytes(s->volumes[i].size_bytes).text : "",
 			s->volumes[i].kit);
 	label = "ports";
 	for (size_t i = 0; i < s->n_ports; i++)
@@ -335,6 +350,7 @@ void plan_print(const struct box_spec *s, FILE *out)
 	print_ssh(s, out);
 	print_environment(s, out);
 	print_volumes(s, out);
+	print_skipped(s, out);
 	print_steps("prepare", s->prepare, s->n_prepare, out);
 	print_steps("install", s->install, s->n_install, out);
 	print_steps("start-up", s->startup, s->n_startup, out);

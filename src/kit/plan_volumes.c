@@ -44,7 +44,6 @@ static void add_way(struct box_spec *s, const struct kit_volume *v, const char *
 
 /* $2: its name in the store, mode, owner and size. It has that name when all of it is there. */
 static const char block[] =
-	"mountpoint -q \"$1\" && exit\n"
 	"set -e -- \"$1\" $2\n"
 	"d=" AGENT_STORE "/$2\n"
 	"if [ ! -e $d ]; then\n"
@@ -84,7 +83,8 @@ static void add_block(struct box_spec *s, const struct kit_volume *v, const stru
 	sha256_add(&h, v->path, strlen(v->path));
 	sha256_hex(&h, name);
 	what = xasprintf("%.32s %04o %s %llu", name, mode_of(v), owner(s, v, k),
-		(unsigned long long)(v->size_bytes ? MAX(v->size_bytes, SIZE_MIN) : 0));
+		(unsigned long long)(v->size_bytes || v->zero_size ? MAX(v->size_bytes, SIZE_MIN)
+								   : 0));
 	add_way(s, v, k->name);
 	add_step(s, v, k->name, "0", block, what);
 }
@@ -99,9 +99,7 @@ static void add_tmpfs(struct box_spec *s, const struct kit_volume *v, const stru
 
 	add_way(s, v, k->name);
 	add_step(s, v, k->name, "0",
-		"mountpoint -q \"$1\" || { mkdir -p \"$1\" && "
-		"mount -t tmpfs -o \"nosuid,nodev,$2\" tmpfs \"$1\"; }",
-		options);
+		"mkdir -p \"$1\" && mount -t tmpfs -o \"nosuid,nodev,$2\" tmpfs \"$1\"", options);
 }
 
 /* The last kit that names a path decides about it. */

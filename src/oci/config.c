@@ -79,7 +79,8 @@ static int read_config(const json_t *root, struct image_config *c, struct err *e
 		read_list(config, "Entrypoint", &c->entrypoint, err) < 0 ||
 		read_list(config, "Cmd", &c->cmd, err) < 0 ||
 		read_list(config, "Env", &c->env, err) < 0 ||
-		read_text(config, "WorkingDir", &c->workdir, err) < 0)
+		read_text(config, "WorkingDir", &c->workdir, err) < 0 ||
+		read_text(config, "User", &c->user, err) < 0)
 		return -1;
 	return read_diff_ids(root, &c->diff_ids, err);
 }
@@ -114,5 +115,6 @@ void image_config_done(struct image_config *c)
 	strv_done(&c->env);
 	strv_done(&c->diff_ids);
 	free(c->workdir);
+	free(c->user);
 	*c = (struct image_config){0};
 }

@@ -12,7 +12,7 @@
 /* Everything is owned; what the image does not say is empty or NULL. */
 struct image_config {
 	struct strv entrypoint, cmd, env; /* env: K=V */
-	char *workdir;
+	char *workdir, *user;             /* or NULL */
 	struct strv diff_ids; /* "sha256:…" of each layer unpacked, the lowest first */
 };
 

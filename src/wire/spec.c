@@ -101,6 +101,14 @@ static const struct field volume_fields[] = {
 	OPTIONAL(spec_volume, zero_mode, F_BOOL),
 	OPTIONAL(spec_volume, retained, F_BOOL),
 };
+static const struct field selection_fields[] = {
+	FIELD(spec_selection, kit, F_STR),
+	FIELD(spec_selection, path, F_STR),
+	OPTIONAL(spec_selection, optional, F_BOOL),
+	FIELD(spec_selection, types, F_STRV),
+	FIELD(spec_selection, members, F_STRV),
+	OPTIONAL(spec_selection, rejected, F_STRV),
+};
 static const struct field origin_fields[] = {
 	FIELD(spec_origin, what, F_STR),
 	FIELD(spec_origin, from, F_STR),
@@ -168,6 +176,7 @@ static const struct type file_type = TYPE(spec_file, file_fields);
 static const struct type tree_type = TYPE(spec_tree, tree_fields);
 static const struct type port_type = TYPE(spec_port, port_fields);
 static const struct type volume_type = TYPE(spec_volume, volume_fields);
+static const struct type selection_type = TYPE(spec_selection, selection_fields);
 static const struct type origin_type = TYPE(spec_origin, origin_fields);
 static const struct type rule_type = TYPE(spec_rule, rule_fields);
 static const struct type credential_type = TYPE(spec_credential, credential_fields);
@@ -225,6 +234,9 @@ static const struct field box_fields[] = {
 	FIELD(box_spec, strict, F_BOOL),
 	FIELD(box_spec, cache_key, F_STR),
 	OPTIONAL(box_spec, generation, F_U64),
+	OPTIONAL_LIST(box_spec, selection, selection_type),
+	OPTIONAL(box_spec, git_name, F_STR_OR_NULL),
+	OPTIONAL(box_spec, git_email, F_STR_OR_NULL),
 	OPTIONAL(box_spec, made_with, F_STRV),
 	OPTIONAL(box_spec, made_in, F_STR_OR_NULL),
 	LIST(box_spec, origins, origin_type),

@@ -76,6 +76,16 @@ struct spec_volume {
 	bool retained; /* of an earlier generation: its content is kept, and not mounted */
 };
 
+/* What became of one entry of a kit's capabilities, or of a group of them: all or nothing. */
+struct spec_selection {
+	char *kit, *path; /* "capabilities[2]" */
+	bool optional;
+	struct strv types; /* of its members … */
+	struct strv
+		members; /* … where they are: "capabilities[2].group.capabilities[0]", or path … */
+	struct strv rejected; /* … and those for which it is skipped; none: it is selected */
+};
+
 /* Where a single value came from: shown to people, never acted upon. */
 struct spec_origin {
 	char *what; /* "image", "command", "env NAME" */
@@ -213,6 +223,9 @@ struct box_spec {
 	bool strict;	     /* --strict: no start with a layer of isolation missing */
 	char *cache_key; /* of the install cache; "": neither read nor written */
 	uint64_t generation; /* how often the sandbox was recreated: which layer of the disk is its root */
+	struct spec_selection *selection; /* schemaVersion "3" */
+	size_t n_selection;
+	char *git_name, *git_email; /* the user's, where a kit asks for them; or NULL */
 	struct strv made_with; /* words of "hutch create" that would make it again, in … */
 	char *made_in;         /* … this directory; or NULL */
 	struct spec_origin *origins;

@@ -2,12 +2,14 @@
 """tools/kit-adapter, driven as the public test kit for runtimes would: by its verbs alone."""
 import json
 import os
+import re
+import shutil
 import subprocess
 
 import pytest
 
 from conftest import HUTCH, REPO
-from image_world import busybox, folder, layer, own_store
+from image_world import busybox, entry, folder, layer, own_store
 from kit_world import liar, settings  # noqa: F401 (fixture)
 from test_v3 import capability, descriptor, publish
 
@@ -46,6 +48,7 @@ class Adapter:
     def status_of(self, *args, **env):
         r = self.run(*args, **env)
         assert r.returncode == 0 or args[:1] == ("exec",) or (r.stderr and not r.stdout), r
+        self.said = r.stderr
         return r.returncode
 
 
@@ -88,7 +91,8 @@ def test_a_refusal_is_no_failure(adapter, liar):
                  ["workload", "--colour", "red"], ["workload", "--env", "=x"],
                  ["workload", "--skills-host-mode", "readonly"], []):
         assert adapter.status_of("create", *args) not in (0, 2), args
-    for args in (["recreate", "x"], ["selection", "x"], ["levitate"], [], ["exec", "x"], ["status", "x"],
+    assert json.loads(adapter.ok("volume-paths", "x")) == []
+    for args in (["recreate", "x"], ["recreate", "x", "workload"], ["selection", "x"], ["levitate"], [], ["exec", "x"], ["status", "x"],
                  ["stop", "x"], ["start", "x"], ["exec", "x", "--", "true"], ["host-mounts", "missing"],
                  ["host-mount-read", "x/y", "z"], ["host-mount-rm", "../boxes"]):
         assert adapter.status_of(*args) not in (0, 2), args
@@ -165,3 +169,173 @@ def test_a_sandbox(adapter, liar):
     assert json.loads(adapter.ok("host-mounts", "tool")) == [] and not os.path.exists(mount["hostPath"])
     assert os.listdir(adapter.home.path("adapter")) == []
     assert "kit-tck" not in adapter.home.ok("secret", "ls")
+
+
+def volume(path="/var/tmp/state", **config):
+    return capability("volume@1", dict({"path": path}, **config))
+
+
+def test_volumes(adapter, liar):
+    """What the public text asks of volume@1, clause by clause."""
+    def mixin(name, *capabilities, **more):
+        adapter.add(name, publish(liar, name, descriptor("mixin", *capabilities, **more)))
+
+    mark = "grep -q ' /var/tmp/state ' /proc/mounts && ls -A /var/tmp/state >/var/tmp/state/"
+    mixin("state", volume(size="${{ kit.args.size }}", mode="700"),
+          volume("/opt/plain"), volume("/opt/scratch", tmpfs=True),
+          capability("lifecycle@1", {"install": [{"command": mark + "install"}], "startup": [{"command": mark + "startup"}]}),
+          args={"size": {"default": "1024m"}})
+    mixin("same", volume("/var/tmp//x/../state/", size="1g", mode="0700"), volume("/opt/more", size="", mode=""))
+    mixin("exact", volume(size="1.5g", mode="700"))
+    for name, config in (("other-size", {"size": "1025m", "mode": "700"}), ("other-mode", {"size": "1g", "mode": "711"}),
+                         ("no-size", {"mode": "700"}), ("no-mode", {"size": "1g"}), ("tmpfs", {
+                             "size": "1g", "mode": "700", "tmpfs": True}),
+                         ("near", {"size": "1.000000000931322574615478515625g", "mode": "700"}),
+                         ("zero", {"size": "0", "mode": "700"}), ("zero-mode", {"size": "1g", "mode": "000"})):
+        mixin(name, volume(**config))
+        assert adapter.status_of("create", "workload", "state", name) == 2, (name, adapter.said)
+    # Hostile ones are no volumes.
+    for i, config in enumerate(({"path": "relative"}, {"path": "/"}, {"path": "/x/.."}, {"path": "/a\nb"}, {"path": []},
+                                {"path": "/v", "size": "-1"}, {"path": "/v", "size": "1e9g"}, {"path": "/v", "mode": "8"},
+                                {"path": "/v", "tmpfs": "yes"}, {"path": "/v", "owner": "root"}, {"path": "/" + "x/" * 3000})):
+        mixin("hostile-%d" % i, {"type": "com.docker.sandbox/volume@1", "config": config})
+        assert adapter.status_of("create", "workload", "hostile-%d" % i) == 1, config
+
+    box = adapter.ok("create", "workload", "state", "same", "--name", "alias").strip()
+
+    def sh(text):
+        return adapter.ok("exec", box, "--", "sh", "-c", text)
+
+    def paths():
+        return json.loads(adapter.ok("volume-paths", box))
+
+    # Empty before the hooks, mounted for both of them, the agent's, with the mode that was asked for.
+    assert paths() == ["/opt/more", "/opt/plain", "/var/tmp/state"]
+    assert sh("cd /var/tmp/state; wc -l <install; cat startup; stat -c '%a %u' .") == "1\ninstall\nstartup\n700 1000\n"
+    assert sh("stat -f -c %T /opt/scratch; echo x >/opt/scratch/f; echo kept >/opt/plain/f; echo kept >/var/tmp/state/f; "
+              "chmod 750 /opt/plain; echo gone >~/gone") == "tmpfs\n"
+    adapter.ok("stop", box)
+    adapter.ok("start", box)
+    assert sh("cat /opt/plain/f ~/gone; ls /opt/scratch; wc -l </var/tmp/state/startup") == "kept\ngone\n3\n"
+
+    # Again: another layer, the same volumes as they are; install hooks do not run twice.
+    install = sh("cat /var/tmp/state/install")
+    adapter.ok("recreate", box)
+    assert sh("cat /opt/plain/f /var/tmp/state/f; stat -c %a /opt/plain; ls ~/gone /opt/scratch/* 2>/dev/null; "
+              "cat /var/tmp/state/install") == "kept\nkept\n750\n" + install
+
+    # What is incompatible is refused, and everything is as it was.
+    sh("echo here >~/here")
+    for args in (["--arg", "size=2g"], ["workload", "tmpfs"], ["workload", "no-size"], ["workload", "zero-mode"]):
+        assert adapter.status_of("recreate", box, *args) == 2, args
+    assert adapter.status_of("recreate", box, "workload", "nobody") == 1
+    assert sh("cat ~/here") == "here\n"
+
+    # Undeclared: kept, not mounted; then it is back.
+    adapter.ok("recreate", box, "workload")
+    assert sh("mkdir -p /var/tmp/state; ls -A /var/tmp/state; grep ' /opt/plain ' /proc/mounts || echo none; ls ~/here 2>/dev/null"
+              " || true") == "none\n"
+    assert paths() == ["/opt/more", "/opt/plain", "/var/tmp/state"]
+    assert adapter.status_of("recreate", box, "workload", "tmpfs") == 2
+    adapter.ok("recreate", box, "workload", "same")
+    assert sh("cat /var/tmp/state/f") == "kept\n"
+
+    # A name is no identity.
+    adapter.ok("rm", box)
+    assert paths() == []
+    assert adapter.ok("create", "workload", "same", "--name", "alias").strip() == box
+    assert sh("ls -A /var/tmp/state") == ""
+    adapter.ok("rm", box)
+
+
+def with_git():
+    """The entries of git as this machine has it."""
+    git = shutil.which("git")
+    libs = re.findall(r"(/\S+)", subprocess.run(["ldd", git], capture_output=True, text=True, check=True).stdout)
+    for path in [git, *libs]:
+        with open(os.path.realpath(path), "rb") as f:
+            yield entry(path.lstrip("/"), f.read(), mode=0o755)
+
+
+IDENTITY = """[user]
+	name = Ada \\"the $(id)\\" Byron
+	email = -ada@example.test
+	signingKey = private-key
+[alias]
+	leak = !id
+[credential]
+	helper = leak
+"""
+
+
+def test_git_identity(adapter, liar, tmp_path):
+    hook = "git config --global --get user.name >/var/tmp/"
+    adapter.add("gitted", publish(
+        liar, "gitted", descriptor("workload", capability("lifecycle@1", {
+            "install": [{"command": hook + "install", "user": "1000"}], "startup": [{"command": hook + "startup"}]})),
+        layers=[layer(busybox(folder("var"), folder("var/tmp", 0o1777))),
+                layer([*with_git(), folder("home"), folder("home/agent", uid=1000, gid=1000), entry(
+                    "home/agent/.gitconfig", b"[user]\n\tname = Image\n\tname = Two\n[alias]\n\town = status\n",
+                    uid=1000, gid=1000)])],
+        config={"Entrypoint": ["/bin/sh"], "WorkingDir": "/home/agent/workspace"}))
+    for name, more in (("me", {}), ("perhaps", {"optional": True})):
+        adapter.add(name, publish(liar, name, descriptor("mixin", capability("git-identity@1", **more))))
+    adapter.add("grouped", publish(liar, "grouped", descriptor("mixin", {"group": {"optional": True, "capabilities": [
+        capability("volume@1", {"path": "/v"}), capability("git-identity@1")]}})))
+    for i, config in enumerate(({}, None, {"name": "x"})):
+        adapter.add("said-%d" % i, publish(liar, "said-%d" % i, descriptor("mixin", {
+            "type": "com.docker.sandbox/git-identity@1", "config": config})))
+        assert adapter.status_of("create", "gitted", "said-%d" % i) == 1, config
+    mine = tmp_path / "identity"
+
+    def refused(text, *kits):
+        mine.write_text(text)
+        return adapter.status_of("create", "gitted", *kits, "--git-identity-config", str(mine)) == 2
+
+    # Incomplete, no line of text, too long.
+    for text in ("[user]\n\tname = Ada\n", '[user]\n\tname = "Ada\\n[alias]"\n\temail = a@b.test\n',
+                 "[user]\n\tname = %s\n\temail = a@b.test\n" % ("x" * 5000)):
+        assert refused(text, "me"), text
+    assert adapter.status_of("create", "gitted", "me", "--git-identity-config", "off") == 2
+    assert refused("", "grouped")  # all of a group or nothing
+
+    mine.write_text(IDENTITY)
+    name = 'Ada "the $(id)" Byron\n'
+    box = adapter.ok("create", "gitted", "me", "--git-identity-config", str(mine)).strip()
+
+    def sh(text):
+        return adapter.ok("exec", box, "--", "sh", "-c", text)
+
+    whole = name + "-ada@example.test\n"
+    ask = "git config --global --get user.name; git config --global --get user.email"
+    assert sh(ask) == whole
+    assert sh("cat /var/tmp/install /var/tmp/startup; env | grep -cE '^GIT_(AUTHOR|COMMITTER|CONFIG)' || true") == name + name + "0\n"
+    assert sorted(sh("git config --list").split("\n")) == sorted(
+        ("alias.own=status\nuser.name=" + name + "user.email=-ada@example.test\n").split("\n"))
+    assert sh("mkdir r; cd r; git init -q; git config user.name Local; git config user.email l@l.test; git commit -q "
+              "--allow-empty -m x; git log -1 --format=%an,%ae; git config --global user.name Edited; rm -r ../r") == (
+                  "Local,l@l.test\n")
+    assert mine.read_text() == IDENTITY
+    record = json.loads(adapter.ok("selection", box))
+    assert record["surface"] == {"services": ["com.docker.sandbox/git-identity@1"]} and not record["selection"]["skipped"]
+
+    # Who the user was stays with the sandbox: through a restart, recreation, and other kits.
+    mine.write_text("[user]\n\tname = Other\n\temail = o@o.test\n")
+    adapter.ok("stop", box)
+    adapter.ok("start", box)
+    assert sh("git config --global user.name") == "Edited\n"
+    adapter.ok("recreate", box)
+    assert sh(ask) == whole and sh("ls /var/tmp; cat /var/tmp/startup") == "startup\n" + name
+    adapter.ok("recreate", box, "gitted", "perhaps")
+    assert sh(ask) == whole
+    adapter.ok("rm", box)
+
+    box = adapter.ok("create", "gitted", "perhaps", "--git-identity-config", "off").strip()
+    assert sh("git config --global --get user.name") == "Two\n"
+    record = json.loads(adapter.ok("selection", box))
+    [skipped] = record["selection"]["skipped"]
+    assert skipped["path"] == "capabilities[0]" and skipped["rejected"] == skipped["members"] == ["capabilities[0]"]
+    assert skipped["source"]["kit"] == "perhaps" and "services" not in record["surface"]
+    assert [s["source"]["kit"] for s in record["selection"]["selected"]] == ["gitted"]
+    assert "git-identity@1, kit perhaps" in adapter.home.ok("inspect", box)
+    adapter.ok("rm", box)

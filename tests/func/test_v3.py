@@ -176,10 +176,32 @@ def test_arguments_on_a_terminal_come_behind_the_image_s(world, liar):
     assert (spec["entrypoint"], spec["command_default"], spec["command_interactive"]) == (
         ["/a"], ["b"], ["b", "-i"])
     wrapped = publish(liar, "sbx", descriptor("workload", capability("sbx@1")),
-                      config={"Entrypoint": ["/a"]}, layers=[layer([entry("a")])])
+                      config={"Entrypoint": ["/a"], "User": "agent"}, layers=[layer([entry("a")])])
     assert plan(world, wrapped)["entrypoint"] == ["bash", "-c", 'exec "$0" "$@"', "/a"]
+    fresh = publish(liar, "fresh", descriptor("workload", capability("agent-interactive-sessions@1", {
+        "newSession": ["-n"], "sessionPicker": ["-p"]})), config={"Entrypoint": ["/a"], "Cmd": ["b"]},
+                    layers=[layer([entry("a")])])
+    r = world.run("run", "--dry-run", "--json", fresh, world.path("work"))
+    assert json.loads(r.stdout)["command_interactive"] == ["b", "-n"], r.stderr
+    assert "sessionPicker: without effect" in r.stderr
     assert "does not say how its agent does that: prompt" in world.run(
         "run", "--prompt", "x", kit, world.path("work")).stderr
+
+
+def test_the_user_of_an_image(world, liar):
+    """sbx@1 promises that the agent is who the image says; Hutch has one user for it."""
+    def workload(user, **more):
+        config = {"Entrypoint": ["/a"], **({"User": user} if user is not None else {})}
+        return publish(liar, "user-%d" % len(liar.blobs), descriptor("workload", capability("sbx@1", **more)), config=config,
+                       layers=[layer([entry("a")])])
+
+    for user in ("agent", "1000", "1000:1000", "agent:agent"):
+        assert plan(world, workload(user))["entrypoint"][0] == "bash"
+    for user in ("node", "0", "1001", "1000:0", "", None):
+        r = world.run("run", "--dry-run", workload(user), world.path("work"))
+        assert r.returncode == 124 and "requires com.docker.sandbox/sbx@1" in r.stderr, (user, r.stderr)
+        spec = plan(world, workload(user, optional=True))
+        assert spec["entrypoint"] == ["/a"] and spec["selection"][0]["rejected"] == ["capabilities[0]"]
 
 
 def test_variables_of_the_sandbox(world):

@@ -30,6 +30,12 @@ static void check_kit(const struct kit *k)
 	must(k->kind != KIT_SANDBOX || k->sandbox.image || k->extends || k->schema == 3);
 	for (size_t i = 0; i < k->n_rules; i++)
 		check_target(k->rules[i].target);
+	for (size_t i = 0; i < k->n_volumes; i++) {
+		const char *path = k->volumes[i].path;
+
+		must(path[0] == '/' && path[1] && !strstr(path, "//") && !strstr(path, "/../") &&
+			path[strlen(path) - 1] != '/' && k->volumes[i].mode <= 07777);
+	}
 	for (size_t i = 0; i < k->n_vars; i++)
 		must(kit_env_name_valid(k->vars[i].name) && k->vars[i].value);
 	for (size_t i = 0; i < k->n_credentials; i++) {

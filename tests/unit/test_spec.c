@@ -30,7 +30,8 @@ static const char full[] =
 	"\"kit\":\"hello\",\"args\":[\"a=b\"]}],\"workspace_trees\":[],"
 	"\"ports\":[{\"container\":8080,\"udp\":true,\"name\":\"web\",\"kit\":\"hello\"},"
 	"{\"container\":80,\"udp\":false,\"name\":\"\",\"kit\":\"user\",\"host\":8000}],"
-	"\"volumes\":[{\"path\":\"/v\",\"kit\":\"hello\",\"tmpfs\":true,\"size_bytes\":7,\"mode\":448},"
+	"\"volumes\":[{\"path\":\"/"
+	"v\",\"kit\":\"hello\",\"tmpfs\":true,\"size_bytes\":7,\"mode\":448},"
 	"{\"path\":\"/w\",\"kit\":\"hello\",\"tmpfs\":false,\"size_bytes\":0,\"zero_size\":true,"
 	"\"zero_mode\":true,\"retained\":true}],"
 	"\"network\":{\"rules\":[{\"allow\":true,\"target\":\"a.test:443\",\"source\":\"kit "
@@ -41,7 +42,10 @@ static const char full[] =
 	"\"header\":\"Authorization\",\"format\":\"Basic %s\",\"username\":\"u\"}]}],"
 	"\"resolves\":[{\"name\":\"a.test\",\"address\":\"127.0.0.1:8443\"}]},"
 	"\"remove_on_exit\":true,\"strict\":true,\"cache_key\":\"\",\"generation\":3,"
-	"\"made_with\":[\"--kit=hello\",\"shell\"],\"made_in\":\"/w\","
+	"\"selection\":[{\"kit\":\"hello\",\"path\":\"capabilities[0]\",\"optional\":true,"
+	"\"types\":[\"t\"],\"members\":[\"capabilities[0]\"],\"rejected\":[\"capabilities[0]\"]}],"
+	"\"git_name\":\"n\",\"git_email\":\"e\",\"made_with\":[\"--kit=hello\",\"shell\"],\"made_"
+	"in\":\"/w\","
 	"\"origins\":[{\"what\":\"env A\",\"from\":\"kit hello\"}]}";
 
 static json_t *parse(const char *text)
