@@ -101,7 +101,7 @@ def test_what_goes_wrong(kept):
     p.kill()
     p.wait()
     os.kill(supervisor, 9)
-    wait_for(lambda: not home.workers("a"), 60, "the end of what it had started")
+    wait_for(lambda: not home.workers("a"), what="the end of what it had started")
     assert sh(home, "cat /data/f; ls ~/f 2>/dev/null; cat ~/starts") == "mine\nstart\n"
     assert sh(home, "cat /opt/token") != token
     home.ok("recreate", "-f", "a")

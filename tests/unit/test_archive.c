@@ -207,5 +207,6 @@ int main(void)
 	};
 
 	setlocale(LC_CTYPE, "C.UTF-8");
+	umask(022); /* modes are asserted */
 	return cmocka_run_group_tests_name("archive", tests, NULL, NULL);
 }

@@ -494,5 +494,6 @@ int main(void)
 		T(test_read_only),
 	};
 
+	umask(022); /* modes are asserted */
 	return cmocka_run_group_tests_name("fuse", tests, NULL, NULL);
 }

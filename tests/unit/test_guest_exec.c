@@ -197,7 +197,8 @@ static void test_unwanted_input(void **state)
 	struct talk t = talk_open(*state);
 	uint8_t chunk[AGENT_DATA_MAX] = {0};
 
-	talk_shell(&t, "trap 'exit 3' TERM; exec <&-; echo closed; while :; do sleep 0.05; done", 0);
+	talk_shell(
+		&t, "trap 'exit 3' TERM; exec <&-; echo closed; while :; do sleep 0.05; done", 0);
 	talk_until_output(&t, "closed");
 	for (int i = 0; i < 8; i++)
 		talk_send(&t, AGENT_STDIN, chunk, sizeof(chunk));
