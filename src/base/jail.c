@@ -67,7 +67,7 @@ static int put_mounts(int tree_, const char *path)
 	struct stat st;
 	size_t len = strlen(path);
 
-	if (path[0] != '/' || len >= sizeof(at) || fstat(own, &st) < 0)
+	if (path[0] != '/' || len >= sizeof(at) || fstat(tree, &st) < 0)
 		return -1;
 	for (size_t i = 1; i <= len; i++) {
 		bool last = i == len;
@@ -81,7 +81,7 @@ static int put_mounts(int tree_, const char *path)
 		if (r < 0 && errno != EEXIST)
 			return -1;
 	}
-	return move_mount(own, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH);
+	return move_mount(tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 /* A read-only root in which only the paths of @rules are. The old root is detached; open descriptors
