@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/sha256_int.h"
 
-static const uint32_t k[64] = {0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b,
+const uint32_t sha256_k[64] = {0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b,
 	0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3,
 	0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6,
 	0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d,
@@ -22,7 +23,7 @@ static uint32_t rotr(uint32_t v, int by)
 	return v >> by | v << (32 - by);
 }
 
-static void compress(uint32_t h[8], const uint8_t block[static 64])
+void sha256_plain(uint32_t h[static 8], const uint8_t block[static 64])
 {
 	uint32_t w[64], v[8];
 
@@ -38,7 +39,7 @@ static void compress(uint32_t h[8], const uint8_t block[static 64])
 	memcpy(v, h, sizeof(v));
 	for (int i = 0; i < 64; i++) {
 		uint32_t s1 = rotr(v[4], 6) ^ rotr(v[4], 11) ^ rotr(v[4], 25);
-		uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
+		uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha256_k[i] + w[i];
 		uint32_t s0 = rotr(v[0], 2) ^ rotr(v[0], 13) ^ rotr(v[0], 22);
 		uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
 
@@ -48,6 +49,14 @@ static void compress(uint32_t h[8], const uint8_t block[static 64])
 	}
 	for (int i = 0; i < 8; i++)
 		h[i] += v[i];
+}
+
+static void compress(uint32_t h[8], const uint8_t block[static 64])
+{
+	if (sha256_ni_works())
+		sha256_ni(h, block);
+	else
+		sha256_plain(h, block);
 }
 
 void sha256_init(struct sha256 *s)
