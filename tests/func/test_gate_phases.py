@@ -98,7 +98,7 @@ def test_connections_of_the_installation_are_cut(gate, pki, serve):
         again = g.open("keep.test", 7)
         again.send(b"again\n")
         assert again.recv_exactly(6) == b"again\n"
-    ended = [x for x in g.audit(6) if x.get("reason") == "the installation has ended"]
+    ended = [x for x in g.audit(4) if x.get("reason") == "the installation has ended"]
     assert sorted(x["name"] for x in ended)[:3] == ["api.example.test", "keep.test", "raw.test"]
 
 
