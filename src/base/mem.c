@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static void *check(void *p)
+void *mem_check(void *p)
 {
 	static const char msg[] = "hutch: out of memory\n";
 
@@ -19,12 +19,12 @@ static void *check(void *p)
 
 void *xmalloc(size_t size)
 {
-	return check(malloc(size ? size : 1));
+	return mem_check(malloc(size ? size : 1));
 }
 
 void *xcalloc(size_t n, size_t size)
 {
-	return check(calloc(n ? n : 1, size ? size : 1));
+	return mem_check(calloc(n ? n : 1, size ? size : 1));
 }
 
 void *xrealloc(void *p, size_t n, size_t size)
@@ -32,18 +32,18 @@ void *xrealloc(void *p, size_t n, size_t size)
 	size_t total;
 
 	if (__builtin_mul_overflow(n, size, &total))
-		check(NULL);
-	return check(realloc(p, total ? total : 1));
+		mem_check(NULL);
+	return mem_check(realloc(p, total ? total : 1));
 }
 
 char *xstrdup(const char *s)
 {
-	return check(strdup(s));
+	return mem_check(strdup(s));
 }
 
 char *xstrndup(const char *s, size_t n)
 {
-	return check(strndup(s, n));
+	return mem_check(strndup(s, n));
 }
 
 char *xvasprintf(const char *fmt, va_list ap)
@@ -51,7 +51,7 @@ char *xvasprintf(const char *fmt, va_list ap)
 	char *s;
 
 	if (vasprintf(&s, fmt, ap) < 0)
-		check(NULL);
+		mem_check(NULL);
 	return s;
 }
 

@@ -15,6 +15,8 @@
 
 /* The x functions end the process with one line when memory is out: legitimate because every
  * size that a peer can influence has a ceiling long before. */
+/* @p; without it the process ends. */
+void *mem_check(void *p);
 void *xmalloc(size_t size);
 void *xcalloc(size_t n, size_t size);
 void *xrealloc(void *p, size_t n, size_t size); /* overflow-checked n * size */

@@ -5,7 +5,6 @@
 
 #include "cli/boxes.h"
 #include "cli/cli.h"
-#include "cli/holder.h"
 #include "cli/ports.h"
 
 struct row {
@@ -14,19 +13,31 @@ struct row {
 	json_t *status, *ports;	    /* owned, or NULL */
 };
 
+/* As box_find; with 1 it has said how it is. One that ends at this moment is asked again. */
+static int ask(const char *name, struct box_conn *c, json_t **ret_status)
+{
+	for (int i = 0; i < 2; i++) {
+		int found = box_find(name, c, NULL);
+
+		if (found != 1 ||
+			box_request(c, json_pack("{s:s}", "op", "status"), ret_status, NULL, NULL) == 0)
+			return found;
+		box_conn_close(c);
+	}
+	return -1;
+}
+
 static void look(const char *name, bool ports, struct row *r)
 {
 	struct box_conn c;
-	struct err err;
+	int found = ask(name, &c, &r->status);
 
-	r->state = holder_exists(name) ? "unknown" : "stopped"; /* unknown: without a socket */
+	r->state = found == 0 ? "stopped" : "unknown"; /* unknown: it runs and cannot be reached */
 	r->engine = "";
-	if (box_connect(name, &c, NULL) < 0)
+	if (found != 1)
 		return;
-	if (box_request(&c, json_pack("{s:s}", "op", "status"), &r->status, NULL, &err) == 0) {
-		r->state = json_string_value(json_object_get(r->status, "state"));
-		r->engine = json_string_value(json_object_get(r->status, "engine"));
-	}
+	r->state = json_string_value(json_object_get(r->status, "state"));
+	r->engine = json_string_value(json_object_get(r->status, "engine"));
 	if (ports)
 		box_request(&c, json_pack("{s:s}", "op", "ports"), &r->ports, NULL, NULL);
 	if (!r->state)

@@ -188,27 +188,47 @@ static bool helped(int argc, char **argv)
 	return argc > 3 && is_help(argv[3]) && help_print(stdout, verb);
 }
 
+static int no_command(const char *name)
+{
+	struct strv names = {0};
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		strv_add(&names, commands[i].name);
+	if (!no_such("", name, "command", &names))
+		fprintf(stderr, "       hutch --help\n");
+	strv_done(&names);
+	return CLI_FAILED;
+}
+
+/* "hutch help", "hutch help policy", "hutch help policy allow". */
+static int help(int argc, char **argv)
+{
+	_free_ char *verb = argc > 3 ? xasprintf("%s %s", argv[2], argv[3]) : NULL;
+
+	if (argc < 3)
+		help_print_all(stdout);
+	else if (!help_print(stdout, verb ? verb : argv[2]))
+		return no_command(verb ? verb : argv[2]);
+	return output_failed(0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *c;
 
 	open_missing();
 	setvbuf(stdout, NULL, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, 1 << 16);
-	if (argc < 2 || strcmp(argv[1], "help") == 0 || is_help(argv[1])) {
-		help_print_all(argc < 2 ? stderr : stdout);
-		return argc < 2 ? CLI_FAILED : 0;
-	}
-	c = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
-	if (!c) {
-		struct strv names = {0};
-
-		for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-			strv_add(&names, commands[i].name);
-		if (!no_such("", argv[1], "command", &names))
-			fprintf(stderr, "       hutch --help\n");
-		strv_done(&names);
+	if (argc < 2) {
+		help_print_all(stderr);
 		return CLI_FAILED;
 	}
+	if (strcmp(argv[1], "help") == 0)
+		return help(argc, argv);
+	if (is_help(argv[1]))
+		return help(1, argv);
+	c = find(strcmp(argv[1], "--version") == 0 ? "version" : argv[1]);
+	if (!c)
+		return no_command(argv[1]);
 	if (helped(argc, argv))
 		return output_failed(0);
 	return output_failed(c->run(argc - 1, argv + 1));

@@ -3,23 +3,35 @@
  *
  * Plain comparison at every byte with which a string can begin. Its cost at one place is the length
  * of the part that agrees, and nobody outside knows more of a secret value than its prefix; what a
- * guest does know, placeholders, is short. */
+ * guest does know, placeholders, is short.
+ *
+ * Strings are secret values, forms of them, or become one, so they lie where values do: locked, left
+ * out of core dumps, wiped. That memory costs system calls and whole pages, so many share a block. */
 #include "gate/filter.h"
 
 #include <string.h>
 
 #include "base/mem.h"
+#include "secret/secret.h"
 
-#define STEP 16384u /* bytes looked at in one go */
+#define STEP  16384u /* bytes looked at in one go */
+#define BLOCK 3968u  /* bytes for strings, which with their head are a page */
+
+struct block {
+	struct block *next;
+	struct secret *room; /* owned */
+	size_t used;
+};
 
 struct entry {
-	uint8_t *find, *with; /* owned, one block: with lies behind find */
+	const uint8_t *find, *with; /* in a block; with NULL: asterisks */
 	size_t n, with_n;
 };
 
 /* What is looked for. Filters of the same strings share one, until they differ. */
 struct strings {
 	unsigned refs;
+	struct block *blocks;  /* owned */
 	struct entry *entries; /* owned; the longest first */
 	size_t n, room, longest_with;
 	bool begins[256]; /* bytes with which an entry begins */
@@ -36,24 +48,44 @@ struct filter {
 
 static void strings_unref(struct strings *s)
 {
+	struct block *b;
+
 	if (--s->refs)
 		return;
-	for (size_t i = 0; i < s->n; i++) {
-		mem_wipe(s->entries[i].find, s->entries[i].n + s->entries[i].with_n);
-		free(s->entries[i].find);
+	while ((b = s->blocks)) {
+		s->blocks = b->next;
+		secret_free(b->room);
+		free(b);
 	}
 	free(s->entries);
 	free(s);
 }
 
-static struct entry new_entry(const void *find, size_t n, const void *with, size_t with_n)
+static const uint8_t *keep(struct strings *s, const void *p, size_t n)
 {
-	struct entry e = {.find = xmalloc(n + with_n), .n = n, .with_n = with_n};
+	struct block *b = s->blocks;
+	uint8_t *to;
 
-	e.with = e.find + n;
-	memcpy(e.find, find, n);
-	if (with_n)
-		memcpy(e.with, with, with_n);
+	if (!b || secret_len(b->room) - b->used < n) {
+		b = xcalloc(1, sizeof(*b));
+		b->room = secret_room(MAX(n, (size_t)BLOCK));
+		b->next = s->blocks;
+		s->blocks = b;
+	}
+	to = (uint8_t *)secret_bytes(b->room) + b->used;
+	if (n)
+		memcpy(to, p, n);
+	b->used += n;
+	return to;
+}
+
+static struct entry new_entry(
+	struct strings *s, const void *find, size_t n, const void *with, size_t with_n)
+{
+	struct entry e = {.find = keep(s, find, n), .n = n, .with_n = with_n};
+
+	if (with)
+		e.with = keep(s, with, with_n);
 	return e;
 }
 
@@ -67,11 +99,14 @@ static struct strings *own_strings(struct filter *f)
 	s = xmalloc(sizeof(*s));
 	*s = *old;
 	s->refs = 1;
+	s->blocks = NULL;
 	s->room = s->n;
 	s->entries = xcalloc(s->n + 1, sizeof(*s->entries));
-	for (size_t i = 0; i < s->n; i++)
-		s->entries[i] = new_entry(old->entries[i].find, old->entries[i].n,
-			old->entries[i].with, old->entries[i].with_n);
+	for (size_t i = 0; i < s->n; i++) {
+		const struct entry *e = &old->entries[i];
+
+		s->entries[i] = new_entry(s, e->find, e->n, e->with, e->with_n);
+	}
 	strings_unref(old);
 	return f->strings = s;
 }
@@ -105,7 +140,8 @@ void filter_free(struct filter *f)
 	free(f);
 }
 
-int filter_add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n)
+/* @with NULL: asterisks. */
+static int add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n)
 {
 	struct strings *s = f->strings;
 	size_t at = 0;
@@ -125,7 +161,7 @@ int filter_add(struct filter *f, const void *find, size_t n, const void *with, s
 		s->entries = xrealloc(s->entries, s->room, sizeof(*s->entries));
 	}
 	memmove(&s->entries[at + 1], &s->entries[at], (s->n - at) * sizeof(*s->entries));
-	s->entries[at] = new_entry(find, n, with, with_n);
+	s->entries[at] = new_entry(s, find, n, with, with_n);
 	s->n++;
 	s->begins[s->entries[at].find[0]] = true;
 	s->longest_with = MAX(s->longest_with, with_n);
@@ -133,12 +169,28 @@ int filter_add(struct filter *f, const void *find, size_t n, const void *with, s
 	return 0;
 }
 
+int filter_add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n)
+{
+	return add(f, find, n, with ? with : "", with_n);
+}
+
 int filter_add_mask(struct filter *f, const void *find, size_t n)
 {
-	_free_ char *stars = xmalloc(n + 1);
+	return add(f, find, n, NULL, n);
+}
 
-	memset(stars, '*', n);
-	return filter_add(f, find, n, stars, n);
+int filter_add_all(struct filter *f, const struct filter *other)
+{
+	const struct strings *from = other->strings;
+	int result = 0;
+
+	for (size_t i = 0; from != f->strings && i < from->n; i++) {
+		const struct entry *e = &from->entries[i];
+
+		if (add(f, e->find, e->n, e->with, e->with_n) < 0)
+			result = -1;
+	}
+	return result;
 }
 
 bool filter_is_empty(const struct filter *f)
@@ -198,13 +250,18 @@ static size_t next_place(
 	return n;
 }
 
-/* Move @n bytes of work, which become @as, but for those that have been shown. */
+/* Move @n bytes of work, which become @as (NULL: asterisks), but for those that have been shown. */
 static void move(struct filter *f, const uint8_t *as, size_t as_n, size_t n, struct buf *out)
 {
 	size_t shown = MIN(f->shown, n);
+	uint8_t *stars;
 
-	if (as_n > shown)
+	if (as_n > shown && as)
 		buf_put(out, as + shown, as_n - shown);
+	else if (as_n > shown && (stars = buf_reserve(out, as_n - shown))) {
+		memset(stars, '*', as_n - shown);
+		buf_commit(out, as_n - shown);
+	}
 	buf_consume(&f->work, n);
 	f->shown -= shown;
 }
@@ -292,7 +349,9 @@ void filter_in_place(struct filter *f, void *bytes, size_t len)
 		at += next_place(f, p + at, len - at, true, &e);
 		if (!e)
 			return;
-		if (e->with_n == e->n)
+		if (!e->with)
+			memset(p + at, '*', e->n);
+		else if (e->with_n == e->n)
 			memcpy(p + at, e->with, e->n);
 		f->hits++;
 	}

@@ -34,6 +34,8 @@ void filter_free(struct filter *f); /* wipes; NULL is fine */
 int filter_add(struct filter *f, const void *find, size_t n, const void *with, size_t with_n);
 /* Replace @find by as many asterisks. */
 int filter_add_mask(struct filter *f, const void *find, size_t n);
+/* All strings of @other as well. -1: not all of them. */
+int filter_add_all(struct filter *f, const struct filter *other);
 bool filter_is_empty(const struct filter *f);
 /* Whether there was one too many, so that something passes which should not. */
 bool filter_is_over(const struct filter *f);

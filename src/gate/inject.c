@@ -55,18 +55,54 @@ void inject_mask(struct inject *in, const void *p, size_t n)
 	mask_value(in->answer.mask, p, n);
 }
 
-/* All forms of a value that is used, which are made once. */
-static void mask_used(struct inject *in, struct value *v)
+void inject_mask_rest(struct inject *in)
 {
-	if (in->answer.mask) {
-		mask_value(in->answer.mask, secret_bytes(v->secret), secret_len(v->secret));
-		return;
-	}
+	if (in->pair)
+		inject_mask(in, buf_head(in->pair), buf_len(in->pair));
+	in->pair = NULL;
+}
+
+void inject_mask_pair(struct inject *in, const struct buf *pair)
+{
+	inject_mask_rest(in);
+	in->pair = pair;
+}
+
+/* All forms of a value. */
+static const struct filter *forms_of(struct value *v)
+{
 	if (!v->mask) {
 		v->mask = filter_new();
 		mask_value(v->mask, secret_bytes(v->secret), secret_len(v->secret));
 	}
-	in->answer.mask = filter_like(v->mask);
+	return v->mask;
+}
+
+/* Those of the pair that it was last part of, too. */
+static const struct filter *forms_of_pair(struct value *v, const struct buf *pair)
+{
+	if (v->pair && secret_is(v->pair, buf_head(pair), buf_len(pair)))
+		return v->pair_mask;
+	secret_free(v->pair);
+	filter_free(v->pair_mask);
+	v->pair = secret_room(buf_len(pair));
+	memcpy(secret_bytes(v->pair), buf_head(pair), buf_len(pair));
+	v->pair_mask = filter_like(forms_of(v));
+	mask_value(v->pair_mask, buf_head(pair), buf_len(pair));
+	return v->pair_mask;
+}
+
+/* What is used of a value; made once for all requests that do the same with it. */
+static void mask_used(struct inject *in, struct value *v)
+{
+	bool pair = in->pair && buf_len(in->pair);
+	const struct filter *forms = pair ? forms_of_pair(v, in->pair) : forms_of(v);
+
+	in->pair = NULL;
+	if (in->answer.mask)
+		filter_add_all(in->answer.mask, forms);
+	else
+		in->answer.mask = filter_like(forms);
 }
 
 static struct http1_edit *find_edit(struct inject *in, const char *header)
@@ -112,7 +148,7 @@ int inject_basic(struct inject *in, const char *header, const char *username, st
 	buf_put(pair, secret_bytes(value), secret_len(value));
 	buf_puts(out, "Basic ");
 	mask_base64(out, buf_head(pair), buf_len(pair));
-	inject_mask(in, buf_head(pair), buf_len(pair));
+	inject_mask_pair(in, pair);
 	return inject_edit(in, header, out, err);
 }
 

@@ -52,6 +52,7 @@ struct inject {
 	size_t n;
 	struct inject_text *texts; /* owned */
 	char services[256];  /* "github, npm": what was added, for the audit log; "" for nothing */
+	const struct buf *pair; /* one of texts, still to be masked, or NULL */
 	struct filter *body; /* owned; what has to be replaced in a body that streams, or NULL */
 	struct inject_answer answer;
 };

@@ -59,12 +59,15 @@ bool inject_has_word(struct http1_slice value, const char *word)
 static void put_replaced(
 	struct buf *out, const void *p, size_t n, const char *word, const void *with, size_t with_n)
 {
-	struct filter *f = filter_new();
+	const char *at = p, *found;
 
-	filter_add(f, word, strlen(word), with, with_n);
-	if (filter_feed(f, p, n, out) < n || !filter_flush(f, out))
-		out->failed = true;
-	filter_free(f);
+	while (n > 0 && (found = memmem(at, n, word, strlen(word)))) {
+		buf_put(out, at, (size_t)(found - at));
+		buf_put(out, with, with_n);
+		n -= (size_t)(found - at) + strlen(word);
+		at = found + strlen(word);
+	}
+	buf_put(out, at, n);
 }
 
 static void replace_field(

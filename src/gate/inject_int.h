@@ -14,6 +14,10 @@ struct http1_slice inject_slice(const struct buf *b);
 int inject_edit(struct inject *in, const char *name, const struct buf *value, struct err *err);
 /* Mask @p in the answer. */
 void inject_mask(struct inject *in, const void *p, size_t n);
+/* As well, for what HTTP Basic carries (@pair lives as long as @in), which may be made once for many
+ * requests: by whoever masks the value that it was made of, or by inject_mask_rest. */
+void inject_mask_pair(struct inject *in, const struct buf *pair);
+void inject_mask_rest(struct inject *in);
 /* For the audit log. */
 void inject_note(struct inject *in, const char *service);
 /* Set Authorization, or what @header says, to HTTP Basic. */

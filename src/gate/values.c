@@ -82,6 +82,8 @@ void value_unref(struct value *v)
 		return;
 	secret_free(v->secret);
 	filter_free(v->mask);
+	secret_free(v->pair);
+	filter_free(v->pair_mask);
 	free(v);
 }
 

@@ -29,7 +29,10 @@ struct values_item;
 struct value {
 	unsigned refs;
 	struct secret *secret; /* owned */
-	struct filter *mask;   /* owned; what inject.c makes of it at first use, or NULL */
+	/* What inject.c makes of it at first use, or NULL; owned. */
+	struct filter *mask;      /* its forms */
+	struct secret *pair;      /* what HTTP Basic last carried it in */
+	struct filter *pair_mask; /* forms of both */
 };
 struct value *value_new(struct secret *s /* taken */);
 struct value *value_ref(struct value *v); /* NULL is fine */

@@ -2,11 +2,15 @@
 /* Presets. */
 #include "kit/preset.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/near.h"
 #include "base/paths.h"
 #include "kit/check.h"
 #include "policy/policy.h"
@@ -65,6 +69,39 @@ int preset_load_text(
 	return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int no_preset(const char *name, const char *dir, struct err *err)
+{
+	struct strv names = {0};
+	_buf_ struct buf list;
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+	const char *near, *dot;
+
+	buf_init(&list, 200);
+	while (d && (e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.' && (dot = strstr(e->d_name, ".yaml")) != NULL && !dot[5])
+			strv_addf(&names, "%.*s", (int)(dot - e->d_name), e->d_name);
+	if (d)
+		closedir(d);
+	if (names.n)
+		qsort(names.v, names.n, sizeof(*names.v), by_name);
+	for (size_t i = 0; i < names.n; i++)
+		buf_printf(&list, "%s%s", i ? ", " : "", names.v[i]);
+	err_set(err, ERR_USER, "no preset named %s", name);
+	near = near_word(name, &names);
+	if (near)
+		err_hint(err, "did you mean %s? There are: %s", near, buf_cstr(&list));
+	else
+		err_hint(err, "there are: %s (the files in %s)", buf_cstr(&list), dir);
+	strv_done(&names);
+	return -1;
+}
+
 int preset_load(const char *name, struct preset *ret, struct kit_errors *errs, struct err *err)
 {
 	_free_ char *dir = path_share("share/policy"), *base = xasprintf("%s.yaml", name);
@@ -74,8 +111,7 @@ int preset_load(const char *name, struct preset *ret, struct kit_errors *errs, s
 	buf_init(&text, YNODE_FILE_MAX);
 	/* A preset's name is no path. */
 	if (!spec_name_valid(name) || !fs_exists(file)) {
-		err_set(err, ERR_USER, "no preset named %s", name);
-		return err_hint(err, "presets are the files in %s", dir);
+		return no_preset(name, dir, err);
 	}
 	if (fs_read_file(AT_FDCWD, file, &text, err) < 0)
 		return -1;

@@ -18,10 +18,25 @@ struct secret {
 	char value[];
 };
 
-struct secret *secret_alloc(size_t len, struct err *err)
+static struct secret *map(size_t len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t map_len = (sizeof(struct secret) + len + page - 1) / page * page;
+	struct secret *s;
+
+	s = mmap(NULL, map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s == MAP_FAILED)
+		return NULL;
+	madvise(s, map_len, MADV_DONTDUMP);
+	madvise(s, map_len, MADV_WIPEONFORK);
+	s->map_len = map_len;
+	s->len = len;
+	s->locked = mlock(s, map_len) == 0;
+	return s;
+}
+
+struct secret *secret_alloc(size_t len, struct err *err)
+{
 	struct secret *s;
 
 	if (len == 0 || len > SECRET_VALUE_MAX) {
@@ -29,17 +44,15 @@ struct secret *secret_alloc(size_t len, struct err *err)
 			SECRET_VALUE_MAX, len);
 		return NULL;
 	}
-	s = mmap(NULL, map_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (s == MAP_FAILED) {
+	s = map(len);
+	if (!s)
 		err_errno(err, "memory for a secret value");
-		return NULL;
-	}
-	madvise(s, map_len, MADV_DONTDUMP);
-	madvise(s, map_len, MADV_WIPEONFORK);
-	s->map_len = map_len;
-	s->len = len;
-	s->locked = mlock(s, map_len) == 0;
 	return s;
+}
+
+struct secret *secret_room(size_t len)
+{
+	return mem_check(map(len));
 }
 
 struct secret *secret_new(const void *p, size_t len, struct err *err)
@@ -143,13 +156,19 @@ void secret_truncate(struct secret *s, size_t len)
 	s->len = len;
 }
 
-bool secret_equal(const struct secret *a, const struct secret *b)
+bool secret_is(const struct secret *s, const void *p, size_t len)
 {
+	const unsigned char *b = p;
 	unsigned char diff = 0;
 
-	if (a->len != b->len)
+	if (s->len != len)
 		return false;
-	for (size_t i = 0; i < a->len; i++)
-		diff |= (unsigned char)(a->value[i] ^ b->value[i]);
+	for (size_t i = 0; i < len; i++)
+		diff |= (unsigned char)((unsigned char)s->value[i] ^ b[i]);
 	return diff == 0;
+}
+
+bool secret_equal(const struct secret *a, const struct secret *b)
+{
+	return secret_is(a, b->value, b->len);
 }

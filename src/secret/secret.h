@@ -18,6 +18,8 @@ struct secret;
  * caller. NULL with @err. Memory that the host refuses to lock (RLIMIT_MEMLOCK) is used all the
  * same: it is still wiped and kept out of core dumps; see secret_locked. */
 struct secret *secret_alloc(size_t len, struct err *err);
+/* The same for what is made of values, which may be longer: never NULL, as xmalloc. */
+struct secret *secret_room(size_t len);
 /* A copy of @len bytes. The caller wipes its own. */
 struct secret *secret_new(const void *p, size_t len, struct err *err);
 /* All that @fd has, straight into locked memory, without one trailing line break. NULL with @err, also
@@ -40,3 +42,4 @@ void secret_truncate(struct secret *s, size_t len);
 bool secret_trim(struct secret *s);
 /* Compare in a time that depends on the lengths only. */
 bool secret_equal(const struct secret *a, const struct secret *b);
+bool secret_is(const struct secret *s, const void *p, size_t len);

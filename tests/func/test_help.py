@@ -45,6 +45,13 @@ def test_help_in_the_wrong_place_says_where_it_goes():
     assert r.returncode == 125 and "hutch kit validate --help" in r.stderr
 
 
+def test_help_of_a_command():
+    assert ask("help", "policy").stdout == ask("policy", "--help").stdout
+    assert ask("help", "policy", "allow").stdout == ask("policy", "allow", "--help").stdout
+    r = ask("help", "polcy")
+    assert r.returncode == 125 and not r.stdout and "did you mean policy?" in r.stderr
+
+
 def test_usage_is_of_the_subcommand():
     for words in (["policy", "allow"], ["policy", "suggest"], ["secret", "set"], ["kit", "push"],
                   ["image", "pull"], ["kit", "cache", "x"], ["secret", "import", "a", "b"]):

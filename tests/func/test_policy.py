@@ -186,7 +186,9 @@ def test_presets(home):
     home.ok("policy", "init", "locked")
     assert [r[2] for r in rules(home)] == ["mine.test"]
     r = home.run("policy", "init", "../balanced")
-    assert r.returncode == 125 and "no preset" in r.stderr
+    assert r.returncode == 125 and "no preset" in r.stderr and "there are: balanced, locked, open" in r.stderr
+    r = home.run("policy", "init", "balance")
+    assert r.returncode == 125 and "did you mean balanced?" in r.stderr
 
 
 def test_no_preset_opens_what_users_can_fill():

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replacing strings in a stream: every way to cut it gives the same, nothing is held without need,
  * and no form of a value passes a mask. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,12 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
 #include <cmocka.h>
 
 #include "base/mem.h"
 #include "gate/filter.h"
 #include "gate/http1.h"
 #include "gate/mask.h"
+#include "secret/secret.h"
 
 static void add(struct filter *f, const char *find, const char *with)
 {
@@ -337,6 +341,109 @@ static void test_short_values_are_left_alone(void **state)
 	filter_free(f);
 }
 
+static void test_adds_all_of_another(void **state)
+{
+	struct filter *a = filter_new(), *b = filter_new();
+	_free_ char *out = NULL;
+
+	add(a, "four", "three");
+	filter_add_mask(b, "value-one", 9);
+	filter_add_mask(b, "value-two", 9);
+	assert_int_equal(filter_add_all(a, b), 0);
+	assert_int_equal(filter_add_all(a, a), 0);
+	filter_free(b); /* copied, not borrowed */
+	out = run(a, "value-one value-two four", 3, 100);
+	assert_string_equal(out, "********* ********* three");
+	filter_free(a);
+}
+
+#define WINDOW 32768u
+
+/* How often the mapping has @needle. Read as a file, through memory that is itself left out. */
+static unsigned count(int mem, uintptr_t from, uintptr_t to, struct secret *needle, struct secret *window)
+{
+	size_t n = secret_len(needle);
+	unsigned found = 0;
+	ssize_t got;
+
+	for (; from < to; from += (uintptr_t)got - (got > (ssize_t)n ? n - 1 : 0)) {
+		const char *at = secret_bytes(window), *end;
+
+		got = pread(mem, secret_bytes(window), MIN(WINDOW, to - from), (off_t)from);
+		if (got < (ssize_t)n)
+			break;
+		for (end = at + got; (at = memmem(at, (size_t)(end - at), secret_bytes(needle), n)); at++)
+			found++;
+		if (from + (uintptr_t)got >= to)
+			break;
+	}
+	return found;
+}
+
+/* In mappings that are left out of core dumps (VmFlags dd, as locked memory of values has), and in others. */
+static void find_everywhere(struct secret *needle, unsigned *ret_kept, unsigned *ret_loose)
+{
+	_secret_ struct secret *window = secret_alloc(WINDOW, NULL);
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	int mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	unsigned long from = 0, to = 0, hole = (unsigned long)secret_bytes(window);
+	char line[512], perms[5] = "";
+	unsigned *found;
+
+	assert_non_null(maps);
+	assert_true(mem >= 0);
+	*ret_kept = *ret_loose = 0;
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long a, b;
+		char p[5];
+
+		if (sscanf(line, "%lx-%lx %4s", &a, &b, p) == 3 && strlen(p) == 4) {
+			from = a;
+			to = b;
+			memcpy(perms, p, sizeof(perms));
+		}
+		/* Not what the sanitizers reserve. */
+		if (strncmp(line, "VmFlags:", 8) != 0 || perms[1] != 'w' || to - from > 64u << 20)
+			continue;
+		found = strstr(line, " dd") ? ret_kept : ret_loose;
+		/* Around the window, which the kernel may have put into one mapping with others. */
+		*found += count(mem, from, MIN(to, hole), needle, window);
+		*found += count(mem, MAX(from, hole + WINDOW), to, needle, window);
+	}
+	close(mem);
+	fclose(maps);
+}
+
+/* Values and their forms are nowhere else than where values are. */
+static void test_forms_are_kept_as_values_are(void **state)
+{
+	_secret_ struct secret *value = secret_alloc(30, NULL), *form = secret_alloc(40, NULL);
+	struct filter *f = filter_new();
+	unsigned kept, loose;
+
+	for (size_t i = 0; i < 30; i++) /* no literal, which would be found as well */
+		secret_bytes(value)[i] = (char)('!' + (i * 37 + 11) % 90);
+	{
+		_buf_ struct buf b;
+
+		buf_init(&b, 64);
+		mask_base64(&b, secret_bytes(value), 30);
+		assert_int_equal(buf_len(&b), 40);
+		memcpy(secret_bytes(form), buf_head(&b), 40);
+		buf_wipe(&b);
+	}
+	mask_value(f, secret_bytes(value), 30);
+	find_everywhere(value, &kept, &loose);
+	assert_int_equal(loose, 0);
+	assert_true(kept >= 2); /* the value itself, and the mask */
+	find_everywhere(form, &kept, &loose);
+	assert_int_equal(loose, 0);
+	assert_true(kept >= 2);
+	filter_free(f);
+	find_everywhere(form, &kept, &loose);
+	assert_true(kept == 1 && loose == 0);
+}
+
 static void test_base64(void **state)
 {
 	static const char *const table[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="},
@@ -362,6 +469,8 @@ int main(void)
 		cmocka_unit_test(test_bodies),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_short_values_are_left_alone),
+		cmocka_unit_test(test_adds_all_of_another),
+		cmocka_unit_test(test_forms_are_kept_as_values_are),
 		cmocka_unit_test(test_base64),
 	};
 
