@@ -132,7 +132,8 @@ static int make_groups(void)
 	return commands < 0 ? -1 : set(commands, "cgroup.subtree_control", "+cpu +pids");
 }
 
-pid_t cgroup_start(void)
+/* PID 1 stays where it is, so a child is it whose name space begins at the group. */
+static pid_t make_in_child(void)
 {
 	pid_t pid = fork();
 
@@ -161,8 +162,9 @@ static int join(pid_t pid)
 	return commands_fd;
 }
 
-void cgroup_finish(pid_t pid)
+void cgroup_make(void)
 {
+	pid_t pid = make_in_child();
 	int status = 0, errnum = 0;
 
 	if (pid < 0)

@@ -24,10 +24,9 @@
 #define MODULE_LIST "/hutch/modules"
 
 /* cgroup.c */
-/* Mount the control groups and make those that commands run in: in a child, because it takes time. Without
- * them commands run all the same, unlimited. */
-pid_t cgroup_start(void);
-void cgroup_finish(pid_t pid);
+/* Mount the control groups and make those that commands run in. Without them commands run all the same,
+ * unlimited. */
+void cgroup_make(void);
 /* As fork(), for a command: the child is in a group of its own. */
 pid_t cgroup_fork(void);
 /* Remove the groups that no process is left in. */

@@ -334,7 +334,6 @@ static int boot(struct init *in, struct err *err)
 	_free_ char *cmdline = read_cmdline();
 	struct layer layer = {.generation = cmdline_number(cmdline, "hutch.generation="),
 		.fresh = cmdline_has(cmdline, "hutch.fresh")};
-	pid_t groups;
 
 	in->loop = loop_new(err);
 	if (!in->loop || watch_signals(in, err) < 0)
@@ -347,7 +346,6 @@ static int boot(struct init *in, struct err *err)
 	warm_up();
 	layer_sweep(in->disk, &layer);
 	trace("mounts");
-	groups = cgroup_start();
 	in->tracing = cmdline_has(cmdline, "hutch.trace");
 	file_set("/proc/sys/fs/inotify/max_user_watches", WATCHES_LIMIT);
 	be_idle_when_idle();
@@ -358,7 +356,9 @@ static int boot(struct init *in, struct err *err)
 	if (finish_network(in, err) < 0)
 		return -1;
 	trace("network");
-	cgroup_finish(groups);
+	/* Not beside the modules: both rewrite the kernel's code, in which an emulated machine with two
+	 * processors may hang. */
+	cgroup_make();
 	trace("control groups");
 	if (start_serving(in, err) < 0)
 		return -1;
